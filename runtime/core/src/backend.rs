@@ -1,0 +1,223 @@
+//! The seam to inference engines. Backends are synchronous: the engine owns the threads.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+
+use crate::error::BackendError;
+use crate::request::{CancelFlag, Tensors};
+use crate::signature::Signature;
+
+/// An inference engine.
+pub trait Backend: Send + Sync {
+    /// The word that manifests, flags and metrics use.
+    fn name(&self) -> &'static str;
+
+    /// Compiled in is not the same as usable here.
+    ///
+    /// # Errors
+    /// [`BackendError::Unavailable`]: why not, in words a user can act on.
+    fn check(&self) -> Result<Availability, BackendError>;
+
+    /// Signature, opset, size, operators it lacks: without loading. The choice of a backend and its messages rest on it.
+    ///
+    /// # Errors
+    /// [`BackendError::InvalidModel`] when the file is not a model. What this backend cannot run is not an error here:
+    /// it stands in [`ModelInfo::unsupported`].
+    fn inspect(&self, files: &ModelFiles) -> Result<ModelInfo, BackendError>;
+
+    /// Makes the model ready to be instantiated on the device that `options` names, on no other.
+    ///
+    /// # Errors
+    /// [`BackendError::InvalidModel`], [`BackendError::Unsupported`], [`BackendError::Unavailable`] (the device).
+    fn load(&self, files: &ModelFiles, options: &LoadOptions) -> Result<Box<dyn Model>, BackendError>;
+}
+
+/// A loaded model.
+pub trait Model: Send + Sync {
+    /// What goes in and comes out.
+    fn signature(&self) -> &Signature;
+
+    /// What REALLY runs it.
+    fn device(&self) -> &Device;
+
+    /// How it wants to be fed.
+    fn profile(&self) -> Profile;
+
+    /// One more executable copy; weights are shared.
+    ///
+    /// # Errors
+    /// [`BackendError::Failed`] when the engine cannot make one.
+    fn instance(&self) -> Result<Box<dyn Instance>, BackendError>;
+}
+
+/// One executable copy of a model, used by one thread at a time.
+pub trait Instance: Send {
+    /// Runs the requests of a batch: one entry each, answered in their order. The backend gathers rows straight into
+    /// its own buffer. Inputs have passed the signature's check.
+    ///
+    /// # Errors
+    /// [`BackendError::InvalidInput`] when the engine refuses these values, [`BackendError::Cancelled`],
+    /// [`BackendError::Failed`]. After an error the instance is still usable; after a panic it is not.
+    fn run(&mut self, batch: &[Tensors], options: &RunOptions) -> Result<Vec<Tensors>, BackendError>;
+}
+
+/// A backend that can be used on this machine.
+#[derive(Clone, Debug)]
+pub struct Availability {
+    /// The engine's own version.
+    pub version: String,
+    /// What it can run on here, best first.
+    pub devices: Vec<Device>,
+}
+
+/// Where a model runs.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Device {
+    /// The processor.
+    Cpu,
+    /// An NVIDIA GPU by index.
+    Cuda(u32),
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cpu => f.write_str("cpu"),
+            Self::Cuda(index) => write!(f, "cuda:{index}"),
+        }
+    }
+}
+
+/// A file of a model: on disk, or inside the binary.
+#[derive(Clone, Debug)]
+pub enum FileSource {
+    /// On disk.
+    Path(PathBuf),
+    /// In memory, with the name it would have on disk.
+    Embedded {
+        /// For messages and caches.
+        name: String,
+        /// The content.
+        bytes: Bytes,
+    },
+}
+
+impl FileSource {
+    /// The last part of the name, which may be shown to callers.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match self {
+            Self::Path(path) => path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+            Self::Embedded { name, .. } => name.clone(),
+        }
+    }
+
+    /// The content: shared when embedded, read whole when on disk.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn read(&self) -> std::io::Result<Bytes> {
+        match self {
+            Self::Path(path) => std::fs::read(path).map(Bytes::from),
+            Self::Embedded { bytes, .. } => Ok(bytes.clone()),
+        }
+    }
+
+    /// The folder that files beside it lie in; none when embedded.
+    #[must_use]
+    pub fn folder(&self) -> Option<&Path> {
+        match self {
+            Self::Path(path) => path.parent(),
+            Self::Embedded { .. } => None,
+        }
+    }
+}
+
+/// What a backend needs of a model folder.
+#[derive(Clone, Debug)]
+pub struct ModelFiles {
+    /// The ONNX file. External data is found beside it by its own `location`.
+    pub model: FileSource,
+}
+
+/// How to load a model. What may grow later goes here.
+#[derive(Clone, Debug)]
+pub struct LoadOptions {
+    /// Run on this, or fail saying why not.
+    pub device: Device,
+    /// Threads that one run may use inside the engine; 1 unless the plan grants more.
+    pub threads: usize,
+    /// A folder for what is expensive to compute from the file again, e.g. an optimised graph. None: keep nothing.
+    pub cache: Option<PathBuf>,
+}
+
+impl Default for LoadOptions {
+    fn default() -> Self {
+        Self { device: Device::Cpu, threads: 1, cache: None }
+    }
+}
+
+/// How to run a batch. What may grow later goes here.
+#[derive(Clone, Debug, Default)]
+pub struct RunOptions {
+    /// Names of the outputs that anybody wants; empty for all.
+    pub outputs: Vec<String>,
+    /// Stops a run that nobody waits for, where the engine can.
+    pub cancel: CancelFlag,
+}
+
+/// What a file says of itself.
+#[derive(Clone, Debug)]
+pub struct ModelInfo {
+    /// The Open Inference Protocol's platform name, e.g. `onnx_onnxv1`.
+    pub platform: &'static str,
+    /// Version of the default operator set.
+    pub opset: Option<i64>,
+    /// Bytes on disk.
+    pub size: u64,
+    /// As far as it can be told without loading.
+    pub signature: Signature,
+    /// What this backend lacks; empty when it can run the model.
+    pub unsupported: Vec<UnsupportedOperator>,
+}
+
+/// A node that a backend cannot run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnsupportedOperator {
+    /// The operator's name.
+    pub operator: String,
+    /// Its domain; empty for the standard one.
+    pub domain: String,
+    /// The node's name; empty where it has none.
+    pub node: String,
+    /// Why, in words a user can act on.
+    pub reason: String,
+}
+
+impl fmt::Display for UnsupportedOperator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.domain.is_empty() {
+            write!(f, "{}.", self.domain)?;
+        }
+        f.write_str(&self.operator)?;
+        if !self.node.is_empty() {
+            write!(f, " (node '{}')", self.node)?;
+        }
+        write!(f, ": {}", self.reason)
+    }
+}
+
+/// How a loaded model wants to be fed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Profile {
+    /// Whether axis 0 of every input and output is one batch dimension, so that rows may be split and joined.
+    pub batch_axis: bool,
+    /// Whether several rows in one run are faster than one after the other. Otherwise rows run in parallel on instances.
+    pub batches_pay: bool,
+    /// Rows per run worth using, ascending; empty when any.
+    pub batch_sizes: Vec<usize>,
+    /// Threads that one run uses.
+    pub threads: usize,
+}

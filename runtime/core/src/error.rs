@@ -1,0 +1,219 @@
+//! What went wrong, said in the caller's terms: one [`Code`] decides the status on every wire.
+
+use std::time::Duration;
+
+use crate::signature::SignatureError;
+use crate::tensor::TensorError;
+
+/// The kind of a failure. The server's status table maps it to HTTP and gRPC; nothing else does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Code {
+    /// The request is wrong and will stay wrong.
+    InvalidArgument,
+    /// The caller did not say who it is.
+    Unauthenticated,
+    /// The caller may not do this.
+    PermissionDenied,
+    /// No such model, version or resource.
+    NotFound,
+    /// It exists already.
+    AlreadyExists,
+    /// A limit of size was exceeded.
+    TooLarge,
+    /// The bytes are not of a type that is understood.
+    UnsupportedMediaType,
+    /// No room now; trying later may help.
+    Overloaded,
+    /// The caller went away.
+    Cancelled,
+    /// A fault of the server, a backend or a plugin.
+    Internal,
+    /// Known, but not offered here.
+    Unimplemented,
+    /// The model is not ready yet, or failed to load.
+    NotReady,
+    /// The version is being unloaded and has no successor.
+    Draining,
+    /// The deadline passed before the answer was there.
+    DeadlineExceeded,
+}
+
+impl Code {
+    /// The word for logs and the `outcome` attribute of metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::InvalidArgument => "invalid_argument",
+            Self::Unauthenticated => "unauthenticated",
+            Self::PermissionDenied => "permission_denied",
+            Self::NotFound => "not_found",
+            Self::AlreadyExists => "already_exists",
+            Self::TooLarge => "too_large",
+            Self::UnsupportedMediaType => "unsupported_media_type",
+            Self::Overloaded => "overloaded",
+            Self::Cancelled => "cancelled",
+            Self::Internal => "internal",
+            Self::Unimplemented => "unimplemented",
+            Self::NotReady => "not_ready",
+            Self::Draining => "draining",
+            Self::DeadlineExceeded => "deadline_exceeded",
+        }
+    }
+}
+
+/// A failure as a caller sees it, free of the crate that raised it: what crosses a seam between models.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Error {
+    /// Decides the status.
+    pub code: Code,
+    /// Shown to the caller: names what was given and what was expected, nothing internal.
+    pub message: String,
+    /// For the log only.
+    pub details: Option<String>,
+    /// With [`Code::Overloaded`]: when trying again makes sense.
+    pub retry_after: Option<Duration>,
+}
+
+impl Error {
+    /// A failure with nothing but a code and a message.
+    #[must_use]
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), details: None, retry_after: None }
+    }
+
+    /// The same failure with a text for the log.
+    #[must_use]
+    pub fn with_details(mut self, details: impl Into<String>) -> Self {
+        self.details = Some(details.into());
+        self
+    }
+}
+
+impl From<SignatureError> for Error {
+    fn from(error: SignatureError) -> Self {
+        Self::new(Code::InvalidArgument, error.to_string())
+    }
+}
+
+impl From<TensorError> for Error {
+    fn from(error: TensorError) -> Self {
+        Self::new(Code::InvalidArgument, error.to_string())
+    }
+}
+
+/// Why a backend could not do what it was asked.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum BackendError {
+    /// The backend cannot work on this machine: a library or device is missing. Install it or name another backend.
+    #[error("{backend} is not usable here: {reason}")]
+    Unavailable {
+        /// The backend's name.
+        backend: &'static str,
+        /// In words a user can act on.
+        reason: String,
+    },
+    /// The file is not a model that any engine could load. Replace the file.
+    #[error("{0}")]
+    InvalidModel(String),
+    /// The model is fine but needs what this backend lacks. Name another backend.
+    #[error("{0}")]
+    Unsupported(String),
+    /// The inputs do not fit the model. The caller's mistake.
+    #[error("{0}")]
+    InvalidInput(String),
+    /// The run was stopped because nobody waits for it.
+    #[error("the run was cancelled")]
+    Cancelled,
+    /// The engine failed. The text is for the log.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl BackendError {
+    /// How callers see it.
+    #[must_use]
+    pub const fn code(&self) -> Code {
+        match self {
+            Self::InvalidInput(_) => Code::InvalidArgument,
+            Self::Cancelled => Code::Cancelled,
+            Self::Unavailable { .. } | Self::InvalidModel(_) | Self::Unsupported(_) | Self::Failed(_) => Code::Internal,
+        }
+    }
+}
+
+/// Why a plugin, or its host, could not do what it was asked.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum PluginError {
+    /// The component cannot be loaded: not a component, a forbidden import, a signature that does not fit the model.
+    #[error("{0}")]
+    Load(String),
+    /// The plugin answered with an error of its own.
+    #[error(transparent)]
+    Answered(Error),
+    /// The plugin trapped. The text is for the log; the caller learns that the plugin failed.
+    #[error("plugin {plugin} failed")]
+    Trap {
+        /// The plugin's name.
+        plugin: String,
+        /// The trap and its backtrace.
+        details: String,
+    },
+    /// The plugin used up the time it, or its request, had.
+    #[error("plugin {plugin} did not finish within {limit:?}")]
+    Deadline {
+        /// The plugin's name.
+        plugin: String,
+        /// The time it was given.
+        limit: Duration,
+    },
+    /// The plugin asked for more than it may have: memory, handles, bytes.
+    #[error("plugin {plugin} exceeded its limit: {what}")]
+    Limit {
+        /// The plugin's name.
+        plugin: String,
+        /// Which limit.
+        what: String,
+    },
+    /// The plugin answered something that its own description or the contract forbids.
+    #[error("plugin {plugin} broke its contract: {what}")]
+    Contract {
+        /// The plugin's name.
+        plugin: String,
+        /// What was promised and what came.
+        what: String,
+    },
+    /// All instances are in use.
+    #[error("plugin {plugin} has no free instance")]
+    Exhausted {
+        /// The plugin's name.
+        plugin: String,
+    },
+    /// The caller went away while the plugin ran.
+    #[error("the request was cancelled")]
+    Cancelled,
+}
+
+impl PluginError {
+    /// How callers see it.
+    #[must_use]
+    pub const fn code(&self) -> Code {
+        match self {
+            Self::Answered(error) => error.code,
+            Self::Deadline { .. } => Code::DeadlineExceeded,
+            Self::Exhausted { .. } => Code::Overloaded,
+            Self::Cancelled => Code::Cancelled,
+            Self::Load(_) | Self::Trap { .. } | Self::Limit { .. } | Self::Contract { .. } => Code::Internal,
+        }
+    }
+
+    /// What is for the log only.
+    #[must_use]
+    pub fn details(&self) -> Option<&str> {
+        match self {
+            Self::Answered(error) => error.details.as_deref(),
+            Self::Trap { details, .. } => Some(details),
+            _ => None,
+        }
+    }
+}

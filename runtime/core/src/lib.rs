@@ -1,0 +1,26 @@
+//! The words of Corymb: tensors, signatures, requests, errors, and the traits that backends and plugins implement.
+//!
+//! Nothing here knows an async runtime, HTTP, JSON, Wasm or an inference engine, so that every other crate can
+//! depend on it (and a plugin's guest could too).
+
+mod backend;
+mod buffer;
+mod dtype;
+mod error;
+mod plugin;
+mod request;
+mod signature;
+mod tensor;
+
+pub use backend::{
+    Availability, Backend, Device, FileSource, Instance, LoadOptions, Model, ModelFiles, ModelInfo, Profile,
+    RunOptions, UnsupportedOperator,
+};
+pub use buffer::Buffer;
+pub use dtype::{DType, Element};
+pub use error::{BackendError, Code, Error, PluginError};
+pub use futures_core::future::BoxFuture;
+pub use plugin::{Finish, Models, Plugin, PluginHost, PluginInfo, PluginOptions, ServedModel, Step};
+pub use request::{CancelFlag, Parameters, Request, Response, Tensors, Value};
+pub use signature::{Dim, Signature, SignatureError, TensorSpec, format_dims};
+pub use tensor::{MAX_RANK, Tensor, TensorError, element_count};
