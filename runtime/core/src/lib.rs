@@ -5,6 +5,8 @@
 
 mod backend;
 mod buffer;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod dtype;
 mod error;
 mod plugin;

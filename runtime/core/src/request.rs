@@ -178,6 +178,8 @@ pub struct Request {
     pub deadline: Option<Instant>,
     /// Set when the caller has gone.
     pub cancel: CancelFlag,
+    /// How many plugins called each other's models to get here; 0 for a request from outside.
+    pub depth: u8,
 }
 
 impl Request {

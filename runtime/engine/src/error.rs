@@ -1,0 +1,214 @@
+//! What the engine refuses, in the caller's terms.
+
+use std::time::Duration;
+
+use corymb_core::{BackendError, Code, Error, PluginError, SignatureError};
+
+/// Why a prediction did not happen.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum EngineError {
+    /// No model of that name. Ask for one that exists.
+    #[error("unknown model '{name}'; served are {served}")]
+    UnknownModel {
+        /// As asked.
+        name: String,
+        /// The names there are, as text.
+        served: String,
+    },
+    /// The model has no such version. Ask for one that exists, or for none.
+    #[error("model '{model}' has no version '{version}'; it has {served}")]
+    UnknownVersion {
+        /// The model.
+        model: String,
+        /// As asked.
+        version: String,
+        /// The versions there are, as text.
+        served: String,
+    },
+    /// The model cannot answer now. Try again later, or look at the server's log.
+    #[error("model '{model}' is not ready: it is {state}")]
+    NotReady {
+        /// The model.
+        model: String,
+        /// The word of its state, without the reason, which may name internals.
+        state: &'static str,
+    },
+    /// The version is being unloaded. Ask for another.
+    #[error("version '{version}' of model '{model}' is being unloaded")]
+    Draining {
+        /// The model.
+        model: String,
+        /// The version.
+        version: String,
+    },
+    /// A bound is reached. Try again later.
+    #[error("overloaded: {what}")]
+    Overloaded {
+        /// Which bound.
+        what: String,
+    },
+    /// The time the caller, or the manifest, allowed has passed.
+    #[error("model '{model}' did not answer in time: {stage} was not finished when the deadline passed")]
+    DeadlineExceeded {
+        /// The model.
+        model: String,
+        /// What was going on.
+        stage: &'static str,
+    },
+    /// Nobody waits for the answer.
+    #[error("the request was cancelled")]
+    Cancelled,
+    /// The tensors do not fit the model's signature.
+    #[error("model '{model}': {error}")]
+    Signature {
+        /// The model.
+        model: String,
+        /// What does not fit.
+        error: SignatureError,
+    },
+    /// The backend refused or failed.
+    #[error("model '{model}': {}", for_callers(.error))]
+    Backend {
+        /// The model.
+        model: String,
+        /// The backend's own words, for the log.
+        error: BackendError,
+    },
+    /// The plugin refused or failed.
+    #[error("model '{model}': {error}")]
+    Plugin {
+        /// The model.
+        model: String,
+        /// What the plugin or its host said.
+        error: PluginError,
+    },
+    /// A fault of the server.
+    #[error("internal error{}", .model.as_ref().map(|model| format!(" in model '{model}'")).unwrap_or_default())]
+    Internal {
+        /// The model, where one was involved.
+        model: Option<String>,
+        /// For the log.
+        details: String,
+    },
+    /// Plugins call each other's models too deep.
+    #[error("model '{model}' was reached through {depth} other models; at most {max} may call each other")]
+    TooDeep {
+        /// The model.
+        model: String,
+        /// Calls so far.
+        depth: u8,
+        /// Calls allowed.
+        max: u8,
+    },
+}
+
+/// An engine's own words may name files and addresses: callers see them only where they speak of the caller's values.
+fn for_callers(error: &BackendError) -> String {
+    match error {
+        BackendError::InvalidInput(message) => message.clone(),
+        BackendError::Cancelled => error.to_string(),
+        _ => "the model could not be run".to_owned(),
+    }
+}
+
+impl EngineError {
+    /// The kind of failure.
+    #[must_use]
+    pub const fn code(&self) -> Code {
+        match self {
+            Self::UnknownModel { .. } | Self::UnknownVersion { .. } => Code::NotFound,
+            Self::NotReady { .. } => Code::NotReady,
+            Self::Draining { .. } => Code::Draining,
+            Self::Overloaded { .. } => Code::Overloaded,
+            Self::DeadlineExceeded { .. } => Code::DeadlineExceeded,
+            Self::Cancelled => Code::Cancelled,
+            Self::Signature { .. } => Code::InvalidArgument,
+            Self::Backend { error, .. } => error.code(),
+            Self::Plugin { error, .. } => error.code(),
+            Self::Internal { .. } | Self::TooDeep { .. } => Code::Internal,
+        }
+    }
+
+    /// When trying again makes sense, where it does.
+    #[must_use]
+    pub const fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Overloaded { .. } => Some(Duration::from_secs(1)),
+            _ => None,
+        }
+    }
+
+    /// What is for the log only.
+    #[must_use]
+    pub fn details(&self) -> Option<String> {
+        match self {
+            Self::Backend { error, .. } => Some(error.to_string()),
+            Self::Plugin { error, .. } => error.details().map(str::to_owned),
+            Self::Internal { details, .. } => Some(details.clone()),
+            _ => None,
+        }
+    }
+}
+
+impl From<EngineError> for Error {
+    fn from(error: EngineError) -> Self {
+        Self {
+            code: error.code(),
+            message: error.to_string(),
+            details: error.details(),
+            retry_after: error.retry_after(),
+        }
+    }
+}
+
+/// Why a model did not become ready. For the log and the operator: may name files.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The manifest names a backend that is not there.
+    #[error("backend '{name}' is unknown; there are {known}")]
+    UnknownBackend {
+        /// As named.
+        name: String,
+        /// The names there are, as text.
+        known: String,
+    },
+    /// The manifest names a device that no backend knows.
+    #[error("device '{0}' is unknown; expected auto, cpu, cuda or cuda:N")]
+    UnknownDevice(String),
+    /// No backend can run the model.
+    #[error("no backend can run the model: {0}")]
+    NoBackend(String),
+    /// The chosen backend could not load it.
+    #[error("{backend}: {error}")]
+    Backend {
+        /// Which one.
+        backend: &'static str,
+        /// Its reason.
+        error: BackendError,
+    },
+    /// The plugin could not be loaded.
+    #[error("{0}")]
+    Plugin(#[from] PluginError),
+    /// There is a plugin but nothing to host it.
+    #[error("the model has a plugin, but this server was started without a plugin host")]
+    NoPluginHost,
+    /// A sample of the model folder did not run through.
+    #[error("warm-up with {sample} failed: {reason}")]
+    WarmUp {
+        /// Which sample.
+        sample: String,
+        /// Why.
+        reason: String,
+    },
+    /// The same version is loading already.
+    #[error("version {version} is already {state}")]
+    Busy {
+        /// The version.
+        version: String,
+        /// Its state.
+        state: &'static str,
+    },
+    /// Loading panicked.
+    #[error("loading panicked: {0}")]
+    Panicked(String),
+}

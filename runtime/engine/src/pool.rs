@@ -1,0 +1,209 @@
+//! The one compute pool: as many threads as there are cores to use, on which decoding, plugins and models run.
+
+use std::any::Any;
+use std::collections::VecDeque;
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+use async_task::{Runnable, Task};
+use futures::FutureExt as _;
+
+/// The stages of a request, in its order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Stage {
+    /// Bytes of the wire to tensors.
+    Decode,
+    /// The plugin's first half.
+    Preprocess,
+    /// Waiting for an instance.
+    Queue,
+    /// The model.
+    Infer,
+    /// The plugin's second half.
+    Postprocess,
+    /// Tensors to bytes of the wire.
+    Encode,
+}
+
+impl Stage {
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Decode, Self::Preprocess, Self::Queue, Self::Infer, Self::Postprocess, Self::Encode];
+
+    /// The word for the `stage` attribute of metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Decode => "decode",
+            Self::Preprocess => "preprocess",
+            Self::Queue => "queue",
+            Self::Infer => "infer",
+            Self::Postprocess => "postprocess",
+            Self::Encode => "encode",
+        }
+    }
+}
+
+/// Work that panicked, with the panic's message.
+#[derive(Debug)]
+pub(crate) struct Panicked(pub(crate) String);
+
+impl Panicked {
+    pub(crate) fn from_payload(payload: &(dyn Any + Send)) -> Self {
+        let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
+        Self(text.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned()))
+    }
+}
+
+/// Runs futures and closures. Work nearest to its request's end goes first, so that what was begun is finished before
+/// more is begun; within a stage the order of arrival holds.
+#[derive(Clone)]
+pub(crate) struct Pool {
+    shared: Arc<Shared>,
+    workers: usize,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    work: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// By stage, in the order of [`Stage::ALL`].
+    queues: [VecDeque<Runnable>; Stage::ALL.len()],
+    stopped: bool,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn push(&self, stage: Stage, runnable: Runnable) {
+        let mut state = self.lock();
+        if state.stopped {
+            // Dropping it outside the lock cancels the task: dropping may wake others, who push here.
+            drop(state);
+            drop(runnable);
+            return;
+        }
+        state.queues[stage as usize].push_back(runnable);
+        drop(state);
+        self.work.notify_one();
+    }
+
+    fn work(&self) {
+        loop {
+            let mut state = self.lock();
+            let runnable = loop {
+                if let Some(runnable) = state.queues.iter_mut().rev().find_map(VecDeque::pop_front) {
+                    break runnable;
+                }
+                if state.stopped {
+                    return;
+                }
+                state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+            };
+            drop(state);
+            // A panic has been caught inside: see `Pool::spawn`.
+            runnable.run();
+        }
+    }
+}
+
+impl Pool {
+    pub(crate) fn new(workers: usize) -> std::io::Result<Self> {
+        let shared = Arc::new(Shared { state: Mutex::default(), work: Condvar::new() });
+        for index in 0..workers {
+            let shared = Arc::clone(&shared);
+            thread::Builder::new().name(format!("compute-{index}")).spawn(move || shared.work())?;
+        }
+        Ok(Self { shared, workers })
+    }
+
+    pub(crate) fn workers(&self) -> usize {
+        self.workers
+    }
+
+    /// Polls `future` on the pool. Dropping the task cancels it: at once if it has not started, else when it next waits.
+    pub(crate) fn spawn<F>(&self, stage: Stage, future: F) -> Task<Result<F::Output, Panicked>>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        let shared = Arc::clone(&self.shared);
+        let caught = AssertUnwindSafe(future)
+            .catch_unwind()
+            .map(|result| result.map_err(|payload| Panicked::from_payload(payload.as_ref())));
+        let (runnable, task) = async_task::spawn(caught, move |runnable| shared.push(stage, runnable));
+        runnable.schedule();
+        task
+    }
+
+    /// As [`Pool::spawn`], waiting for the result. Dropping the future cancels the work.
+    pub(crate) async fn run<F>(&self, stage: Stage, future: F) -> Result<F::Output, Panicked>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        // A stopped pool drops its tasks, and a dropped task never answers.
+        self.spawn(stage, future)
+            .fallible()
+            .await
+            .unwrap_or_else(|| Err(Panicked("the compute pool has stopped".to_owned())))
+    }
+
+    /// Ends the workers when the queues are empty.
+    pub(crate) fn stop(&self) {
+        self.shared.lock().stopped = true;
+        self.shared.work.notify_all();
+    }
+}
+
+impl std::fmt::Debug for Pool {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pool").field("workers", &self.workers).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn later_stages_go_first_and_arrival_decides_within_one() {
+        let pool = Pool::new(1).expect("threads");
+        let (open, gate) = mpsc::channel::<()>();
+        let blocker = pool.spawn(Stage::Encode, async move { gate.recv().is_ok() });
+        let order = Arc::new(Mutex::new(Vec::new()));
+        let work =
+            [(Stage::Decode, 0), (Stage::Infer, 1), (Stage::Postprocess, 2), (Stage::Decode, 3), (Stage::Infer, 4)];
+        let tasks: Vec<_> = work
+            .map(|(stage, id)| {
+                let order = Arc::clone(&order);
+                pool.spawn(stage, async move { order.lock().expect("not poisoned").push(id) })
+            })
+            .into();
+        open.send(()).expect("the blocker waits");
+        assert!(blocker.await.expect("no panic"));
+        for task in tasks {
+            task.await.expect("no panic");
+        }
+        assert_eq!(*order.lock().expect("not poisoned"), [2, 1, 4, 0, 3]);
+        pool.stop();
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_answered_and_the_worker_lives() {
+        let pool = Pool::new(1).expect("threads");
+        let panicked = pool.run(Stage::Infer, async { panic!("index {} out of range", 7) }).await;
+        assert!(matches!(panicked, Err(Panicked(message)) if message == "index 7 out of range"));
+        assert_eq!(pool.run(Stage::Infer, async { 5 }).await.expect("no panic"), 5);
+        pool.stop();
+        assert!(pool.run(Stage::Infer, async { 5 }).await.is_err());
+    }
+}

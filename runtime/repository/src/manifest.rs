@@ -1,0 +1,208 @@
+//! `model.toml`: what a folder says of its model.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use toml::Table;
+
+use crate::keys::check_keys;
+
+const KNOWN_KEYS: &[&str] = &[
+    "file",
+    "sha256",
+    "backend",
+    "device",
+    "plugin.file",
+    "plugin.headers",
+    "plugin.config.*",
+    "instances.count",
+    "instances.threads",
+    "batching.enabled",
+    "batching.max_size",
+    "batching.max_delay",
+    "batching.latency_target",
+    "queue.max",
+    "queue.timeout",
+];
+
+/// The manifest of a model. Every key has a default; an unknown key is an error that names the nearest known one.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// The ONNX file; by default the only one of the folder.
+    pub file: Option<String>,
+    /// Of `file`, in hexadecimal.
+    pub sha256: Option<String>,
+    /// `auto`, or a backend's name.
+    pub backend: Option<String>,
+    /// `auto`, `cpu`, `cuda`, `cuda:N`.
+    pub device: Option<String>,
+    /// The Wasm component around the model.
+    pub plugin: Option<PluginSection>,
+    /// Executable copies.
+    #[serde(default)]
+    pub instances: InstancesSection,
+    /// Joining requests.
+    #[serde(default)]
+    pub batching: BatchingSection,
+    /// Waiting requests.
+    #[serde(default)]
+    pub queue: QueueSection,
+}
+
+/// `[plugin]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PluginSection {
+    /// The component's file.
+    pub file: String,
+    /// Request headers that the plugin sees as parameters, in any case.
+    #[serde(default)]
+    pub headers: Vec<String>,
+    /// Given to `configure` as JSON.
+    #[serde(default)]
+    pub config: Table,
+}
+
+/// `[instances]`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InstancesSection {
+    /// By default as many as the compute pool has workers.
+    pub count: Option<usize>,
+    /// Threads of one run inside the backend; 1 by default.
+    pub threads: Option<usize>,
+}
+
+/// `[batching]`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BatchingSection {
+    /// Overrides what warm-up found.
+    pub enabled: Option<bool>,
+    /// Rows of one run.
+    pub max_size: Option<usize>,
+    /// How long a run may wait for company.
+    #[serde(default, deserialize_with = "duration")]
+    pub max_delay: Option<Duration>,
+    /// Refuse what would wait longer.
+    #[serde(default, deserialize_with = "duration")]
+    pub latency_target: Option<Duration>,
+}
+
+/// `[queue]`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct QueueSection {
+    /// Requests that may wait.
+    pub max: Option<usize>,
+    /// How long one may wait.
+    #[serde(default, deserialize_with = "duration")]
+    pub timeout: Option<Duration>,
+}
+
+fn duration<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    humantime::parse_duration(&text).map(Some).map_err(|error| {
+        serde::de::Error::custom(format!("'{text}' is not a duration such as \"250ms\" or \"30s\": {error}"))
+    })
+}
+
+impl Manifest {
+    /// Parses the text of a `model.toml`.
+    ///
+    /// # Errors
+    /// One line that says what is wrong and where.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let table: Table = text.parse().map_err(|error| one_line(&error, text))?;
+        check_keys(&table, KNOWN_KEYS)?;
+        let manifest: Self = toml::from_str(text).map_err(|error| one_line(&error, text))?;
+        manifest.check()?;
+        Ok(manifest)
+    }
+
+    /// What a key's type does not say.
+    fn check(&self) -> Result<(), String> {
+        let positive = [
+            ("instances.count", self.instances.count),
+            ("instances.threads", self.instances.threads),
+            ("batching.max_size", self.batching.max_size),
+            ("queue.max", self.queue.max),
+        ];
+        if let Some((key, _)) = positive.into_iter().find(|(_, value)| *value == Some(0)) {
+            return Err(format!("`{key}` is 0; expected at least 1"));
+        }
+        if let Some(sha256) = &self.sha256
+            && (sha256.len() != 64 || !sha256.bytes().all(|byte| byte.is_ascii_hexdigit()))
+        {
+            return Err(format!("`sha256` is '{sha256}'; expected 64 hexadecimal digits"));
+        }
+        Ok(())
+    }
+}
+
+/// toml's own text spans lines and draws arrows: kept to its message and a line number.
+fn one_line(error: &toml::de::Error, text: &str) -> String {
+    let line = error.span().map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+    let message = error.message().replace('\n', " ");
+    line.map_or_else(|| message.clone(), |line| format!("line {line}: {message}"))
+}
+
+impl PluginSection {
+    /// The configuration as JSON, `{}` where there is none.
+    #[must_use]
+    pub fn config_json(&self) -> String {
+        serde_json::to_string(&self.config).unwrap_or_else(|_| "{}".to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_is_understood() {
+        let text = r#"
+            file = "model.onnx"
+            sha256 = "0000000000000000000000000000000000000000000000000000000000000000"
+            backend = "tract"
+            device = "cpu"
+            [plugin]
+            file = "flowers.wasm"
+            headers = ["X-Tenant"]
+            config = { size = 160 }
+            [instances]
+            count = 2
+            threads = 1
+            [batching]
+            enabled = true
+            max_size = 8
+            max_delay = "0ms"
+            latency_target = "50ms"
+            [queue]
+            max = 1024
+            timeout = "1s"
+        "#;
+        let manifest = Manifest::parse(text).expect("valid");
+        assert_eq!(manifest.queue.timeout, Some(Duration::from_secs(1)));
+        assert_eq!(manifest.batching.max_delay, Some(Duration::ZERO));
+        assert_eq!(manifest.plugin.expect("given").config_json(), r#"{"size":160}"#);
+        assert!(Manifest::parse("").is_ok());
+    }
+
+    #[test]
+    fn mistakes_are_named_in_one_line() {
+        for (text, expected) in [
+            ("fil = 'x'", "unknown key `fil`; did you mean `file`?"),
+            ("[queue]\ntimeout = 'soon'", "'soon' is not a duration"),
+            ("[queue]\nmax = 0", "`queue.max` is 0; expected at least 1"),
+            ("file = 3", "invalid type: integer `3`, expected a string"),
+            ("file = 'x'\nsha256 = 'abc'", "`sha256` is 'abc'; expected 64 hexadecimal digits"),
+            ("a = [", "line 1"),
+        ] {
+            let message = Manifest::parse(text).expect_err(text);
+            assert!(message.contains(expected), "{text}: {message}");
+            assert!(!message.contains('\n'), "{message}");
+        }
+    }
+}
