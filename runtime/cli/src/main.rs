@@ -1,1 +1,41 @@
-fn main() {}
+//! The Corymb model server: `corymb serve` and the commands around it.
+
+mod args;
+mod config;
+mod embedded;
+mod logs;
+mod models;
+mod plugin;
+mod predict;
+mod serve;
+mod sources;
+mod transport;
+mod wiring;
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use clap::Parser as _;
+
+use crate::args::{Arguments, Command, ModelsCommand, PluginCommand};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let start = Instant::now();
+    let result = match Arguments::parse().command {
+        Command::Serve(flags) => serve::serve(*flags, start),
+        Command::Predict(arguments) => predict::predict(&arguments),
+        Command::Models(ModelsCommand::List(arguments)) => models::list(&arguments),
+        Command::Plugin(PluginCommand::Compile(arguments)) => plugin::compile(&arguments),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // One line: the chain of causes, outermost first.
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -16,9 +16,7 @@ use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
-use crate::{
-    Backend, BackendError, FileSource, Instance, LoadOptions, Model, ModelFiles, RunOptions, Tensor, Tensors,
-};
+use crate::{Backend, BackendError, FileSource, Instance, LoadOptions, Model, ModelFiles, RunOptions, Tensor, Tensors};
 
 /// What a case found: nothing wrong, or what.
 type Outcome = Result<(), String>;
@@ -138,5 +136,56 @@ fn ensure_error<T>(
         Ok(_) => Err(format!("succeeded; expected {expected}")),
         Err(error) if is_expected(&error) => Ok(()),
         Err(error) => Err(format!("answered {error:?}; expected {expected}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Availability, Device, ModelInfo};
+
+    /// Usable, and takes no file for a model.
+    struct Nothing;
+
+    impl Backend for Nothing {
+        fn name(&self) -> &'static str {
+            "nothing"
+        }
+
+        fn check(&self) -> Result<Availability, BackendError> {
+            Ok(Availability { version: "1".to_owned(), devices: vec![Device::Cpu] })
+        }
+
+        fn inspect(&self, _: &ModelFiles) -> Result<ModelInfo, BackendError> {
+            Err(BackendError::InvalidModel("no".to_owned()))
+        }
+
+        fn load(&self, _: &ModelFiles, _: &LoadOptions) -> Result<Box<dyn Model>, BackendError> {
+            Err(BackendError::InvalidModel("no".to_owned()))
+        }
+    }
+
+    fn complaints(known_gaps: &[(&str, &str)]) -> String {
+        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/models");
+        let panic = catch_unwind(AssertUnwindSafe(|| run(&Nothing, &fixtures, known_gaps))).expect_err("it fails");
+        panic_text(&*panic).to_owned()
+    }
+
+    #[test]
+    fn every_failing_case_is_listed() {
+        let text = complaints(&[]);
+        for name in ["scalars", "identity FP32", "identity BYTES", "inspect agrees with load: image"] {
+            assert!(text.contains(&format!("'{name}': ")), "{name} is not in {text}");
+        }
+        assert!(!text.contains("'an empty file is InvalidModel'"), "a passing case is in {text}");
+    }
+
+    #[test]
+    fn known_gaps_must_fail_and_exist() {
+        let text =
+            complaints(&[("scalars", "none"), ("an empty file is InvalidModel", "none"), ("no such case", "none")]);
+        assert!(!text.contains("'scalars'"), "{text}");
+        assert!(text.contains("'an empty file is InvalidModel' passes, but is listed"), "{text}");
+        assert!(text.contains("'no such case' is listed"), "{text}");
     }
 }

@@ -28,6 +28,8 @@ pub struct ModelFolder {
     pub model: Option<ModelFiles>,
     /// The plugin around it.
     pub plugin: Option<PluginFile>,
+    /// Class names in the order of the scores; empty where the manifest names no file of them.
+    pub labels: Vec<String>,
     /// What the manifest says, or its defaults.
     pub manifest: Manifest,
     /// One per input, for warm-up.
@@ -111,8 +113,13 @@ pub fn embedded(name: &str, files: &[(&str, Bytes)]) -> Result<ModelFolder, Repo
         Some(section) => Some(find(&section.file).ok_or_else(|| missing(&section.file))?),
         None => None,
     };
+    let labels = match &manifest.labels {
+        Some(file) => Some(find(file).ok_or_else(|| missing(file))?),
+        None => None,
+    };
     let samples = files.iter().filter(|(name, _)| name.starts_with(WARMUP)).filter_map(|(name, _)| find(name));
-    assemble(name, "1", model, plugin, samples.map(Sample::new).collect(), manifest, manifest_path)
+    let samples = samples.map(Sample::new).collect();
+    assemble(name, "1", Files { model, plugin, labels, samples }, manifest, manifest_path)
 }
 
 enum Layout {
@@ -178,7 +185,8 @@ fn bare_file(name: &str, path: PathBuf) -> Result<ModelFolder, RepositoryError> 
         return Err(unreadable(&path, reason));
     }
     let manifest = Manifest::default();
-    assemble(name, "1", Some(FileSource::Path(path)), None, Vec::new(), manifest, Path::new(MANIFEST))
+    let files = Files { model: Some(FileSource::Path(path)), ..Files::default() };
+    assemble(name, "1", files, manifest, Path::new(MANIFEST))
 }
 
 fn folder(name: &str, version: &str, path: &Path) -> Result<ModelFolder, RepositoryError> {
@@ -209,38 +217,64 @@ fn folder(name: &str, version: &str, path: &Path) -> Result<ModelFolder, Reposit
         Some(section) => Some(inside("plugin.file", &section.file)?),
         None => None,
     };
+    let labels = match &manifest.labels {
+        Some(file) => Some(inside("labels", file)?),
+        None => None,
+    };
     if model.is_none() && plugin.is_none() {
         return Err(RepositoryError::Empty { path: path.to_owned() });
     }
     let warmup = path.join(WARMUP);
     let samples = if warmup.is_dir() { entries(&warmup)? } else { Vec::new() };
     let samples = samples.into_iter().filter(|file| file.is_file()).map(|file| Sample::new(FileSource::Path(file)));
-    assemble(name, version, model, plugin, samples.collect(), manifest, &manifest_path)
+    let files = Files { model, plugin, labels, samples: samples.collect() };
+    assemble(name, version, files, manifest, &manifest_path)
+}
+
+/// What was found in a folder.
+#[derive(Default)]
+struct Files {
+    model: Option<FileSource>,
+    plugin: Option<FileSource>,
+    labels: Option<FileSource>,
+    samples: Vec<Sample>,
 }
 
 fn assemble(
     name: &str,
     version: &str,
-    model: Option<FileSource>,
-    plugin: Option<FileSource>,
-    samples: Vec<Sample>,
+    files: Files,
     manifest: Manifest,
     manifest_path: &Path,
 ) -> Result<ModelFolder, RepositoryError> {
     if let Some(expected) = &manifest.sha256 {
-        let Some(file) = &model else {
+        let Some(file) = &files.model else {
             let reason = "`sha256` is given, but there is no model file".to_owned();
             return Err(RepositoryError::Manifest { path: manifest_path.to_owned(), reason });
         };
         verify(file, expected)?;
     }
-    let plugin = plugin.zip(manifest.plugin.as_ref()).map(|(file, section)| PluginFile {
+    let labels = match &files.labels {
+        Some(file) => {
+            let bytes = file.read().map_err(|reason| unreadable(Path::new(&file.name()), reason))?;
+            String::from_utf8_lossy(&bytes).lines().map(|line| line.trim().to_owned()).collect()
+        }
+        None => Vec::new(),
+    };
+    let plugin = files.plugin.zip(manifest.plugin.as_ref()).map(|(file, section)| PluginFile {
         file,
         headers: section.headers.iter().map(|name| name.to_ascii_lowercase()).collect(),
         config: section.config_json(),
     });
-    let (name, version) = (name.to_owned(), version.to_owned());
-    Ok(ModelFolder { name, version, model: model.map(|model| ModelFiles { model }), plugin, manifest, samples })
+    Ok(ModelFolder {
+        name: name.to_owned(),
+        version: version.to_owned(),
+        model: files.model.map(|model| ModelFiles { model }),
+        plugin,
+        labels,
+        manifest,
+        samples: files.samples,
+    })
 }
 
 fn parse_manifest(path: &Path, text: &str) -> Result<Manifest, RepositoryError> {

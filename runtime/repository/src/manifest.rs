@@ -10,6 +10,7 @@ use crate::keys::check_keys;
 const KNOWN_KEYS: &[&str] = &[
     "file",
     "sha256",
+    "labels",
     "backend",
     "device",
     "plugin.file",
@@ -33,6 +34,8 @@ pub struct Manifest {
     pub file: Option<String>,
     /// Of `file`, in hexadecimal.
     pub sha256: Option<String>,
+    /// A file with one class name a line, in the order of the scores.
+    pub labels: Option<String>,
     /// `auto`, or a backend's name.
     pub backend: Option<String>,
     /// `auto`, `cpu`, `cuda`, `cuda:N`.
@@ -165,6 +168,7 @@ mod tests {
         let text = r#"
             file = "model.onnx"
             sha256 = "0000000000000000000000000000000000000000000000000000000000000000"
+            labels = "labels.txt"
             backend = "tract"
             device = "cpu"
             [plugin]

@@ -2,17 +2,25 @@
 
 use super::values::{ensure_close, ensure_same, fp32};
 use super::{Case, Outcome, Suite, answer, ensure, ensure_error, output};
-use crate::{
-    BackendError, Device, Dim, FileSource, LoadOptions, ModelFiles, Signature, Tensors, UnsupportedOperator,
-};
+use crate::{BackendError, Device, Dim, FileSource, LoadOptions, ModelFiles, Signature, Tensors, UnsupportedOperator};
 
 /// A device that no machine has.
 const NOWHERE: Device = Device::Cuda(4095);
 
 /// Fixtures that each backend loads.
 const LOADABLE: [&str; 12] = [
-    "identity_fp32", "pair", "many", "scalar", "linear", "unnamed", "fixed", "mixed_rows", "sequence", "image",
-    "default", "listed_initializer",
+    "identity_fp32",
+    "pair",
+    "many",
+    "scalar",
+    "linear",
+    "unnamed",
+    "fixed",
+    "mixed_rows",
+    "sequence",
+    "image",
+    "default",
+    "listed_initializer",
 ];
 
 pub(super) fn cases() -> Vec<Case> {
@@ -46,9 +54,11 @@ pub(super) fn cases() -> Vec<Case> {
         Case::new("an initializer smaller than its shape is refused", |suite| refused(suite, "lying_size")),
         Case::new("a dimension's name may nest deeply", |suite| suite.load("deep_dimension").map(drop)),
     ];
-    cases.extend(LOADABLE.map(|name| {
-        Case::new(format!("inspect agrees with load: {name}"), move |suite| inspect_agrees(suite, name))
-    }));
+    cases.extend(
+        LOADABLE.map(|name| {
+            Case::new(format!("inspect agrees with load: {name}"), move |suite| inspect_agrees(suite, name))
+        }),
+    );
     cases
 }
 
@@ -95,8 +105,15 @@ fn dimensions(suite: &Suite<'_>) -> Outcome {
 
 fn batch_axis(suite: &Suite<'_>) -> Outcome {
     for (name, expected) in [
-        ("linear", true), ("unnamed", true), ("many", true), ("pair", true), ("sequence", true), ("image", true),
-        ("fixed", false), ("scalar", false), ("mixed_rows", false),
+        ("linear", true),
+        ("unnamed", true),
+        ("many", true),
+        ("pair", true),
+        ("sequence", true),
+        ("image", true),
+        ("fixed", false),
+        ("scalar", false),
+        ("mixed_rows", false),
     ] {
         let given = suite.load(name)?.profile().batch_axis;
         ensure(given == expected, || format!("{name}.onnx: batch_axis is {given}; expected {expected}"))?;
@@ -212,9 +229,11 @@ fn unsupported(suite: &Suite<'_>, name: &str, operator: &str, domain: &str, node
         found.operator == operator && found.domain == domain && found.node == node && !found.reason.is_empty()
     };
     ensure(info.unsupported.iter().any(is_it), || format!("inspect finds {:?}", info.unsupported))?;
-    ensure_error(suite.try_load(name), "Unsupported that names the operator", |error| {
-        matches!(error, BackendError::Unsupported(text) if text.contains(operator))
-    })
+    ensure_error(
+        suite.try_load(name),
+        "Unsupported that names the operator",
+        |error| matches!(error, BackendError::Unsupported(text) if text.contains(operator)),
+    )
 }
 
 fn refused(suite: &Suite<'_>, name: &str) -> Outcome {

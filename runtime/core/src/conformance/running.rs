@@ -28,6 +28,7 @@ pub(super) fn cases() -> Vec<Case> {
         Case::new("a default may be replaced", |suite| default(suite, Some(5.0))),
         Case::new("a wrong request is InvalidInput, and the instance lives on", wrong_requests),
         Case::new("one wrong request fails its batch", wrong_in_batch),
+        Case::new("no elements and a huge dimension are InvalidInput", huge_and_empty),
         Case::new("a cancelled run is Cancelled, and the instance lives on", cancelled),
         Case::new("instances run on several threads at once", threads),
         Case::new("an instance outlives its model", outlives),
@@ -263,6 +264,14 @@ fn wrong_in_batch(suite: &Suite<'_>) -> Outcome {
     let batch = [inputs([("x", fp32(&[1, 4], 1)?)]), inputs([("x", fp32(&[1, 5], 1)?)])];
     ensure_error(instance.run(&batch, &RunOptions::default()), "InvalidInput", is_invalid_input)?;
     answer(&mut *instance, &batch[0]).map(drop)
+}
+
+/// The outputs of this one would take 12 TiB.
+fn huge_and_empty(suite: &Suite<'_>) -> Outcome {
+    let mut instance = suite.instance("sequence")?;
+    let shape = vec![1_usize << 40, 0, 3];
+    let x = Tensor::from_slice::<f32>(shape, &[]).map_err(text)?;
+    ensure_invalid_input(&mut *instance, &inputs([("x", x)]))
 }
 
 fn cancelled(suite: &Suite<'_>) -> Outcome {

@@ -40,9 +40,7 @@ pub(super) fn extremes(dtype: DType) -> Result<Tensor, String> {
         DType::Bf16 => Tensor::from_slice(shape, &[bf16::MIN, bf16::NEG_ZERO, bf16::INFINITY, bf16::MIN_POSITIVE]),
         DType::Fp32 => Tensor::from_slice(shape, &[f32::MIN, -0.0, f32::INFINITY, f32::MIN_POSITIVE]),
         DType::Fp64 => Tensor::from_slice(shape, &[f64::MIN, -0.0, f64::INFINITY, f64::MIN_POSITIVE]),
-        DType::Bytes => {
-            Tensor::from_elements(shape, ["", "daisy", "ψ", "a\u{1f33c}b"].map(Bytes::from).to_vec())
-        }
+        DType::Bytes => Tensor::from_elements(shape, ["", "daisy", "ψ", "a\u{1f33c}b"].map(Bytes::from).to_vec()),
     };
     tensor.map_err(text)
 }

@@ -1,0 +1,193 @@
+//! A loaded model and its instances.
+
+use std::sync::Arc;
+
+use corymb_core::{
+    BackendError, Device, Dim, Instance, Model, Profile, RunOptions, Signature, Tensor, TensorSpec, Tensors,
+    element_count,
+};
+use tract_onnx::tract_core::internal::{TValue, TVec, TractError, TypedSimplePlan, TypedSimpleState};
+
+use crate::convert::{from_tract, into_tract};
+use crate::plans::{Plan, Plans, Shapes};
+use crate::signature::batch_axis;
+
+/// What the dimensions of a tensor without elements may multiply to, zeros left out. The outputs may have elements: a
+/// sum over an axis of size 0 has as many as the other axes say, and a request of a few bytes would name any number.
+const MAX_EMPTY: usize = 1 << 24;
+/// Plans whose state an instance keeps between runs.
+const STATES: usize = 4;
+
+/// A model on the processor.
+pub(crate) struct TractModel {
+    plans: Arc<Plans>,
+    batch_axis: bool,
+}
+
+impl TractModel {
+    pub(crate) fn new(plans: Plans) -> Self {
+        Self { batch_axis: batch_axis(plans.signature()), plans: Arc::new(plans) }
+    }
+}
+
+impl Model for TractModel {
+    fn signature(&self) -> &Signature {
+        self.plans.signature()
+    }
+
+    fn device(&self) -> &Device {
+        &Device::Cpu
+    }
+
+    fn profile(&self) -> Profile {
+        // Measured: 44 ms per image in a batch of 8, 17.6 ms alone.
+        Profile { batch_axis: self.batch_axis, batches_pay: false, batch_sizes: vec![1], threads: 1 }
+    }
+
+    fn instance(&self) -> Result<Box<dyn Instance>, BackendError> {
+        Ok(Box::new(TractInstance {
+            plans: Arc::clone(&self.plans),
+            batch_axis: self.batch_axis,
+            states: Vec::new(),
+            symbolic: None,
+        }))
+    }
+}
+
+struct TractInstance {
+    plans: Arc<Plans>,
+    batch_axis: bool,
+    /// Most recently used last.
+    states: Vec<(Shapes, TypedSimpleState)>,
+    symbolic: Option<TypedSimpleState>,
+}
+
+impl Instance for TractInstance {
+    /// One request after the other: a batch costs tract more than its rows do.
+    fn run(&mut self, batch: &[Tensors], options: &RunOptions) -> Result<Vec<Tensors>, BackendError> {
+        let invalid = |error: corymb_core::SignatureError| BackendError::InvalidInput(error.to_string());
+        let plans = Arc::clone(&self.plans);
+        let signature = plans.signature();
+        signature.check_outputs(options.outputs.iter().map(String::as_str)).map_err(invalid)?;
+        batch.iter().try_for_each(|inputs| signature.check_inputs(inputs)).map_err(invalid)?;
+        batch.iter().flat_map(Tensors::iter).try_for_each(check_empty)?;
+        let answer = |inputs: &Tensors| {
+            if options.cancel.is_cancelled() {
+                return Err(BackendError::Cancelled);
+            }
+            match self.answer_without_rows(inputs, options) {
+                Some(outputs) => Ok(outputs),
+                None => self.run_one(inputs, options),
+            }
+        };
+        batch.iter().map(answer).collect()
+    }
+}
+
+impl TractInstance {
+    fn run_one(&mut self, inputs: &Tensors, options: &RunOptions) -> Result<Tensors, BackendError> {
+        let plans = Arc::clone(&self.plans);
+        let signature = plans.signature();
+        let shapes: Shapes =
+            signature.inputs.iter().map(|spec| Some(inputs.get(&spec.name)?.shape().to_vec())).collect();
+        let values = || -> Result<TVec<TValue>, BackendError> {
+            let given = signature.inputs.iter().filter_map(|spec| Some((&spec.name, inputs.get(&spec.name)?)));
+            given.map(|(name, tensor)| into_tract(name, tensor)).collect()
+        };
+        let failed = |error: TractError| BackendError::Failed(format!("run the model: {error:#}"));
+        // A state is put back only after a run that went well: after an error it holds what was computed so far.
+        let (mut state, symbolic) = self.take_state(&shapes)?;
+        let outputs = match state.run(values()?) {
+            Ok(outputs) if symbolic => {
+                self.symbolic = Some(state);
+                outputs
+            }
+            // Some operators need their shapes fixed.
+            Err(error) if symbolic => {
+                tracing::debug!(%error, "the plan for open dimensions failed");
+                let mut state = spawn(&self.plans.concrete(&shapes)?)?;
+                let outputs = state.run(values()?).map_err(failed)?;
+                self.keep(shapes, state);
+                outputs
+            }
+            Ok(outputs) => {
+                self.keep(shapes, state);
+                outputs
+            }
+            Err(error) => return Err(failed(error)),
+        };
+        if outputs.len() != signature.outputs.len() {
+            let (given, expected) = (outputs.len(), signature.outputs.len());
+            return Err(BackendError::Failed(format!("tract made {given} outputs; expected {expected}")));
+        }
+        let wanted = signature.outputs.iter().zip(outputs).filter(|(spec, _)| is_wanted(spec, options));
+        wanted.map(|(spec, value)| Ok((spec.name.as_str(), from_tract(spec, value)?))).collect()
+    }
+
+    fn keep(&mut self, shapes: Shapes, state: TypedSimpleState) {
+        if self.states.len() == STATES {
+            self.states.remove(0);
+        }
+        self.states.push((shapes, state));
+    }
+
+    fn take_state(&mut self, shapes: &Shapes) -> Result<(TypedSimpleState, bool), BackendError> {
+        if let Some(index) = self.states.iter().position(|(known, _)| known == shapes) {
+            return Ok((self.states.remove(index).1, false));
+        }
+        match self.plans.get(shapes)? {
+            Plan::Concrete(plan) => Ok((spawn(&plan)?, false)),
+            Plan::Symbolic(plan) => match self.symbolic.take() {
+                Some(state) => Ok((state, true)),
+                None => Ok((spawn(&plan)?, true)),
+            },
+        }
+    }
+
+    /// The answer to no rows, where the signature says its shapes: many graphs cannot run on nothing.
+    fn answer_without_rows(&self, inputs: &Tensors, options: &RunOptions) -> Option<Tensors> {
+        if !self.batch_axis || inputs.is_empty() || inputs.iter().any(|(_, tensor)| tensor.rows() != Some(0)) {
+            return None;
+        }
+        let signature = self.plans.signature();
+        let wanted = signature.outputs.iter().filter(|spec| is_wanted(spec, options));
+        wanted.map(|spec| Some((spec.name.as_str(), no_rows(spec, signature, inputs)?))).collect()
+    }
+}
+
+fn spawn(plan: &Arc<TypedSimplePlan>) -> Result<TypedSimpleState, BackendError> {
+    plan.spawn().map_err(|error| BackendError::Failed(format!("prepare a run: {error:#}")))
+}
+
+fn check_empty((name, tensor): (&str, &Tensor)) -> Result<(), BackendError> {
+    let claimed = || tensor.shape().iter().try_fold(1_usize, |product, &dim| product.checked_mul(dim.max(1)));
+    if tensor.is_empty() && claimed().is_none_or(|product| product > MAX_EMPTY) {
+        let shape = corymb_core::format_dims(tensor.shape());
+        return Err(BackendError::InvalidInput(format!(
+            "input '{name}' has shape {shape}: no elements, but dimensions that multiply to more than {MAX_EMPTY}"
+        )));
+    }
+    Ok(())
+}
+
+fn is_wanted(spec: &TensorSpec, options: &RunOptions) -> bool {
+    options.outputs.is_empty() || options.outputs.contains(&spec.name)
+}
+
+fn no_rows(spec: &TensorSpec, signature: &Signature, inputs: &Tensors) -> Option<Tensor> {
+    let size_of = |symbol: &Dim| {
+        signature.inputs.iter().find_map(|input| {
+            let axis = input.shape.iter().position(|dim| dim == symbol)?;
+            inputs.get(&input.name)?.shape().get(axis).copied()
+        })
+    };
+    let dims = spec.shape.iter().enumerate().map(|(axis, dim)| match dim {
+        _ if axis == 0 => Some(0),
+        Dim::Fixed(size) => Some(*size),
+        Dim::Symbol(_) => size_of(dim),
+        Dim::Unknown => None,
+    });
+    let shape = dims.collect::<Option<Vec<_>>>()?;
+    element_count(&shape).ok()?;
+    Tensor::from_buffer(spec.dtype, shape, corymb_core::Buffer::default()).ok()
+}

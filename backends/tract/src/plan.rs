@@ -1,0 +1,164 @@
+//! From a graph to something that runs: parse, fix the input shapes, declutter, optimise.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use corymb_core::{DType, Dim, TensorSpec};
+use tract_onnx::pb::ModelProto;
+use tract_onnx::tract_core::internal::{
+    DatumType, IntoArcTensor as _, Tensor, TractResult, TypedFact, TypedModel, TypedSimplePlan, bail, format_err,
+};
+use tract_onnx::tract_core::ops::change_axes::AxisOp;
+use tract_onnx::tract_core::ops::konst::Const;
+use tract_onnx::tract_core::optim::Optimizer;
+use tract_onnx::tract_hir::infer::{Factoid as _, InferenceFact, InferenceModel, InferenceModelExt as _};
+
+use crate::simplify::SYMBOL_PREFIX;
+
+/// Parses a simplified graph, with the constants that were taken out of it; external data lies in `folder`.
+pub(crate) fn parse(
+    proto: &ModelProto,
+    constants: Vec<(String, Tensor)>,
+    folder: Option<&Path>,
+) -> TractResult<InferenceModel> {
+    // An embedded model has no folder and no external data; tract says so where some is named.
+    let folder = folder.map(|folder| folder.to_str().ok_or_else(|| format_err!("the folder's name is not UTF-8")));
+    let mut parsed = tract_onnx::onnx().with_ignore_value_info(true).parse(proto, folder.transpose()?)?;
+    // A name that nothing makes has become an input.
+    for (name, tensor) in constants {
+        let Some(&outlet) = parsed.outlets_by_name.get(&name) else { continue };
+        let tensor = tensor.into_arc_tensor();
+        let fact = TypedFact::try_from(Arc::clone(&tensor))?;
+        let node = parsed.model.node_mut(outlet.node);
+        node.op = Const::new(tensor)?.into();
+        node.outputs[0].fact = fact.into();
+        parsed.model.inputs.retain(|input| *input != outlet);
+        parsed.unresolved_inputs.retain(|unresolved| *unresolved != name);
+    }
+    match parsed.unresolved_inputs.first() {
+        Some(name) => bail!("uses '{name}', which nothing makes"),
+        None => Ok(parsed.model),
+    }
+}
+
+/// Gives the inputs of `model`, in their order, these types and shapes.
+pub(crate) fn fix_inputs<'a>(
+    model: &mut InferenceModel,
+    inputs: impl IntoIterator<Item = (&'a TensorSpec, &'a [usize])>,
+) -> TractResult<()> {
+    for (index, (spec, shape)) in inputs.into_iter().enumerate() {
+        let dtype = datum_type(spec.dtype).ok_or_else(|| format_err!("{} is not a type of tract's", spec.dtype))?;
+        model.set_input_fact(index, InferenceFact::dt_shape(dtype, shape))?;
+    }
+    Ok(())
+}
+
+/// A plan for the shapes that the inputs of `model` have. Optimised where tract can; as it stands where its optimiser
+/// fails, which it does on some quantised graphs that run well without it.
+pub(crate) fn compile(model: InferenceModel, name: &str) -> TractResult<Arc<TypedSimplePlan>> {
+    let typed = model.into_typed()?;
+    // Weights are shared between the two: the copy is of the nodes.
+    match optimise(typed.clone()).and_then(TypedSimplePlan::new) {
+        Ok(plan) => Ok(plan),
+        Err(error) => {
+            tracing::warn!(model = name, error = %error.root_cause(), "tract runs the model unoptimised");
+            TypedSimplePlan::new(typed)
+        }
+    }
+}
+
+fn optimise(mut model: TypedModel) -> TractResult<TypedModel> {
+    let mut declutter = Optimizer::declutter();
+    // Half of decluttering time goes into moving axes, which pays only where a transposition could vanish.
+    let moves_axes = |op: &AxisOp| matches!(op, AxisOp::Move(..) | AxisOp::Reshape(..));
+    if !model.nodes().iter().any(|node| node.op_as::<AxisOp>().is_some_and(moves_axes)) {
+        declutter.passes.retain(|pass| format!("{pass:?}") != "ChangeAxes");
+    }
+    declutter.optimize(&mut model)?;
+    model.optimize()?;
+    Ok(model)
+}
+
+/// What tract infers of the output `name`: its dtype and dimensions. `symbols` are the declared names by number.
+pub(crate) fn inferred_output(model: &InferenceModel, name: &str, symbols: &[Option<String>]) -> Option<TensorSpec> {
+    let outlets = model.output_outlets().ok()?;
+    let outlet = outlets.iter().find(|outlet| model.outlet_label(**outlet) == Some(name))?;
+    let fact = model.outlet_fact(*outlet).ok()?;
+    let dtype = dtype(fact.datum_type.concretize()?)?;
+    let shape = fact.shape.concretize()?;
+    let dims = shape.iter().map(|dim| match dim.to_i64().ok().and_then(|size| usize::try_from(size).ok()) {
+        Some(size) => Dim::Fixed(size),
+        None => {
+            let text = dim.to_string();
+            let index = text.strip_prefix(SYMBOL_PREFIX).and_then(|index| index.parse::<usize>().ok());
+            match index.and_then(|index| symbols.get(index)?.as_deref()) {
+                Some(symbol) => Dim::Symbol(symbol.into()),
+                None => Dim::Unknown,
+            }
+        }
+    });
+    Some(TensorSpec::new(name, dtype, dims.collect()))
+}
+
+/// tract's name for a dtype; none for those that its ONNX reader does not know.
+pub(crate) fn datum_type(dtype: DType) -> Option<DatumType> {
+    Some(match dtype {
+        DType::Bool => DatumType::Bool,
+        DType::Uint8 => DatumType::U8,
+        DType::Uint16 => DatumType::U16,
+        DType::Uint32 => DatumType::U32,
+        DType::Uint64 => DatumType::U64,
+        DType::Int8 => DatumType::I8,
+        DType::Int16 => DatumType::I16,
+        DType::Int32 => DatumType::I32,
+        DType::Int64 => DatumType::I64,
+        DType::Fp16 => DatumType::F16,
+        DType::Fp32 => DatumType::F32,
+        DType::Fp64 => DatumType::F64,
+        DType::Bf16 | DType::Bytes => return None,
+    })
+}
+
+fn dtype(datum_type: DatumType) -> Option<DType> {
+    if datum_type == DatumType::TDim {
+        return Some(DType::Int64);
+    }
+    DType::ALL.into_iter().find(|dtype| self::datum_type(*dtype) == Some(datum_type))
+}
+
+#[cfg(test)]
+mod tests {
+    use corymb_core::{FileSource, ModelFiles};
+    use tract_onnx::prelude::Framework as _;
+    use tract_onnx::tract_core::internal::{IntoTValue as _, tvec};
+
+    use super::*;
+    use crate::proto::OnnxFile;
+    use crate::signature::declared;
+    use crate::simplify::simplify;
+
+    /// The network as served and as tract reads it by itself give the same scores, bit for bit.
+    #[test]
+    fn simplifying_changes_no_bit() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/models/image.onnx");
+        let files = ModelFiles { model: FileSource::Path(path.clone()) };
+        let mut file = OnnxFile::read(&files).expect("a model");
+        let signature = declared(&file.proto).signature;
+        let nodes = file.graph().node.len();
+        let constants = simplify(&mut file.proto, &[]).constants;
+        assert_eq!((constants.len(), file.graph().node.len()), (1, nodes - 1), "the Cast is folded");
+        let simplified = parse(&file.proto, constants, None).expect("parsed");
+        let plain = tract_onnx::onnx().model_for_path(path).expect("parsed");
+
+        let shape = [2, 3, 16, 16];
+        let elements: Vec<f32> = (0..shape.iter().product()).map(|index: usize| (index as f32 * 0.21).cos()).collect();
+        let pixels = Tensor::from_shape(&shape, &elements).expect("a tensor").into_tvalue();
+        let scores = [simplified, plain].map(|mut graph| {
+            fix_inputs(&mut graph, [(&signature.inputs[0], &shape[..])]).expect("fixed");
+            let plan = compile(graph, "image.onnx").expect("a plan");
+            plan.run(tvec![pixels.clone()]).expect("a run").remove(0)
+        });
+        assert_eq!(scores[0].shape(), [2, 6]);
+        assert_eq!(scores[0].as_bytes(), scores[1].as_bytes());
+    }
+}

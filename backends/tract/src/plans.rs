@@ -1,0 +1,264 @@
+//! The plans of one model: one per set of input shapes, because tract is several times slower on open dimensions.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use corymb_core::{BackendError, ModelFiles, Signature, TensorSpec};
+use tract_onnx::tract_core::internal::{TractError, TypedSimplePlan};
+use tract_onnx::tract_hir::infer::InferenceModel;
+
+use crate::plan;
+use crate::proto::{OnnxFile, Stamp};
+use crate::simplify::simplify;
+
+/// The shape of each input of the signature; none for an input that is left to its default.
+pub(crate) type Shapes = Vec<Option<Vec<usize>>>;
+
+/// What all plans but the first may hold in weights, together: each packs its own copy.
+const PLAN_BYTES: u64 = 256 << 20;
+/// Bounds of the number of plans, whatever the weights.
+const PLANS: std::ops::RangeInclusive<u64> = 2..=16;
+/// With no room for another plan, shapes seen this often get one all the same, in place of the least used.
+const PROMOTED_AFTER: u32 = 4;
+/// Shapes without a plan of their own whose uses are counted.
+const COUNTED: usize = 64;
+
+/// A plan, and whether it runs shapes other than those it was asked for.
+#[derive(Clone)]
+pub(crate) enum Plan {
+    /// For these shapes alone.
+    Concrete(Arc<TypedSimplePlan>),
+    /// For any shapes; slower.
+    Symbolic(Arc<TypedSimplePlan>),
+}
+
+/// Where a graph comes from when a plan is to be made.
+pub(crate) struct Source {
+    pub(crate) files: ModelFiles,
+    pub(crate) stamp: Option<Stamp>,
+    /// Kept where requests are expected to bring many shapes. Otherwise the file is read again: it costs some ten
+    /// milliseconds once, and keeping the graph would cost its weights for good.
+    pub(crate) graph: Option<InferenceModel>,
+}
+
+/// Makes, keeps and evicts plans. Shared by the instances of a model.
+pub(crate) struct Plans {
+    signature: Signature,
+    source: Source,
+    capacity: usize,
+    table: Mutex<Table>,
+    /// Held while a plan is made, so that the same one is not made twice and runs with other plans go on meanwhile.
+    making: Mutex<Symbolic>,
+}
+
+struct Table {
+    /// First those that are never evicted, then the others, least recently used first.
+    plans: Vec<(Shapes, Arc<TypedSimplePlan>)>,
+    /// How many stay: the plan that was made at load, if one was.
+    pinned: usize,
+    counts: Vec<(Shapes, u32)>,
+}
+
+enum Symbolic {
+    Untried,
+    Made(Arc<TypedSimplePlan>),
+    Impossible,
+}
+
+impl Plans {
+    pub(crate) fn new(
+        signature: Signature,
+        source: Source,
+        weights: u64,
+        first: Option<(Shapes, Arc<TypedSimplePlan>)>,
+    ) -> Self {
+        let capacity = (PLAN_BYTES / weights.max(1)).clamp(*PLANS.start(), *PLANS.end());
+        let plans: Vec<_> = first.into_iter().collect();
+        Self {
+            signature,
+            source,
+            capacity: usize::try_from(capacity).unwrap_or(usize::MAX),
+            table: Mutex::new(Table { pinned: plans.len(), plans, counts: Vec::new() }),
+            making: Mutex::new(Symbolic::Untried),
+        }
+    }
+
+    pub(crate) fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    /// The plan for `shapes`, made now if it has to be.
+    ///
+    /// # Errors
+    /// [`BackendError::InvalidInput`] when the graph cannot take these shapes, [`BackendError::Failed`] when its file
+    /// is no longer what it was.
+    pub(crate) fn get(&self, shapes: &Shapes) -> Result<Plan, BackendError> {
+        if let Some(plan) = self.known(shapes) {
+            return Ok(Plan::Concrete(plan));
+        }
+        let mut symbolic = lock(&self.making);
+        if let Some(plan) = self.known(shapes) {
+            return Ok(Plan::Concrete(plan));
+        }
+        // The symbolic plan has no inputs for values that replace defaults.
+        let replaces = self.signature.inputs.iter().zip(shapes).any(|(spec, shape)| spec.optional && shape.is_some());
+        if !replaces && !lock(&self.table).deserves_a_plan(shapes, self.capacity) {
+            if matches!(*symbolic, Symbolic::Untried) {
+                *symbolic = match self.make(None) {
+                    Ok(plan) => Symbolic::Made(plan),
+                    Err(error) => {
+                        tracing::info!(%error, "no plan for open dimensions");
+                        Symbolic::Impossible
+                    }
+                };
+            }
+            if let Symbolic::Made(plan) = &*symbolic {
+                return Ok(Plan::Symbolic(Arc::clone(plan)));
+            }
+        }
+        self.make_and_keep(shapes).map(Plan::Concrete)
+    }
+
+    /// A plan for `shapes` alone, whatever the room: for when the symbolic one fails on them.
+    pub(crate) fn concrete(&self, shapes: &Shapes) -> Result<Arc<TypedSimplePlan>, BackendError> {
+        let _making = lock(&self.making);
+        self.known(shapes).map_or_else(|| self.make_and_keep(shapes), Ok)
+    }
+
+    fn make_and_keep(&self, shapes: &Shapes) -> Result<Arc<TypedSimplePlan>, BackendError> {
+        let plan = self.make(Some(shapes))?;
+        lock(&self.table).insert(shapes, &plan, self.capacity);
+        Ok(plan)
+    }
+
+    fn known(&self, shapes: &Shapes) -> Option<Arc<TypedSimplePlan>> {
+        lock(&self.table).touch(shapes)
+    }
+
+    fn make(&self, shapes: Option<&Shapes>) -> Result<Arc<TypedSimplePlan>, BackendError> {
+        // tract's analysis panics on some graphs that it cannot take; here that is an answer like any other.
+        catch_unwind(AssertUnwindSafe(|| self.make_unguarded(shapes)))
+            .unwrap_or_else(|_| Err(BackendError::Failed("tract panicked while it made a plan".to_owned())))
+    }
+
+    fn make_unguarded(&self, shapes: Option<&Shapes>) -> Result<Arc<TypedSimplePlan>, BackendError> {
+        let inputs = self.signature.inputs.iter().enumerate();
+        let given: Vec<(&TensorSpec, &[usize])> =
+            inputs.clone().filter_map(|(index, spec)| Some((spec, shapes?.get(index)?.as_deref()?))).collect();
+        let replaced: Vec<&str> =
+            given.iter().filter(|(spec, _)| spec.optional).map(|(spec, _)| spec.name.as_str()).collect();
+        let mut graph = match &self.source.graph {
+            Some(graph) if replaced.is_empty() => graph.clone(),
+            _ => self.read_again(&replaced)?,
+        };
+        let name = self.source.files.model.name();
+        let refused = |error: TractError| {
+            BackendError::InvalidInput(format!("the model does not take these shapes: {}", error.root_cause()))
+        };
+        if shapes.is_some() {
+            plan::fix_inputs(&mut graph, given).map_err(refused)?;
+        }
+        plan::compile(graph, &name).map_err(refused)
+    }
+
+    fn read_again(&self, replaced: &[&str]) -> Result<InferenceModel, BackendError> {
+        let files = &self.source.files;
+        let mut file = OnnxFile::read(files)?;
+        if file.stamp != self.source.stamp {
+            let name = files.model.name();
+            return Err(BackendError::Failed(format!("'{name}' has changed since it was loaded; load it again")));
+        }
+        let simplified = simplify(&mut file.proto, replaced);
+        plan::parse(&file.proto, simplified.constants, files.model.folder())
+            .map_err(|error| BackendError::Failed(format!("{error:#}")))
+    }
+}
+
+impl Table {
+    fn touch(&mut self, shapes: &Shapes) -> Option<Arc<TypedSimplePlan>> {
+        let index = self.plans.iter().position(|(known, _)| known == shapes)?;
+        let plan = Arc::clone(&self.plans[index].1);
+        if index >= self.pinned {
+            self.plans[index..].rotate_left(1);
+        }
+        Some(plan)
+    }
+
+    fn deserves_a_plan(&mut self, shapes: &Shapes, capacity: usize) -> bool {
+        if self.plans.len() < capacity {
+            return true;
+        }
+        let index = self.counts.iter().position(|(known, _)| known == shapes).unwrap_or_else(|| {
+            if self.counts.len() == COUNTED {
+                self.counts.remove(0);
+            }
+            self.counts.push((shapes.clone(), 0));
+            self.counts.len() - 1
+        });
+        self.counts[index].1 += 1;
+        self.counts[index].1 > PROMOTED_AFTER
+    }
+
+    fn insert(&mut self, shapes: &Shapes, plan: &Arc<TypedSimplePlan>, capacity: usize) {
+        self.counts.retain(|(known, _)| known != shapes);
+        if self.plans.len() >= capacity {
+            self.plans.remove(self.pinned);
+        }
+        self.plans.push((shapes.clone(), Arc::clone(plan)));
+    }
+}
+
+/// No state of ours is half written when a panic passes: the data behind a poisoned lock is whole.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use corymb_core::FileSource;
+
+    use super::*;
+    use crate::signature::declared;
+
+    fn plans(fixture: &str) -> Plans {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/models").join(fixture);
+        let files = ModelFiles { model: FileSource::Path(path) };
+        let mut file = OnnxFile::read(&files).expect("a model");
+        let signature = declared(&file.proto).signature;
+        let constants = simplify(&mut file.proto, &[]).constants;
+        let graph = plan::parse(&file.proto, constants, None).expect("parsed");
+        Plans::new(signature, Source { files, stamp: None, graph: Some(graph) }, 1 << 40, None)
+    }
+
+    fn of_length(length: usize) -> Shapes {
+        vec![Some(vec![1, length, 3])]
+    }
+
+    fn is_concrete(plan: &Plan) -> bool {
+        matches!(plan, Plan::Concrete(_))
+    }
+
+    #[test]
+    fn beyond_the_capacity_shapes_share_the_symbolic_plan_until_they_return() {
+        let plans = plans("sequence.onnx");
+        assert_eq!(plans.capacity, 2);
+        for length in [1, 2, 1] {
+            assert!(is_concrete(&plans.get(&of_length(length)).expect("a plan")), "{length}");
+        }
+        for turn in 0..PROMOTED_AFTER {
+            assert!(!is_concrete(&plans.get(&of_length(3)).expect("a plan")), "turn {turn}");
+        }
+        assert!(is_concrete(&plans.get(&of_length(3)).expect("a plan")));
+        let table = lock(&plans.table);
+        let kept: Vec<&Shapes> = table.plans.iter().map(|(shapes, _)| shapes).collect();
+        assert_eq!(kept, [&of_length(1), &of_length(3)], "the least recently used one went");
+    }
+
+    #[test]
+    fn shapes_that_the_graph_refuses_are_the_callers_mistake() {
+        let error = plans("linear.onnx").get(&vec![Some(vec![1, 5])]).map(drop).expect_err("refused");
+        assert!(matches!(error, BackendError::InvalidInput(_)), "{error:?}");
+    }
+}

@@ -1,0 +1,105 @@
+//! The one wasmtime engine: which proposals are on, how instances are pooled, which instruction set code is for.
+
+use std::hash::{Hash as _, Hasher};
+
+use sha2::{Digest as _, Sha256};
+use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, WasmBacktraceDetails};
+
+use crate::limits::TABLE_ELEMENTS;
+
+/// Instances alive at once, over all plugins: at work, waiting for another model in `infer`, or for their own to run.
+pub(crate) const INSTANCES: u32 = 64;
+
+/// Of these, how many may wait for their own model to run. Each keeps a stack on which pictures may have been decoded,
+/// 0.3 MB; a request that finds its instance gone pays some 30 µs for another.
+pub(crate) const WAITING: usize = 8;
+
+/// Wasm may use this much of a fiber's stack; the rest is for host functions, the picture codec among them.
+const WASM_STACK: usize = 512 << 10;
+
+/// Address space only: pages are taken when touched.
+const FIBER_STACK: usize = 2 << 20;
+
+fn config() -> Config {
+    let mut config = Config::new();
+    config
+        .concurrency_support(false)
+        .epoch_interruption(true)
+        .max_wasm_stack(WASM_STACK)
+        .async_stack_size(FIBER_STACK)
+        .wasm_backtrace_details(WasmBacktraceDetails::Disable)
+        .wasm_relaxed_simd(true)
+        .relaxed_simd_deterministic(true)
+        // Compiled in because builds without them have had advisories of their own; not offered to guests.
+        .wasm_memory64(false)
+        .wasm_threads(false)
+        .wasm_gc(false)
+        .wasm_function_references(false)
+        .wasm_exceptions(false);
+    config
+}
+
+fn pool() -> PoolingAllocationConfig {
+    // A few more than are ever handed out.
+    let slots = INSTANCES + 4;
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(slots)
+        .total_core_instances(slots * 16)
+        .total_memories(slots * 2)
+        .total_tables(slots * 4)
+        .total_stacks(slots)
+        .total_gc_heaps(1)
+        .max_core_instances_per_component(64)
+        .max_memories_per_component(2)
+        .max_tables_per_component(16)
+        .max_component_instance_size(1 << 20)
+        .max_core_instance_size(1 << 20)
+        .table_elements(TABLE_ELEMENTS)
+        .max_unused_warm_slots(4)
+        // Clearing pages by hand instead of giving them back pays only for pages that guests touch, and the first pages of a
+        // Rust guest are the unused end of its stack: 256 KiB made requests 1 µs slower and the process 8 MB larger.
+        .linear_memory_keep_resident(0)
+        .table_keep_resident(16 << 10);
+    pool
+}
+
+/// The engine that runs plugins, for this machine's instruction set.
+///
+/// The pool reserves address space for every slot at once. Where that cannot be had (`ulimit -v`), instances are
+/// allocated one by one, which is slower and otherwise the same.
+pub(crate) fn serving() -> wasmtime::Result<Engine> {
+    let mut pooled = config();
+    pooled.allocation_strategy(InstanceAllocationStrategy::Pooling(pool()));
+    match Engine::new(&pooled) {
+        Ok(engine) => Ok(engine),
+        Err(error) => {
+            let engine = Engine::new(&config())?;
+            tracing::warn!(%error, "no address space for a pool of plugin instances; they are allocated one by one");
+            Ok(engine)
+        }
+    }
+}
+
+/// An engine that only compiles, for any machine of this architecture: naming a target switches off the detection of
+/// this machine's extensions. Everything else is as in [`serving`], which is what makes its code loadable there.
+pub(crate) fn baseline() -> wasmtime::Result<Engine> {
+    let mut config = config();
+    config.target(&format!("{}-unknown-{}-gnu", std::env::consts::ARCH, std::env::consts::OS))?;
+    Engine::new(&config)
+}
+
+/// Equal for two engines exactly when the code of one fits the other: wasmtime's version, settings and target.
+pub(crate) fn compatibility(engine: &Engine) -> [u8; 32] {
+    struct Digesting(Sha256);
+    impl Hasher for Digesting {
+        fn write(&mut self, bytes: &[u8]) {
+            self.0.update(bytes);
+        }
+        fn finish(&self) -> u64 {
+            0
+        }
+    }
+    let mut hasher = Digesting(Sha256::new());
+    engine.precompile_compatibility_hash().hash(&mut hasher);
+    hasher.0.finalize().into()
+}

@@ -1,0 +1,241 @@
+//! The plugin host: a component in (compiled before, or now), a checked and configured plugin out.
+
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+use corymb_core::{FileSource, Models, Plugin, PluginError, PluginHost, PluginInfo, PluginOptions, Signature};
+use futures::FutureExt as _;
+use wasmtime::Engine;
+use wasmtime::component::{Component, Linker};
+
+use crate::artifact::{self, Sha, hex, sha256};
+use crate::bindings::{OrchestratorPre, model_to};
+use crate::cache::{self, Cache};
+use crate::description::Description;
+use crate::engine::{self, INSTANCES, WAITING};
+use crate::imports;
+use crate::instance::{self, Instance, Template};
+use crate::limits::{MAX_MESSAGE, TABLE_ELEMENTS, cut};
+use crate::plugin::WasmPlugin;
+use crate::pool::Pool;
+use crate::state::{Call, Identity, State};
+use crate::telemetry::Telemetry;
+use crate::ticker::Ticker;
+
+/// The largest component that is compiled.
+const MAX_COMPONENT: usize = 64 << 20;
+
+/// The unit in which Wasm memory grows, in bytes.
+const WASM_PAGE: u64 = 64 << 10;
+
+/// Runs Wasm plugins. One per process: it holds the engine and the pool of instances that all plugins share.
+pub struct Host {
+    engine: Engine,
+    linker: Linker<State>,
+    pool: Arc<Pool<Instance>>,
+    ticker: Arc<Ticker>,
+    /// What code for this machine is compatible with.
+    compatibility: Sha,
+    /// The same for code that any machine of this architecture can run; found out when such code turns up.
+    baseline: OnceLock<Option<Sha>>,
+}
+
+impl std::fmt::Debug for Host {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Host").finish_non_exhaustive()
+    }
+}
+
+impl Host {
+    /// Starts the engine, its pool and its clock.
+    ///
+    /// # Errors
+    /// [`PluginError::Load`] when this machine cannot run compiled Wasm.
+    pub fn new() -> Result<Self, PluginError> {
+        let failed =
+            |error: &dyn std::fmt::Display| PluginError::Load(format!("cannot start the plugin engine: {error}"));
+        let engine = engine::serving().map_err(|error| failed(&error))?;
+        let linker = instance::linker(&engine).map_err(|error| failed(&error))?;
+        let ticker = Ticker::start(&engine).map_err(|error| failed(&error))?;
+        Ok(Self {
+            compatibility: engine::compatibility(&engine),
+            linker,
+            pool: Pool::new(INSTANCES as usize, WAITING),
+            ticker: Arc::new(ticker),
+            baseline: OnceLock::new(),
+            engine,
+        })
+    }
+
+    /// The compiled form of a component, to be shipped beside it as `NAME.cwasm`: for any machine of this architecture,
+    /// whatever extensions this one has.
+    ///
+    /// # Errors
+    /// [`PluginError::Load`] when it is not a plugin of the contract, imports what it may not, or is too large.
+    pub fn compile(&self, component: &[u8]) -> Result<Vec<u8>, PluginError> {
+        let failed = |error: wasmtime::Error| PluginError::Load(format!("not a component that compiles: {error:#}"));
+        check_size(component)?;
+        let engine = engine::baseline().map_err(failed)?;
+        let compiled = Component::from_binary(&engine, component).map_err(failed)?;
+        let linker = instance::linker(&engine).map_err(failed)?;
+        let refused = |reason| PluginError::Load(cut(reason, MAX_MESSAGE));
+        imports::world(&compiled, &engine).and_then(|_| plugin_of(&compiled, &linker)).map_err(refused)?;
+        let code = compiled.serialize().map_err(failed)?;
+        Ok(artifact::encode(&sha256(component), &engine::compatibility(&engine), &code))
+    }
+
+    /// The component, and whether its compiled form came from disk.
+    fn component(&self, file: &FileSource, options: &PluginOptions) -> Result<(Component, bool), PluginError> {
+        let bytes = file.read().map_err(|error| PluginError::Load(format!("cannot read it: {error}")))?;
+        check_size(&bytes)?;
+        let digest = sha256(&bytes);
+        if let FileSource::Path(path) = file
+            && let Some(component) = self.shipped(&path.with_extension("cwasm"), &digest)
+        {
+            return Ok((component, true));
+        }
+        let cache = options.cache.as_deref().and_then(open_cache);
+        let name = format!("{}-{}.cwasm", hex(&digest), hex(&self.compatibility[..8]));
+        if let Some(cache) = &cache
+            && let Some(component) = self.cached(cache, &name, &digest)
+        {
+            return Ok((component, true));
+        }
+        let failed = |error: wasmtime::Error| PluginError::Load(format!("not a component that compiles: {error:#}"));
+        let component = Component::from_binary(&self.engine, &bytes).map_err(failed)?;
+        if let Some(cache) = &cache {
+            let stored = component.serialize().map_err(|error| error.to_string()).and_then(|code| {
+                let file = artifact::encode(&digest, &self.compatibility, &code);
+                cache.write(&name, &file).map_err(|error| error.to_string())
+            });
+            if let Err(error) = stored {
+                tracing::warn!(name, error, "cannot store a compiled plugin");
+            }
+        }
+        Ok((component, false))
+    }
+
+    /// From beside the component.
+    fn shipped(&self, path: &Path, digest: &Sha) -> Option<Component> {
+        let file = match cache::read_shipped(path) {
+            Ok(file) => file?,
+            Err(error) => {
+                tracing::warn!(file = %path.display(), %error, "a compiled plugin is not used");
+                return None;
+            }
+        };
+        let baseline =
+            self.baseline.get_or_init(|| engine::baseline().ok().map(|engine| engine::compatibility(&engine)));
+        let compatible = [self.compatibility, baseline.unwrap_or(self.compatibility)];
+        self.verified(&file, digest, &compatible, path)
+    }
+
+    /// From the cache.
+    fn cached(&self, cache: &Cache, name: &str, digest: &Sha) -> Option<Component> {
+        match cache.read(name) {
+            Ok(file) => self.verified(&file?, digest, &[self.compatibility], Path::new(name)),
+            Err(error) => {
+                tracing::warn!(name, %error, "a compiled plugin is not used");
+                None
+            }
+        }
+    }
+
+    fn verified(&self, file: &[u8], digest: &Sha, compatible: &[Sha], path: &Path) -> Option<Component> {
+        let component = match artifact::verify(file, digest, compatible) {
+            Ok(code) => artifact::load(&self.engine, code).map_err(|error| error.to_string()),
+            Err(mismatch) => Err(mismatch.to_string()),
+        };
+        match component {
+            Ok(component) => Some(component),
+            Err(error) => {
+                tracing::warn!(file = %path.display(), error, "a compiled plugin is not used");
+                None
+            }
+        }
+    }
+
+    /// Refuses what no instance could be made of.
+    fn check_resources(component: &Component, memory: usize) -> Result<(), String> {
+        let Some(required) = component.resources_required() else {
+            return Err("it imports core modules, whose size is not known".to_owned());
+        };
+        let initial = required.max_initial_memory_size.unwrap_or_default().saturating_mul(WASM_PAGE);
+        if initial > memory as u64 {
+            return Err(format!("it starts with {initial} bytes of memory; {memory} are allowed"));
+        }
+        let elements = required.max_initial_table_size.unwrap_or_default();
+        if elements > TABLE_ELEMENTS as u64 {
+            return Err(format!("it starts with {elements} table elements; {TABLE_ELEMENTS} are allowed"));
+        }
+        Ok(())
+    }
+}
+
+impl PluginHost for Host {
+    fn load(
+        &self,
+        file: &FileSource,
+        options: &PluginOptions,
+        model: Option<&Signature>,
+        models: Arc<dyn Models>,
+    ) -> Result<Box<dyn Plugin>, PluginError> {
+        let name = Path::new(&file.name()).file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let refused = |reason: String| PluginError::Load(cut(format!("plugin {name}: {reason}"), MAX_MESSAGE));
+        let started = Instant::now();
+        let (component, precompiled) = self.component(file, options).map_err(|error| refused(error.to_string()))?;
+        let load_time = started.elapsed();
+        let world = imports::world(&component, &self.engine).map_err(refused)?;
+        Self::check_resources(&component, options.memory).map_err(refused)?;
+        let component = plugin_of(&component, &self.linker).map_err(refused)?;
+        let identity = Identity {
+            plugin: name.clone(),
+            model: options.model.clone(),
+            models,
+            telemetry: Telemetry::new(&options.model, &name),
+        };
+        let template = Template {
+            identity: Arc::new(identity),
+            component,
+            config: options.config.clone(),
+            model: model.map(|signature| model_to(&options.model, &options.version, signature)),
+            memory: options.memory,
+            pool: Arc::clone(&self.pool),
+            ticker: Arc::clone(&self.ticker),
+        };
+        // `configure` may not wait for anything, so its future is done when it has been polled once.
+        let configured = template.instance(Call::at_load(options.call_timeout)).now_or_never();
+        let (_, description) = configured.ok_or_else(|| refused("configure waited for something".to_owned()))??;
+        let description = Description::new(description, model).map_err(refused)?;
+        let millis = u64::try_from(load_time.as_millis()).unwrap_or(u64::MAX);
+        tracing::info!(plugin = name, model = options.model, world, precompiled, ms = millis, "plugin loaded");
+        let info = PluginInfo { name, world, precompiled, load_time };
+        Ok(Box::new(WasmPlugin::new(template, description, info, options.call_timeout)))
+    }
+}
+
+/// The component with its imports supplied and its exports found, their types compared with the contract's.
+fn plugin_of(component: &Component, linker: &Linker<State>) -> Result<OrchestratorPre<State>, String> {
+    let pre = linker.instantiate_pre(component).and_then(OrchestratorPre::new);
+    pre.map_err(|error| format!("it does not fit the contract: {error:#}"))
+}
+
+fn check_size(component: &[u8]) -> Result<(), PluginError> {
+    if component.len() > MAX_COMPONENT {
+        let given = component.len();
+        return Err(PluginError::Load(format!("it has {given} bytes; at most {MAX_COMPONENT} are compiled")));
+    }
+    Ok(())
+}
+
+/// A cache that cannot be trusted is not used; the plugin is compiled then.
+fn open_cache(folder: &Path) -> Option<Cache> {
+    match Cache::open(folder) {
+        Ok(cache) => Some(cache),
+        Err(error) => {
+            tracing::warn!(folder = %folder.display(), %error, "the folder for compiled plugins is not used");
+            None
+        }
+    }
+}

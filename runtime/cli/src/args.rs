@@ -1,0 +1,78 @@
+//! The commands and what may be typed behind them.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::ServeFlags;
+use crate::sources::SourceFlags;
+
+/// Serves ONNX models through V1 REST, V2 REST and gRPC on one port, with Wasm plugins around them.
+#[derive(Debug, Parser)]
+#[command(name = "corymb", version, propagate_version = true)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Serve models; the embedded flowers model when none is named
+    Serve(Box<ServeFlags>),
+    /// Make one prediction per file, in this process or by a running server
+    Predict(PredictArguments),
+    /// What models there are
+    #[command(subcommand)]
+    Models(ModelsCommand),
+    /// Work on Wasm plugins
+    #[command(subcommand)]
+    Plugin(PluginCommand),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PredictArguments {
+    /// Pictures (JPEG, PNG, WebP), requests (V1 or V2 JSON), or tensors (.npy)
+    #[arg(required = true)]
+    pub(crate) files: Vec<PathBuf>,
+    /// A running server, e.g. http://localhost:8080; without it the model is loaded here
+    #[arg(long)]
+    pub(crate) url: Option<String>,
+    /// Class names, one a line, in the order of the scores
+    #[arg(long, value_name = "FILE")]
+    pub(crate) labels: Option<PathBuf>,
+    /// Print the answers as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) sources: SourceFlags,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ModelsCommand {
+    /// List models with what they take and give, and the backend that would run them
+    List(ListArguments),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ListArguments {
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) sources: SourceFlags,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PluginCommand {
+    /// Compile a plugin ahead of time, for images and model folders
+    Compile(CompileArguments),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CompileArguments {
+    /// The component
+    pub(crate) file: PathBuf,
+    /// Where to write; by default beside the component, ending in .cwasm
+    #[arg(short, long)]
+    pub(crate) output: Option<PathBuf>,
+}

@@ -1,0 +1,90 @@
+//! `corymb models`: what is there, what it takes and gives, which backend would run it.
+
+use std::sync::Arc;
+
+use corymb_core::{Backend, ModelFiles, Signature, TensorSpec};
+use corymb_repository::ModelFolder;
+use serde_json::{Value, json};
+
+use crate::args::ListArguments;
+use crate::wiring;
+
+/// Lists the models that the flags name, without loading them.
+pub(crate) fn list(arguments: &ListArguments) -> anyhow::Result<()> {
+    let backends = wiring::backends();
+    let folders = arguments.sources.open()?;
+    let models: Vec<Value> = folders.iter().map(|folder| describe(folder, &backends)).collect();
+    if arguments.json {
+        println!("{}", serde_json::to_string_pretty(&models)?);
+        return Ok(());
+    }
+    for model in &models {
+        let text = |key: &str| model[key].as_str().unwrap_or("-").to_owned();
+        println!("{} (version {})", text("name"), text("version"));
+        for key in ["model", "opset", "bytes", "backend", "plugin", "reason"] {
+            match &model[key] {
+                Value::Null => {}
+                Value::String(value) => println!("  {key:<8} {value}"),
+                value => println!("  {key:<8} {value}"),
+            }
+        }
+        for key in ["inputs", "outputs"] {
+            for tensor in model[key].as_array().into_iter().flatten() {
+                println!("  {key:<8} {}", tensor.as_str().unwrap_or_default());
+            }
+        }
+    }
+    Ok(())
+}
+
+fn describe(folder: &ModelFolder, backends: &[Arc<dyn Backend>]) -> Value {
+    let mut value = json!({
+        "name": folder.name,
+        "version": folder.version,
+        "plugin": folder.plugin.as_ref().map(|plugin| plugin.file.name()),
+    });
+    let Some(files) = &folder.model else { return value };
+    value["model"] = json!(files.model.name());
+    let wanted = folder.manifest.backend.as_deref().unwrap_or("auto");
+    let candidates = backends.iter().filter(|backend| wanted == "auto" || backend.name() == wanted);
+    let mut reasons = Vec::new();
+    for backend in candidates {
+        match inspect(backend.as_ref(), files) {
+            Ok((info, lacks)) => {
+                value["opset"] = json!(info.opset);
+                value["bytes"] = json!(info.size);
+                value["inputs"] = specs(&info.signature.inputs);
+                value["outputs"] = specs(&info.signature.outputs);
+                match lacks {
+                    None => {
+                        value["backend"] = json!(backend.name());
+                        return value;
+                    }
+                    Some(reason) => reasons.push(reason),
+                }
+            }
+            Err(reason) => reasons.push(reason),
+        }
+    }
+    value["reason"] = json!(format!("no backend can run it: {}", reasons.join("; ")));
+    value
+}
+
+struct Info {
+    opset: Option<i64>,
+    size: u64,
+    signature: Signature,
+}
+
+/// What the file says, and what the backend lacks for it.
+fn inspect(backend: &dyn Backend, files: &ModelFiles) -> Result<(Info, Option<String>), String> {
+    backend.check().map_err(|error| error.to_string())?;
+    let info = backend.inspect(files).map_err(|error| format!("{}: {error}", backend.name()))?;
+    let lacks = info.unsupported.first().map(|lack| format!("{} lacks {lack}", backend.name()));
+    Ok((Info { opset: info.opset, size: info.size, signature: info.signature }, lacks))
+}
+
+/// Of the model itself: a plugin's own signature is known only when it runs.
+fn specs(specs: &[TensorSpec]) -> Value {
+    specs.iter().map(|spec| format!("{} {}{}", spec.name, spec.dtype, spec.shape_text())).collect()
+}

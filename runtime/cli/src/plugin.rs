@@ -1,0 +1,27 @@
+//! `corymb plugin`: work on Wasm plugins without a server.
+
+use std::time::Instant;
+
+use anyhow::Context as _;
+
+use crate::args::CompileArguments;
+use crate::wiring;
+
+/// Writes the compiled form of a component, for any machine of this architecture.
+pub(crate) fn compile(arguments: &CompileArguments) -> anyhow::Result<()> {
+    let input = &arguments.file;
+    let output = arguments.output.clone().unwrap_or_else(|| input.with_extension("cwasm"));
+    let component = std::fs::read(input).with_context(|| format!("{}", input.display()))?;
+    let begin = Instant::now();
+    let compiled = wiring::plugin_host()?.compile(&component).with_context(|| format!("{}", input.display()))?;
+    std::fs::write(&output, &compiled).with_context(|| format!("{}", output.display()))?;
+    println!(
+        "{}: {} KiB to {} KiB in {} ms",
+        output.display(),
+        component.len() / 1024,
+        compiled.len() / 1024,
+        begin.elapsed().as_millis()
+    );
+    println!("It is used beside the component where only root can write the file and its folder.");
+    Ok(())
+}

@@ -1,0 +1,166 @@
+//! `corymb serve`: configuration, bind, load, listen, serve, drain.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use corymb_engine::Engine;
+use corymb_repository::ModelFolder;
+use corymb_server::Server;
+use futures::stream::{self, StreamExt as _, TryStreamExt as _};
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::config::{Config, ServeFlags, environment};
+use crate::wiring::Signals;
+use crate::{logs, wiring};
+
+/// Connections that wait in the kernel to be accepted.
+const BACKLOG: u32 = 1024;
+
+/// What is left for models when the server's own drain has used up its time.
+const LAST_GRACE: Duration = Duration::from_secs(1);
+
+/// Serves until a signal to stop.
+pub(crate) fn serve(flags: ServeFlags, start: Instant) -> anyhow::Result<()> {
+    let config = Config::build(flags, &environment())?;
+    logs::start(config.log_format, &config.log_level)?;
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(config.engine.workers)
+        .thread_name("io")
+        .enable_all()
+        .build()
+        .context("start the I/O threads")?;
+    runtime.block_on(run(config, start))
+}
+
+async fn run(mut config: Config, start: Instant) -> anyhow::Result<()> {
+    let stop = StopSignals::listen()?;
+    let sockets = bind(&config)?;
+    let signals = Signals::start()?;
+    config.server.metrics = Some(signals.page());
+    let folders = config.sources.open()?;
+    let engine = wiring::engine(config.engine.clone())?;
+    engine.announce(&folders);
+    let drain_timeout = config.server.drain_timeout;
+    let server = Server::new(engine.clone(), config.server.clone());
+
+    let loading = load(&engine, folders, &config);
+    let drained = if config.listen_early {
+        let listeners = listen(sockets)?;
+        let addresses = addresses(&listeners)?;
+        tracing::info!(address = addresses, "listening; models are loading");
+        let serving = server.serve(listeners, stop.first(), stop.second());
+        let ready = async {
+            loading.await?;
+            announce_ready(&engine, &addresses, start);
+            Ok::<_, anyhow::Error>(())
+        };
+        // Ends with the server: whether it was ready by then makes no difference.
+        let (drained, ()) = tokio::try_join!(async { Ok(serving.await) }, ready)?;
+        drained
+    } else {
+        tokio::select! {
+            loaded = loading => loaded?,
+            () = stop.first() => {
+                tracing::info!("stopped before the models were ready");
+                return Ok(());
+            }
+        }
+        let listeners = listen(sockets)?;
+        announce_ready(&engine, &addresses(&listeners)?, start);
+        server.serve(listeners, stop.first(), stop.second()).await
+    };
+
+    let left = drain_timeout.saturating_sub(drained.took).max(LAST_GRACE);
+    engine.shut_down(left).await;
+    tracing::info!(requests_cut = drained.cut, milliseconds = drained.took.as_millis(), "stopped");
+    signals.flush();
+    Ok(())
+}
+
+/// A taken port fails at once, long before the models are loaded. A bound socket refuses connections until it listens.
+fn bind(config: &Config) -> anyhow::Result<Vec<TcpSocket>> {
+    let bind_one = |address: SocketAddr| {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        Ok::<_, std::io::Error>(socket)
+    };
+    let all = std::iter::once(config.listen).chain(config.second);
+    all.map(|address| bind_one(address).with_context(|| format!("listen on {address}"))).collect()
+}
+
+fn listen(sockets: Vec<TcpSocket>) -> anyhow::Result<Vec<TcpListener>> {
+    sockets.into_iter().map(|socket| socket.listen(BACKLOG).context("listen")).collect()
+}
+
+fn addresses(listeners: &[TcpListener]) -> anyhow::Result<String> {
+    let all = listeners.iter().map(|listener| Ok(listener.local_addr()?.to_string()));
+    Ok(all.collect::<std::io::Result<Vec<_>>>()?.join(", "))
+}
+
+/// Loads as many models at a time as there are cores. The first failure ends the start, unless it may go on.
+async fn load(engine: &Engine, folders: Vec<ModelFolder>, config: &Config) -> anyhow::Result<()> {
+    let keep_going = config.engine.keep_going;
+    let loads = folders.into_iter().map(|folder| async move {
+        let name = folder.name.clone();
+        match engine.load(folder).await {
+            // The engine has logged the reason; the model stays `failed`.
+            Err(_) if keep_going => Ok(()),
+            result => result.with_context(|| format!("load model '{name}'")),
+        }
+    });
+    stream::iter(loads).buffer_unordered(config.engine.workers).try_collect().await
+}
+
+/// The one line that says the server is up.
+fn announce_ready(engine: &Engine, addresses: &str, start: Instant) {
+    let models = engine.models().into_iter().map(|model| match engine.describe(&model.name, None) {
+        Ok(described) => {
+            let backend = if described.backend.is_empty() { "plugin" } else { described.backend };
+            format!("{} ({backend}, {})", described.name, described.device)
+        }
+        Err(_) => format!("{} (failed)", model.name),
+    });
+    let models = models.collect::<Vec<_>>().join(", ");
+    tracing::info!(address = addresses, models, milliseconds_to_ready = start.elapsed().as_millis(), "serving");
+}
+
+/// SIGTERM and SIGINT, counted.
+struct StopSignals(watch::Receiver<u32>);
+
+impl StopSignals {
+    fn listen() -> anyhow::Result<Self> {
+        let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+        let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
+        let (count, receiver) = watch::channel(0);
+        tokio::spawn(async move {
+            loop {
+                tokio::select! {
+                    _ = terminate.recv() => {}
+                    _ = interrupt.recv() => {}
+                }
+                count.send_modify(|count| *count += 1);
+            }
+        });
+        Ok(Self(receiver))
+    }
+
+    fn first(&self) -> impl Future<Output = ()> + use<> {
+        Self::at_least(self.0.clone(), 1)
+    }
+
+    fn second(&self) -> impl Future<Output = ()> + use<> {
+        Self::at_least(self.0.clone(), 2)
+    }
+
+    async fn at_least(mut receiver: watch::Receiver<u32>, number: u32) {
+        // The sender lives as long as the process.
+        let _ = receiver.wait_for(|count| *count >= number).await;
+    }
+}

@@ -1,0 +1,133 @@
+//! One connection from its first byte to its last.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use http::Request;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use tokio::net::TcpStream;
+
+use crate::activity::{Activity, Metered, Overdue, Watch};
+use crate::drain::{Drain, Phase};
+use crate::listen::Connections;
+use crate::observe::Observer;
+use crate::options::ServerOptions;
+use crate::sniff::{Limits, Speaks, sniff};
+use crate::stall::StreamExecutor;
+
+/// HTTP/2: what one peer may ask at a time.
+const MAX_STREAMS: u32 = 200;
+/// HTTP/2: bytes of one request's headers; HTTP/1.1 has hyper's own bound of about 400 KiB.
+const MAX_HEADERS: u32 = 16 * 1024;
+/// HTTP/2: streams that a peer may open and reset before they are looked at ("rapid reset").
+const MAX_PENDING_RESETS: usize = 20;
+/// HTTP/2: fewer, larger frames for tensors than the standard's smallest size.
+const MAX_FRAME: u32 = 64 * 1024;
+/// HTTP/2: how often, and for how long, a peer is asked whether it is still there.
+const PING_INTERVAL: Duration = Duration::from_secs(20);
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
+/// What arrived with the order to stop is taken before the farewell.
+const LAST_LOOK: Duration = Duration::from_millis(5);
+
+/// What all connections share.
+#[derive(Debug)]
+pub(crate) struct Endpoint {
+    observer: Observer,
+    connections: Connections,
+    http1: auto::Builder<StreamExecutor>,
+    http2: auto::Builder<StreamExecutor>,
+}
+
+impl Endpoint {
+    pub(crate) fn new(observer: Observer, connections: Connections) -> Self {
+        let options = observer.options();
+        let mut builder = auto::Builder::new(StreamExecutor { limit: options.body_timeout });
+        builder
+            .http1()
+            .timer(TokioTimer::new())
+            // hyper's timer runs from the last answer to the next head's end; ours tell the two apart and come first.
+            .header_read_timeout(options.idle_timeout + options.header_timeout);
+        builder
+            .http2()
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(MAX_STREAMS)
+            .max_header_list_size(MAX_HEADERS)
+            .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
+            .max_frame_size(MAX_FRAME)
+            .keep_alive_interval(PING_INTERVAL)
+            .keep_alive_timeout(PING_TIMEOUT);
+        let (http1, http2) = (builder.clone().http1_only(), builder.http2_only());
+        Self { observer, connections, http1, http2 }
+    }
+
+    pub(crate) fn connections(&self) -> &Connections {
+        &self.connections
+    }
+
+    pub(crate) fn drain(&self) -> &Drain {
+        self.observer.drain()
+    }
+
+    fn options(&self) -> &ServerOptions {
+        self.observer.options()
+    }
+
+    /// Serves a connection until either side ends it.
+    pub(crate) async fn serve(&self, mut stream: TcpStream) {
+        // An answer is complete when it is written; waiting for more to send would only delay it.
+        let _ = stream.set_nodelay(true);
+        let limits = Limits { first: self.options().idle_timeout, rest: self.options().header_timeout };
+        match sniff(&mut stream, limits, self.drain()).await {
+            Ok(Some((speaks, first))) => self.drive(stream, speaks, first).await,
+            Ok(None) => {}
+            Err(error) => tracing::debug!(%error, "a connection failed before its first request"),
+        }
+    }
+
+    async fn drive(&self, stream: TcpStream, speaks: Speaks, first: bytes::Bytes) {
+        let activity = Activity::new(speaks);
+        let service = service_fn(|request: Request<Incoming>| {
+            let answer = self.observer.answer(request, &activity, &self.connections);
+            async move { Ok::<_, Infallible>(answer.await) }
+        });
+        let builder = match speaks {
+            Speaks::Http1 => &self.http1,
+            Speaks::Http2 => &self.http2,
+        };
+        let io = TokioIo::new(Metered::new(stream, first, activity.clone()));
+        let connection = builder.serve_connection(io, service);
+        let closing = async {
+            self.drain().reached(Phase::Closing).await;
+            tokio::time::sleep(LAST_LOOK).await;
+        };
+        let cut = self.drain().reached(Phase::Cut);
+        tokio::pin!(connection, closing, cut);
+
+        let mut farewell = false;
+        loop {
+            // The connection first, so that what has arrived is seen before it is judged.
+            let overdue = tokio::select! {
+                biased;
+                end = &mut connection => {
+                    if let Err(error) = end {
+                        tracing::debug!(%error, "a connection ended early");
+                    }
+                    return;
+                }
+                () = &mut cut => return,
+                () = &mut closing, if !farewell => Overdue::Idle,
+                overdue = Watch::new(&activity, self.options()) => overdue,
+            };
+            if overdue != Overdue::Idle {
+                tracing::debug!(?overdue, "a connection is dropped");
+                return;
+            }
+            farewell = true;
+            activity.close();
+            connection.as_mut().graceful_shutdown();
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! Properties: what is written is read again to the bit, and no bytes make the readers panic.
+
+use bytes::Bytes;
+use corymb_core::{Buffer, DType, Dim, Parameters, Response, Signature, Tensor, TensorSpec, Tensors};
+use half::{bf16, f16};
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use super::v1::{self, Form};
+use super::v2::{self, Ask};
+use super::v2_reply;
+
+/// Tensors of up to three dimensions, small enough to be many.
+fn tensors() -> impl Strategy<Value = Tensor> {
+    let dtype = prop::sample::select(DType::ALL.to_vec());
+    (dtype, vec(0..4_usize, 0..4)).prop_flat_map(|(dtype, shape)| {
+        let count: usize = shape.iter().product();
+        match dtype.size() {
+            None => vec(elements(), count)
+                .prop_map(move |elements| Tensor::from_elements(shape.clone(), elements).expect("counted"))
+                .boxed(),
+            Some(size) => vec(any::<u8>(), count * size)
+                .prop_map(move |mut bytes| {
+                    if dtype == DType::Bool {
+                        bytes.iter_mut().for_each(|byte| *byte &= 1);
+                    }
+                    Tensor::from_buffer(dtype, shape.clone(), Buffer::copy_of(&bytes)).expect("counted")
+                })
+                .boxed(),
+        }
+    })
+}
+
+fn elements() -> impl Strategy<Value = Bytes> {
+    prop_oneof![vec(any::<u8>(), 0..8).prop_map(Bytes::from), ".{0,8}".prop_map(Bytes::from)]
+}
+
+/// JSON has one NaN; those of other bits, or of another sign, become it.
+fn one_nan(tensor: &Tensor) -> Tensor {
+    let Some(bytes) = tensor.bytes() else { return tensor.clone() };
+    let mut buffer = Buffer::copy_of(bytes);
+    match tensor.dtype() {
+        DType::Fp16 => replace(buffer.as_mut_slice::<f16>(), |value| value.is_nan(), f16::NAN),
+        DType::Bf16 => replace(buffer.as_mut_slice::<bf16>(), |value| value.is_nan(), bf16::NAN),
+        DType::Fp32 => replace(buffer.as_mut_slice::<f32>(), |value| value.is_nan(), f32::NAN),
+        DType::Fp64 => replace(buffer.as_mut_slice::<f64>(), |value| value.is_nan(), f64::NAN),
+        _ => {}
+    }
+    Tensor::from_buffer(tensor.dtype(), tensor.shape(), buffer).expect("as before")
+}
+
+fn replace<T: Copy>(values: &mut [T], is_nan: impl Fn(T) -> bool, nan: T) {
+    for value in values.iter_mut().filter(|value| is_nan(**value)) {
+        *value = nan;
+    }
+}
+
+fn signature(dtype: DType, shape: &[usize]) -> Signature {
+    let spec = |name| TensorSpec::new(name, dtype, shape.iter().map(|size| Dim::Fixed(*size)).collect());
+    Signature { inputs: vec![spec("x")], outputs: vec![spec("x")] }
+}
+
+/// As a response of V2 says it, sent back as a request: the members are the same.
+fn through_v2(tensor: &Tensor, binary: bool) -> Tensor {
+    let response = Response { outputs: [("x", tensor.clone())].into_iter().collect(), ..Response::default() };
+    let encoded = v2_reply::encode(&Ask { binary, ..Ask::default() }, &response).expect("written");
+    let body = Bytes::from(encoded.body);
+    let json_len = encoded.json_len.unwrap_or(body.len());
+    assert_eq!(encoded.json_len.is_some(), binary);
+    let json = String::from_utf8(body[..json_len].to_vec()).expect("UTF-8").replacen("\"outputs\"", "\"inputs\"", 1);
+    let signature = signature(tensor.dtype(), tensor.shape());
+    let request = v2::decode(&signature, &Bytes::from(json), &body.slice(json_len..)).expect("read");
+    assert_eq!(request.parameters, Parameters::new());
+    request.inputs.get("x").expect("present").clone()
+}
+
+fn through_v1(tensor: &Tensor) -> Tensor {
+    let signature = signature(tensor.dtype(), tensor.shape());
+    let outputs = Tensors::from_iter([("x", tensor.clone())]);
+    let written = v1::encode(&signature, Form::Columns, &outputs).expect("written");
+    let json = String::from_utf8(written).expect("UTF-8").replacen("\"outputs\"", "\"inputs\"", 1);
+    let (inputs, form) = v1::decode(&signature, &Bytes::from(json)).expect("read");
+    assert_eq!(form, Form::Columns);
+    inputs.get("x").expect("present").clone()
+}
+
+/// Pieces that requests are made of, so that more of the readers is reached than random bytes do.
+fn shreds() -> impl Strategy<Value = Vec<u8>> {
+    let pieces = [
+        "{",
+        "}",
+        "[",
+        "]",
+        ":",
+        ",",
+        "\"",
+        "\\",
+        "\"inputs\"",
+        "\"instances\"",
+        "\"name\"",
+        "\"x\"",
+        "\"shape\"",
+        "\"datatype\"",
+        "\"FP32\"",
+        "\"BYTES\"",
+        "\"data\"",
+        "\"parameters\"",
+        "\"binary_data_size\"",
+        "\"b64\"",
+        "0",
+        "1",
+        "-1",
+        "1.5",
+        "1e400",
+        "-",
+        ".",
+        "NaN",
+        "-Infinity",
+        "null",
+        "true",
+        "\"\\u",
+        "\"\\ud800\"",
+        " ",
+        "\u{e9}",
+        "99999999999999999999",
+        "{\"inputs\":[{\"name\":\"x\",\"datatype\":\"FP32\",\"shape\":[1],\"data\":",
+        "{\"instances\":[",
+        "{\"inputs\":{\"x\":",
+    ];
+    let piece = prop_oneof![
+        9 => prop::sample::select(pieces.to_vec()).prop_map(|piece| piece.as_bytes().to_vec()),
+        1 => vec(any::<u8>(), 0..4),
+    ];
+    vec(piece, 0..24).prop_map(|pieces| pieces.concat())
+}
+
+fn read_by_all(body: &Bytes, at: usize) {
+    for dtype in [DType::Fp32, DType::Int8, DType::Uint64, DType::Bool, DType::Fp16, DType::Bytes] {
+        let mut signature = signature(dtype, &[1]);
+        let _ = v1::decode(&signature, body);
+        let _ = v2::decode(&signature, &body.slice(..at), &body.slice(at..));
+        signature.inputs[0].media_type = Some("application/json".into());
+        let _ = v1::decode(&signature, body);
+    }
+    let _ = crate::binary::decode_bytes(body);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(512) })]
+
+    #[test]
+    fn v2_binary_is_bitwise(tensor in tensors()) {
+        prop_assert_eq!(through_v2(&tensor, true), tensor);
+    }
+
+    #[test]
+    fn v2_json_is_bitwise(tensor in tensors()) {
+        let tensor = one_nan(&tensor);
+        prop_assert_eq!(through_v2(&tensor, false), tensor);
+    }
+
+    #[test]
+    fn v1_columns_are_bitwise(tensor in tensors()) {
+        let tensor = one_nan(&tensor);
+        prop_assert_eq!(through_v1(&tensor), tensor);
+    }
+
+    #[test]
+    fn no_bytes_make_a_reader_panic(body in vec(any::<u8>(), 0..64), at in any::<prop::sample::Index>()) {
+        read_by_all(&Bytes::from(body.clone()), at.index(body.len() + 1));
+    }
+
+    #[test]
+    fn no_shreds_make_a_reader_panic(body in shreds(), at in any::<prop::sample::Index>()) {
+        read_by_all(&Bytes::from(body.clone()), at.index(body.len() + 1));
+    }
+}
+
+/// Every value that 16 bits can have.
+#[test]
+fn all_16_bit_floats_survive_json() {
+    let all: Vec<u16> = (0..=u16::MAX).collect();
+    for dtype in [DType::Fp16, DType::Bf16] {
+        let buffer = Buffer::copy_of(bytemuck::cast_slice(&all));
+        let tensor = one_nan(&Tensor::from_buffer(dtype, [all.len()], buffer).expect("valid"));
+        assert_eq!(through_v2(&tensor, false), tensor);
+        assert_eq!(through_v1(&tensor), tensor);
+    }
+}
+
+#[test]
+fn special_floats_survive_json() {
+    let values = [0.0_f64, -0.0, f64::NAN, f64::INFINITY, f64::NEG_INFINITY, f64::MIN_POSITIVE, 5e-324, f64::MAX];
+    let tensor = Tensor::from_slice([values.len()], &values).expect("valid");
+    assert_eq!(through_v2(&tensor, false), tensor);
+    assert_eq!(through_v1(&tensor), tensor);
+    let values = values.map(|value| value as f32);
+    let tensor = Tensor::from_slice([values.len()], &values).expect("valid");
+    assert_eq!(through_v2(&tensor, false), tensor);
+    assert_eq!(through_v1(&tensor), tensor);
+}
+
+#[test]
+fn speed_look() {
+    let values: Vec<f32> = (0..150_528_u32).map(|index| (index.wrapping_mul(2_654_435_761) >> 8) as f32 / 16_777_216.0).collect();
+    let tensor = Tensor::from_slice([1, 3, 224, 224], &values).expect("valid");
+    let image: Vec<u8> = values.iter().map(|value| (value * 255.0) as u8).collect();
+    let image = Tensor::from_slice([1, 3, 224, 224], &image).expect("valid");
+    let ids: Vec<i64> = (0..75_000_i64).map(|index| index * 7_919_000_000_001 % 1_000_000_000_000_000_000).collect();
+    let ids = Tensor::from_slice([75_000], &ids).expect("valid");
+    let big: Vec<i64> = (0..75_000_i64).map(|index| i64::MAX - index * 7_919_000_000).collect();
+    let big = Tensor::from_slice([75_000], &big).expect("valid");
+    for tensor in [tensor, image, ids, big] {
+        let signature = signature(tensor.dtype(), tensor.shape());
+        let response = Response { outputs: [("x", tensor.clone())].into_iter().collect(), ..Response::default() };
+        let mut best = [f64::MAX; 6];
+        let mut size = [0; 6];
+        for _ in 0..30 {
+            let begin = std::time::Instant::now();
+            let v2 = v2_reply::encode(&Ask::default(), &response).expect("written").body;
+            best[0] = best[0].min(begin.elapsed().as_secs_f64());
+            let begin = std::time::Instant::now();
+            let v1 = v1::encode(&signature, Form::Columns, &response.outputs).expect("written");
+            best[1] = best[1].min(begin.elapsed().as_secs_f64());
+            let rows = Bytes::from(String::from_utf8(v1.clone()).expect("x").replacen("\"outputs\"", "\"instances\"", 1));
+            let v1 = Bytes::from(String::from_utf8(v1).expect("x").replacen("\"outputs\"", "\"inputs\"", 1));
+            let v2 = String::from_utf8(v2).expect("x").replacen("\"outputs\"", "\"inputs\"", 1);
+            let late = Bytes::from(v2.replacen("\"datatype\"", "\"x\"", 1).replacen("]}]}", &format!("],\"datatype\":\"{}\"}}]}}", tensor.dtype()), 1));
+            let v2 = Bytes::from(v2);
+            for (index, body) in [(2, &v2), (3, &late)] {
+                let begin = std::time::Instant::now();
+                let read = v2::decode(&signature, body, &Bytes::new()).expect("read");
+                best[index] = best[index].min(begin.elapsed().as_secs_f64());
+                assert_eq!(read.inputs.get("x"), Some(&tensor));
+                size[index] = body.len();
+            }
+            for (index, body) in [(4, &v1), (5, &rows)] {
+                let begin = std::time::Instant::now();
+                let read = v1::decode(&signature, body).expect("read");
+                best[index] = best[index].min(begin.elapsed().as_secs_f64());
+                assert_eq!(read.0.len(), 1);
+                size[index] = body.len();
+            }
+            size[0] = v2.len();
+            size[1] = v1.len();
+        }
+        for (index, name) in ["v2 write", "v1 write", "v2 read", "v2 read late", "v1 read", "v1 rows"].iter().enumerate() {
+            println!("{tensor:?} {name}: {} KB {:.2} ms {:.0} MB/s", size[index] / 1000, best[index] * 1e3, size[index] as f64 / best[index] / 1e6);
+        }
+    }
+}
