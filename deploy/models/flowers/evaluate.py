@@ -106,7 +106,7 @@ def argmax(scores):
 def confusion(labels, scores):
     """How often a picture of the row's class was answered with the column's."""
     table = [[0] * len(CLASSES) for _ in CLASSES]
-    for label, row in zip(labels, scores):
+    for label, row in zip(labels, scores, strict=True):
         table[label][argmax(row)] += 1
     return table
 
@@ -114,7 +114,7 @@ def confusion(labels, scores):
 def calibration_error(labels, scores, bins=15):
     """Expected calibration error of the top score: bins of equal width, weighted by their share."""
     sums = [[0, 0.0, 0.0] for _ in range(bins)]
-    for label, row in zip(labels, scores):
+    for label, row in zip(labels, scores, strict=True):
         best = argmax(row)
         cell = sums[min(int(row[best] * bins), bins - 1)]
         cell[0] += 1

@@ -167,7 +167,9 @@ def page(dice):
     draw = ImageDraw.Draw(image)
     for _ in range(dice.integers(0, 4)):
         left, top = (int(side) for side in dice.integers(0, 400, 2))
-        draw.rectangle((left, top, left + int(dice.integers(40, 300)), top + int(dice.integers(10, 90))), colour(dice))
+        draw.rectangle(
+            (left, top, left + int(dice.integers(40, 300)), top + int(dice.integers(10, 90))), colour(dice)
+        )
     letters = np.array(list("abcdefghijklmnopqrstuvwxyzABCDEFGHIKLMNORST0123456789.,;:(){}[]=+-    "))
     size = int(dice.integers(9, 30))
     font = ImageFont.load_default(size)
@@ -214,7 +216,9 @@ def drawn_daisy(side=256):
     for _ in range(700):
         turn, out = dice.uniform(0, 2 * np.pi), core * np.sqrt(dice.uniform(0, 1))
         x, y = middle + out * np.cos(turn), middle + out * np.sin(turn)
-        draw.ellipse((x - 6, y - 6, x + 6, y + 6), (int(dice.integers(205, 256)), int(dice.integers(140, 200)), 10))
+        draw.ellipse(
+            (x - 6, y - 6, x + 6, y + 6), (int(dice.integers(205, 256)), int(dice.integers(140, 200)), 10)
+        )
     image = image.resize((side, side), LANCZOS).filter(ImageFilter.GaussianBlur(0.6))
     out = io.BytesIO()
     image.save(out, "JPEG", quality=90)

@@ -3,9 +3,12 @@
     python train.py --data ../../../../shared/flowers --out .
 
 EfficientNet-Lite0 with its ImageNet weights learns five kinds of flowers and "none of these": a new
-last layer on the frozen network first, then all but its earliest layers. Out come model.onnx, model.toml, metrics.json and warmup/image_bytes.jpg. A run that was
-interrupted goes on at its last epoch (the state folder); the same seed gives the same figures within
-a point. `--head-only` stops after the last layer, `--export-now` writes what the state folder holds.
+last layer on the frozen network first, then all but its earliest layers. Out come model.onnx,
+model.toml, metrics.json and warmup/image_bytes.jpg. A run that was interrupted goes on after its last
+whole epoch (the state folder); the same seed gives the same figures within a point.
+
+`--head-only` stops after the last layer; `--export-now` writes the model that the state folder holds,
+unfinished as it is.
 """
 
 import argparse
@@ -34,7 +37,7 @@ from evaluate import CLASSES, MEAN, STD
 SIZE = 160  # the served width and height; a multiple of 32
 PHASES = [(11, 0.35), (4, 0.6)]  # (epochs, least area of a view): nearly whole pictures at last
 FROZEN = 3  # blocks that stay as ImageNet taught them, and the first layer: a third of the work saved
-KEPT_ASIDE = 0.1  # of the training lists, to follow the training and to fit the temperature
+KEPT_ASIDE = 0.1  # of the training lists, to follow the training and to calibrate
 DRAWN = 0.08  # drawn pictures of nothing, as a share of the photographs
 BATCH = 32
 BODY_RATE, HEAD_RATE, WEIGHT_DECAY, WARM_UP = 4e-4, 1e-3, 0.02, 150
@@ -120,7 +123,11 @@ def fit_head(network, photographs, device):
     """The new last layer, fitted on the frozen network's features of whole pictures."""
     features = []
     with torch.no_grad():
-        for values in tqdm(photographs.whole(range(len(photographs.labels))), "features", len(photographs.labels) // BATCH + 1):
+        for values in tqdm(
+            photographs.whole(range(len(photographs.labels))),
+            "features",
+            len(photographs.labels) // BATCH + 1,
+        ):
             features.append(network.extract_features(values.to(device)).mean((2, 3)).float().cpu())
     features, labels = torch.cat(features), torch.from_numpy(photographs.labels)
     head = nn.Linear(features.shape[1], len(CLASSES))
@@ -179,7 +186,9 @@ def mixed(values, labels, dice):
         side = int(size * dice.uniform(0.2, 0.7))
         top, left = dice.integers(0, size - side + 1, 2)
         values = values.clone()
-        values[..., top : top + side, left : left + side] = values[other][..., top : top + side, left : left + side]
+        values[..., top : top + side, left : left + side] = values[other][
+            ..., top : top + side, left : left + side
+        ]
         share = 1 - (side / size) ** 2
     else:
         share = 1.0
@@ -193,7 +202,9 @@ def fine_tune(network, photographs, device, seed, checkpoint):
     network = network.to(device, memory_format=torch.channels_last)
     averaged = copy.deepcopy(network)
     optimizer = torch.optim.AdamW(rates(network))
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: course(step, per_epoch * len(epochs)))
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: course(step, per_epoch * len(epochs))
+    )
     parts = {"network": network, "averaged": averaged, "optimizer": optimizer, "schedule": schedule}
     done = 0
     if checkpoint.exists():
@@ -226,7 +237,10 @@ def fine_tune(network, photographs, device, seed, checkpoint):
         right, loss = (logits.argmax(1) == labels).float().mean(), functional.cross_entropy(logits, labels)
         tqdm.write(f"epoch {epoch + 1}: {right:.4f} of the photographs kept aside, loss {loss:.4f}")
         # Written beside and renamed: a run killed here still finds a whole checkpoint.
-        torch.save({name: part.state_dict() for name, part in parts.items()} | {"done": epoch + 1}, checkpoint.with_suffix(".new"))
+        torch.save(
+            {name: part.state_dict() for name, part in parts.items()} | {"done": epoch + 1},
+            checkpoint.with_suffix(".new"),
+        )
         checkpoint.with_suffix(".new").replace(checkpoint)
 
 
@@ -247,16 +261,26 @@ def kept_aside(network, photographs, device):
     return logits, torch.from_numpy(photographs.labels[photographs.aside])
 
 
-def fold_temperature(network, photographs, device):
-    """Divides the last layer so that scores are as sure as they are right on the part kept aside."""
+def calibrate(network, photographs, device):
+    """Makes the scores as sure as they are right on the part kept aside, by a temperature and by an
+    offset for "none of these", whose share of the training is this script's choice and not the
+    world's; both go into the last layer."""
     logits, labels = kept_aside(network, photographs, device)
-    candidates = torch.exp(torch.linspace(math.log(0.2), math.log(5), 400))
-    losses = torch.stack([functional.cross_entropy(logits / t, labels) for t in candidates])
-    temperature = candidates[losses.argmin()].item()
+    sharpness, offset = torch.ones((), requires_grad=True), torch.zeros((), requires_grad=True)
+    nothing = functional.one_hot(torch.tensor(NOTHING), len(CLASSES))
+    optimizer = torch.optim.LBFGS([sharpness, offset], max_iter=100, line_search_fn="strong_wolfe")
+
+    def loss():
+        optimizer.zero_grad()
+        value = functional.cross_entropy(sharpness * logits + offset * nothing, labels)
+        value.backward()
+        return value
+
+    optimizer.step(loss)
     with torch.no_grad():
-        network._fc.weight /= temperature
-        network._fc.bias /= temperature
-    tqdm.write(f"temperature {temperature:.3f}")
+        network._fc.weight *= sharpness
+        network._fc.bias.copy_(network._fc.bias * sharpness + offset * nothing.to(device))
+    tqdm.write(f"temperature {1 / sharpness.item():.3f}, offset of none of these {offset.item():+.3f}")
 
 
 @torch.no_grad()
@@ -307,9 +331,12 @@ class Graph:
             weight, bias = weight.half(), bias + (lost @ mean if layer.groups == 1 else lost[:, 0] * mean)
         left, right, top, bottom = getattr(layer.static_padding, "padding", layer.padding * 2)
         value = self.add(
-            "Conv", [value, self.constant(f"{name}.weight", weight), self.constant(f"{name}.bias", bias)],
-            kernel_shape=list(layer.kernel_size), strides=list(layer.stride),
-            pads=[top, left, bottom, right], group=layer.groups,
+            "Conv",
+            [value, self.constant(f"{name}.weight", weight), self.constant(f"{name}.bias", bias)],
+            kernel_shape=list(layer.kernel_size),
+            strides=list(layer.stride),
+            pads=[top, left, bottom, right],
+            group=layer.groups,
         )
         return self.add("Clip", [value, "zero", "six"]) if clipped else value
 
@@ -336,12 +363,15 @@ def to_onnx(network, path, means=None):
 
     model = helper.make_model(
         helper.make_graph(
-            graph.nodes, "flowers",
+            graph.nodes,
+            "flowers",
             [helper.make_tensor_value_info("pixels", TensorProto.FLOAT, ["N", 3, SIZE, SIZE])],
             [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["N", len(CLASSES)])],
             graph.weights,
         ),
-        producer_name="corymb flowers", ir_version=8, opset_imports=[helper.make_opsetid("", 17)],
+        producer_name="corymb flowers",
+        ir_version=8,
+        opset_imports=[helper.make_opsetid("", 17)],
     )
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, path)
@@ -404,21 +434,35 @@ def write_figures(data, out, seed, epochs):
     measured = evaluate.measure(data, evaluate.file_scorer(path))
     evaluate.print_figures(measured)
     about = {
-        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "bytes": path.stat().st_size, "size": SIZE,
-        "seed": seed, "epochs": epochs, "onnxruntime_ms": milliseconds(path),
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "bytes": path.stat().st_size,
+        "size": SIZE,
+        "seed": seed,
+        "epochs": epochs,
+        "onnxruntime_ms": milliseconds(path),
     }
     (out / "metrics.json").write_text(json.dumps(about | measured, indent=1) + "\n")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True, help="folder of photos.tar, others.tar and the lists")
+    parser.add_argument(
+        "--data", type=Path, required=True, help="folder of photos.tar, others.tar and the lists"
+    )
     parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="where the model's files go")
-    parser.add_argument("--state", type=Path, help="where an interrupted run goes on; OUT/.training unless told")
+    parser.add_argument(
+        "--state", type=Path, help="where an interrupted run goes on; OUT/.training unless told"
+    )
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--threads", type=int, help="processor threads to use")
-    parser.add_argument("--head-only", action="store_true", help="learn the last layer alone: minutes, some points worse")
-    parser.add_argument("--export-now", action="store_true", help="write the model that the state folder holds, unfinished as it is")
+    parser.add_argument(
+        "--head-only", action="store_true", help="learn the last layer alone: minutes, some points worse"
+    )
+    parser.add_argument(
+        "--export-now",
+        action="store_true",
+        help="write the model that the state folder holds, unfinished as it is",
+    )
     options = parser.parse_args()
 
     state = options.state or options.out / ".training"
@@ -443,7 +487,7 @@ def main():
         saved = torch.load(checkpoint, map_location=device, weights_only=True)
         network.load_state_dict(saved["averaged"])
         epochs = saved["done"]
-    fold_temperature(network, photographs, device)
+    calibrate(network, photographs, device)
     export(network, photographs, options.out, state)
     write_figures(options.data, options.out, options.seed, epochs)
 

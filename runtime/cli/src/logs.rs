@@ -10,7 +10,9 @@ use crate::config::LogFormat;
 
 /// Starts the log of this process.
 pub(crate) fn start(format: LogFormat, level: &str) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(level).with_context(|| format!("log level '{level}'"))?;
+    // The SDK of the signals reports each of its own steps at info.
+    let directives = format!("opentelemetry=warn,opentelemetry_sdk=warn,{level}");
+    let filter = EnvFilter::try_new(directives).with_context(|| format!("log level '{level}'"))?;
     let terminal = stderr().is_terminal();
     let builder = fmt().with_env_filter(filter).with_writer(stderr).with_ansi(terminal);
     let started = match format {

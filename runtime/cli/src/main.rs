@@ -19,9 +19,6 @@ use clap::Parser as _;
 
 use crate::args::{Arguments, Command, ModelsCommand, PluginCommand};
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     let start = Instant::now();
     let result = match Arguments::parse().command {

@@ -78,7 +78,7 @@ async fn run(mut config: Config, start: Instant) -> anyhow::Result<()> {
 
     let left = drain_timeout.saturating_sub(drained.took).max(LAST_GRACE);
     engine.shut_down(left).await;
-    tracing::info!(requests_cut = drained.cut, milliseconds = drained.took.as_millis(), "stopped");
+    tracing::info!(requests_cut = drained.cut, milliseconds = drained.took.as_millis() as u64, "stopped");
     signals.flush();
     Ok(())
 }
@@ -128,7 +128,7 @@ fn announce_ready(engine: &Engine, addresses: &str, start: Instant) {
         Err(_) => format!("{} (failed)", model.name),
     });
     let models = models.collect::<Vec<_>>().join(", ");
-    tracing::info!(address = addresses, models, milliseconds_to_ready = start.elapsed().as_millis(), "serving");
+    tracing::info!(address = addresses, models, milliseconds_to_ready = start.elapsed().as_millis() as u64, "serving");
 }
 
 /// SIGTERM and SIGINT, counted.

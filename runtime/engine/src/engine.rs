@@ -279,7 +279,7 @@ impl Engine {
                     backend = version.backend,
                     device = version.device,
                     plugin = version.plugin.as_ref().map(|plugin| plugin.info().name.as_str()),
-                    milliseconds = time.as_millis(),
+                    milliseconds = time.as_millis() as u64,
                     "model ready"
                 );
                 self.swap_in(&entry, version, gone);

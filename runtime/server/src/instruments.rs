@@ -1,4 +1,4 @@
-//! The HTTP instruments of OpenTelemetry's semantic conventions.
+//! The HTTP and RPC instruments of OpenTelemetry's semantic conventions.
 
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ const BUCKETS: [f64; 17] =
 #[derive(Clone, Debug)]
 pub(crate) struct Instruments {
     duration: Histogram<f64>,
+    calls: Histogram<f64>,
     active: UpDownCounter<i64>,
 }
 
@@ -25,6 +26,12 @@ impl Instruments {
                 .f64_histogram("http.server.request.duration")
                 .with_unit("s")
                 .with_description("From a request's headers to the last byte of its answer.")
+                .with_boundaries(BUCKETS.to_vec())
+                .build(),
+            calls: meter
+                .f64_histogram("rpc.server.call.duration")
+                .with_unit("s")
+                .with_description("From a gRPC call's headers to the last byte of its answer.")
                 .with_boundaries(BUCKETS.to_vec())
                 .build(),
             active: meter
@@ -49,7 +56,42 @@ impl Instruments {
         ];
         self.duration.record(took.as_secs_f64(), &attributes);
     }
+
+    /// A call of a gRPC method by its path; `code` is none when the caller went away.
+    pub(crate) fn call(&self, path: &str, code: Option<usize>, took: Duration) {
+        // A method that does not exist must not make a series of its own.
+        let unknown = code == Some(tonic::Code::Unimplemented as usize);
+        let method = if unknown { "_OTHER".to_owned() } else { path.trim_start_matches('/').to_owned() };
+        let code = code.and_then(|code| CODES.get(code)).copied().unwrap_or("CANCELLED");
+        let attributes = [
+            KeyValue::new("rpc.system.name", "grpc"),
+            KeyValue::new("rpc.method", method),
+            KeyValue::new("rpc.response.status_code", code),
+        ];
+        self.calls.record(took.as_secs_f64(), &attributes);
+    }
 }
+
+/// gRPC's names of its codes, by number.
+const CODES: [&str; 17] = [
+    "OK",
+    "CANCELLED",
+    "UNKNOWN",
+    "INVALID_ARGUMENT",
+    "DEADLINE_EXCEEDED",
+    "NOT_FOUND",
+    "ALREADY_EXISTS",
+    "PERMISSION_DENIED",
+    "RESOURCE_EXHAUSTED",
+    "FAILED_PRECONDITION",
+    "ABORTED",
+    "OUT_OF_RANGE",
+    "UNIMPLEMENTED",
+    "INTERNAL",
+    "UNAVAILABLE",
+    "DATA_LOSS",
+    "UNAUTHENTICATED",
+];
 
 fn active(method: &Method) -> [KeyValue; 2] {
     [KeyValue::new("http.request.method", known(method)), KeyValue::new("url.scheme", "http")]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -142,7 +142,7 @@ async fn accept(listener: TcpListener, endpoint: Arc<Endpoint>) {
     let drain = endpoint.drain().clone();
     let closing = drain.reached(Phase::Closing);
     tokio::pin!(closing);
-    let mut pause = Pause::default();
+    let mut pause = Pause::new();
     loop {
         let next = async {
             let place = endpoint.connections().place().await;
@@ -155,7 +155,7 @@ async fn accept(listener: TcpListener, endpoint: Arc<Endpoint>) {
         };
         match accepted {
             Ok((stream, _)) => {
-                pause = Pause::default();
+                pause.wait = Pause::MIN;
                 spawn(&endpoint, stream, place);
             }
             // The peer was gone before we came to it; the next one may be there.
@@ -191,26 +191,24 @@ fn of_the_peer(error: &std::io::Error) -> bool {
 #[derive(Debug)]
 struct Pause {
     wait: Duration,
-    silent: u32,
-}
-
-impl Default for Pause {
-    fn default() -> Self {
-        Self { wait: Duration::from_millis(10), silent: 0 }
-    }
+    logged: Option<Instant>,
 }
 
 impl Pause {
+    const MIN: Duration = Duration::from_millis(10);
     const MAX: Duration = Duration::from_secs(1);
-    /// About one line in ten seconds when the error stays.
-    const SILENT: u32 = 10;
+    /// At most one line in this time while the error stays.
+    const SILENCE: Duration = Duration::from_secs(10);
+
+    fn new() -> Self {
+        Self { wait: Self::MIN, logged: None }
+    }
 
     async fn take(&mut self, error: &std::io::Error) {
-        if self.silent == 0 {
+        if self.logged.is_none_or(|logged| logged.elapsed() >= Self::SILENCE) {
             tracing::warn!(%error, "connections cannot be accepted; trying again");
-            self.silent = Self::SILENT;
+            self.logged = Some(Instant::now());
         }
-        self.silent -= 1;
         tokio::time::sleep(self.wait).await;
         self.wait = (self.wait * 2).min(Self::MAX);
     }

@@ -177,6 +177,10 @@ impl Drop for Record {
         // Nobody waited for the answer.
         let status = self.status.unwrap_or_else(|| crate::status::statuses(Code::Cancelled).http.as_u16());
         self.shared.instruments.end(&self.method, self.version, status, took);
+        if self.grpc && (self.grpc_status.is_some() || self.status.is_none()) {
+            let code = self.grpc_status.as_ref().and_then(|code| code.to_str().ok()?.parse().ok());
+            self.shared.instruments.call(self.uri.path(), code, took);
+        }
         let failed = self.refusal.as_ref().is_some_and(|refusal| refusal.code == Code::Internal);
         macro_rules! line {
             ($level:ident) => {

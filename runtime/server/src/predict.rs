@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
-use corymb_core::{Code, Error, Parameters, Request, Signature, Tensors, Value};
-use corymb_engine::{Call, EngineError, Permit, Protocol, Stage};
+use corymb_core::{Error, Parameters, Request, Signature, Tensors, Value};
+use corymb_engine::{Call, Permit, Protocol, Stage};
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue};
 
@@ -62,7 +62,7 @@ pub(crate) async fn predict<W: Wire>(
     let (parts, body) = request.into_parts();
     let deadline = deadline::of_headers(&parts.headers, begin)?;
     let mut permit = app.admit()?;
-    let call = find::<W>(app, target, deadline).await?;
+    let call = app.begin(&target.model, target.version.as_deref(), W::PROTOCOL, deadline).await?;
     let outcome = answer::<W>(app, &call, &mut permit, &parts.headers, body, begin, deadline).await;
     let name = ModelName(call.name().to_owned());
     call.finish(outcome.as_ref().map(|_| ()).map_err(|error| error.code));
@@ -70,18 +70,6 @@ pub(crate) async fn predict<W: Wire>(
         response.extensions_mut().insert(name);
         response
     })
-}
-
-/// The model that answers. One that is still loading is waited for, as long as the caller says it does.
-async fn find<W: Wire>(app: &App, target: &Target, deadline: Option<Instant>) -> Result<Call, EngineError> {
-    let begin = || app.engine.begin(&target.model, target.version.as_deref(), W::PROTOCOL);
-    match (begin(), deadline) {
-        (Err(error), Some(deadline)) if error.code() == Code::NotReady => {
-            app.engine.wait_loaded(&target.model, deadline).await;
-            begin()
-        }
-        (found, _) => found,
-    }
 }
 
 async fn answer<W: Wire>(

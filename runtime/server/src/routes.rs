@@ -2,7 +2,7 @@
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{FromRequestParts, RawPathParams, State};
+use axum::extract::{FromRequestParts, RawPathParams};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use http::header::{ALLOW, CONTENT_TYPE};
@@ -64,7 +64,7 @@ async fn alive() -> Response {
     json_response(StatusCode::OK, &json!({ "status": "alive" }))
 }
 
-async fn no_such_url(State(_): State<App>, request: Request<Body>) -> ServerError {
+async fn no_such_url(request: Request<Body>) -> ServerError {
     let path = request.uri().path();
     ServerError::not_found(format!(
         "no such URL '{}'; predictions are made at /v1/models/NAME:predict and /v2/models/NAME/infer",

@@ -9,7 +9,7 @@ use corymb_engine::{Protocol, State as VersionState};
 use http::{HeaderMap, Request, StatusCode};
 use serde_json::{Value, json};
 
-use crate::app::App;
+use crate::app::{App, EXTENSIONS, NAME};
 use crate::binary::{self, Parts};
 use crate::json::v2::{Ask, decode};
 use crate::json::v2_reply::{Encoded, encode};
@@ -20,8 +20,7 @@ use crate::{body, raw};
 
 /// `GET /v2`.
 pub(crate) async fn server(State(app): State<App>) -> Response {
-    let extensions = ["binary_tensor_data", "parameters"];
-    let object = json!({ "name": "corymb", "version": app.options.version, "extensions": extensions });
+    let object = json!({ "name": NAME, "version": app.options.version, "extensions": EXTENSIONS });
     json_response(StatusCode::OK, &object)
 }
 

@@ -449,5 +449,4 @@ impl Contents<'_> {
 }
 
 #[cfg(test)]
-#[path = "request_tests.rs"]
 mod tests;

@@ -184,3 +184,27 @@ impl Column {
 pub(super) fn holds_documents(spec: &TensorSpec) -> bool {
     spec.dtype == DType::Bytes && spec.media_type.as_deref() == Some("application/json")
 }
+
+#[cfg(test)]
+mod tests {
+    use corymb_core::Code;
+
+    use super::*;
+
+    #[test]
+    fn what_is_decoded_is_bounded() {
+        let read = |dtype: DType, text: &'static str, budget: usize| {
+            let body = Bytes::from_static(text.as_bytes());
+            let mut source = Source { body: &body, budget };
+            let mut column = Column::new(dtype, 1);
+            let mut json = Jiter::new(&body);
+            let peek = json.peek().expect("not empty");
+            let read = column.read_all(&mut json, peek, &mut source).map(|()| source.budget);
+            read.map_err(|fault| fault.into_error("x", &body).code)
+        };
+        assert_eq!(read(DType::Fp32, "[1,2]", 9), Ok(1));
+        assert_eq!(read(DType::Fp32, "[1,2,3]", 8), Err(Code::TooLarge));
+        assert_eq!(read(DType::Bytes, r#"["a","b"]"#, 2 * size_of::<Bytes>()), Ok(0));
+        assert_eq!(read(DType::Bytes, r#"["a","b","c"]"#, 2 * size_of::<Bytes>()), Err(Code::TooLarge));
+    }
+}

@@ -20,7 +20,7 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
 use super::client::Channel;
-use super::{Running, start, start_with};
+use super::{Running, start, start_with, until};
 use crate::ServerOptions;
 use crate::fake::{MODEL, SLEEP};
 
@@ -211,13 +211,9 @@ async fn a_full_server_refuses_predictions_and_answers_probes() {
     let channel = Channel::to(&server).await;
     let mut busy = over(channel.clone());
     let slow = tokio::spawn(async move { busy.model_infer(sleep(Duration::from_millis(300))).await });
+    until(|| server.engine.concurrency().in_flight() == 1).await;
     let mut client = over(channel);
-    let refused = loop {
-        match client.model_infer(raw(DType::Uint8, 1, &[1])).await {
-            Ok(_) => tokio::task::yield_now().await,
-            Err(status) => break status,
-        }
-    };
+    let refused = client.model_infer(raw(DType::Uint8, 1, &[1])).await.expect_err("no room");
     assert_eq!(refused.code(), Code::ResourceExhausted);
     assert_eq!(refused.metadata().get("retry-after").expect("named"), "1");
     assert!(client.server_ready(ServerReadyRequest {}).await.expect("answered").into_inner().ready);

@@ -131,3 +131,14 @@ impl Http1 {
         assert_eq!(String::from_utf8_lossy(&rest), "");
     }
 }
+
+/// Until something that another task does has happened.
+async fn until(what: impl Fn() -> bool) {
+    for _ in 0..2000 {
+        if what() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("it did not happen within ten seconds");
+}

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
-use super::{Http1, start};
+use super::{Http1, start, until};
 use crate::ServerOptions;
 
 const SHORT: Duration = Duration::from_millis(50);
@@ -134,7 +134,7 @@ async fn requests_in_flight_are_answered_before_the_server_ends() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_drain_delay_still_serves() {
-    let server = start(ServerOptions { drain_delay: SHORT * 10, ..ServerOptions::default() }).await;
+    let server = start(ServerOptions { drain_delay: SHORT * 30, ..ServerOptions::default() }).await;
     let mut pooled = server.connect().await;
     assert!(!pooled.get("/v2").await.closes());
     let address = server.address;
@@ -210,15 +210,4 @@ async fn connections_are_bounded() {
     let stopping = tokio::spawn(server.stop());
     assert_eq!(third.answer().await.status, 200);
     assert_eq!(stopping.await.expect("no panic").cut, 0);
-}
-
-/// Until something that another task does has happened.
-async fn until(what: impl Fn() -> bool) {
-    for _ in 0..2000 {
-        if what() {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    panic!("it did not happen within ten seconds");
 }

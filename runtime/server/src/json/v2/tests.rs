@@ -44,7 +44,8 @@ fn members_come_in_any_order() {
     ] {
         assert_eq!(f32s(&accepted(&fp32(members))), expected, "{members}");
     }
-    let (shape, values) = f32s(&accepted(&fp32(r#""shape":[4,1],"datatype":"FP32","data":[[[NaN,-Infinity]],[[1,2]]]"#)));
+    let (shape, values) =
+        f32s(&accepted(&fp32(r#""shape":[4,1],"datatype":"FP32","data":[[[NaN,-Infinity]],[[1,2]]]"#)));
     assert_eq!((shape, values.len()), (vec![4, 1], 4));
 }
 
@@ -189,7 +190,7 @@ fn refusals_say_where_and_what() {
         ),
         (r#"{"parameters":{"triton_a":1}}"#.into(), "request: parameter 'triton_a' is reserved"),
         (r#"{"inputs":[]"#.into(), "the body is not valid JSON: EOF while parsing an object at line 1 column 12"),
-        (fp32(r#""data":[1,}],"datatype":"FP32""#), "the body is not valid JSON: expected value at line 1 column 43"),
+        (fp32(r#""data":[1,}],"datatype":"FP32""#), "the body is not valid JSON: expected value at line 1 column 37"),
         (fp32("\"data\":[1,\n\"\u{fffd}\\ud800\"],\"datatype\":\"BYTES\""), "the body is not valid JSON: "),
     ];
     for (body, expected) in cases {

@@ -1,0 +1,128 @@
+//! Stopping: readiness first, then the listener, then what is in flight; nothing accepted is lost.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::harness::{LIMIT, Server, agent, flowers, picture, try_send};
+
+const PREDICT: &str = "/v1/models/flowers-sample:predict";
+
+/// What twenty clients saw, each with a connection of its own, one request after the other.
+struct Load {
+    stop: Arc<AtomicBool>,
+    clients: Vec<std::thread::JoinHandle<(usize, Option<String>)>>,
+}
+
+impl Load {
+    fn start(server: &Server, clients: usize) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let client = || {
+            let (url, stop, picture) = (server.url(PREDICT), Arc::clone(&stop), picture());
+            std::thread::spawn(move || {
+                let agent = agent();
+                let mut answered = 0;
+                while !stop.load(Ordering::Relaxed) {
+                    match try_send(&agent, &url, "POST", &[("content-type", "image/jpeg")], &picture) {
+                        Ok(answer) if answer.status == 200 => answered += 1,
+                        Ok(answer) => return (answered, Some(format!("{} {}", answer.status, answer.text()))),
+                        Err(error) => return (answered, Some(error.to_string())),
+                    }
+                }
+                (answered, None)
+            })
+        };
+        let clients = (0..clients).map(|_| client()).collect();
+        Self { stop, clients }
+    }
+
+    fn end(self) -> Vec<(usize, Option<String>)> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.clients.into_iter().map(|client| client.join().expect("no panic")).collect()
+    }
+}
+
+#[test]
+fn no_request_is_lost_when_the_server_is_told_to_stop() {
+    let mut server = Server::start(&["--drain-delay", "1s"]);
+    let load = Load::start(&server, 20);
+    std::thread::sleep(Duration::from_millis(500));
+    server.signal("TERM");
+    // Readiness goes off at once, while predictions are still served on new connections.
+    let deadline = Instant::now() + LIMIT;
+    while server.get("/v2/health/ready").status != 503 {
+        assert!(Instant::now() < deadline, "readiness stayed on");
+    }
+    let while_leaving = server.post(PREDICT, "image/jpeg", &picture());
+    assert_eq!(while_leaving.status, 200, "{}", while_leaving.text());
+    assert_eq!(while_leaving.header("connection"), Some("close"));
+    assert_eq!(server.get("/v2/health/live").status, 200);
+
+    assert_eq!(server.wait(), Some(0));
+    for (answered, error) in load.end() {
+        assert!(answered > 0);
+        let error = error.expect("the server is gone");
+        assert!(error.to_lowercase().contains("refused"), "after {answered} answers: {error}");
+    }
+    let stopped = server.event(|event| event["message"] == "stopped");
+    assert_eq!(stopped["requests_cut"], 0, "{stopped}");
+}
+
+#[test]
+fn what_is_in_flight_is_finished_without_a_delay() {
+    let mut server = Server::start(&[]);
+    // One connection each and one request: no keep-alive connection to race for.
+    let clients: Vec<_> = (0..20)
+        .map(|_| {
+            let (url, picture) = (server.url(PREDICT), picture());
+            std::thread::spawn(move || try_send(&agent(), &url, "POST", &[("content-type", "image/jpeg")], &picture))
+        })
+        .collect();
+    let in_flight = "corymb_server_in_flight ";
+    let deadline = Instant::now() + LIMIT;
+    let busy = |page: &str| page.lines().any(|line| line.strip_prefix(in_flight).is_some_and(|count| count != "0"));
+    while !busy(&server.get("/metrics").text()) && !clients.iter().all(std::thread::JoinHandle::is_finished) {
+        assert!(Instant::now() < deadline, "no request arrived");
+    }
+    server.signal("INT");
+    assert_eq!(server.wait(), Some(0));
+    for client in clients {
+        match client.join().expect("no panic") {
+            Ok(answer) => assert_eq!(answer.status, 200, "{}", answer.text()),
+            Err(error) => assert!(error.to_string().to_lowercase().contains("refused"), "{error}"),
+        }
+    }
+}
+
+#[test]
+fn a_second_signal_cuts_the_delay_short() {
+    let mut server = Server::start(&["--drain-delay", "50s", "--drain-timeout", "55s"]);
+    server.signal("TERM");
+    server.event(|event| event["message"] == "draining");
+    let begin = Instant::now();
+    server.signal("TERM");
+    assert_eq!(server.wait(), Some(0));
+    assert!(begin.elapsed() < Duration::from_secs(40), "the delay was waited for");
+}
+
+#[test]
+fn a_stop_while_models_load_ends_at_once() {
+    let flowers = flowers();
+    let model = format!("m={}", flowers.display());
+    let mut server = Server::start_until(&["--listen-early", "--model", &model], &[], "listening");
+    server.signal("TERM");
+    assert_eq!(server.wait(), Some(0));
+}
+
+#[test]
+fn listening_early_is_live_but_not_ready_until_the_models_are() {
+    let server = Server::start_until(&["--listen-early"], &[], "listening");
+    assert_eq!(server.get("/v2/health/live").status, 200);
+    let ready = server.get("/v2/health/ready").status;
+    assert!(ready == 503 || ready == 200, "{ready}");
+    // A request that says how long it can wait, waits for the model.
+    let headers = [("content-type", "image/jpeg"), ("x-request-timeout", "60s")];
+    let answer = crate::harness::send(&server.url(PREDICT), "POST", &headers, &picture());
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_eq!(server.get("/v2/health/ready").status, 200);
+}

@@ -1,0 +1,251 @@
+//! Starts the binary, waits for its start line, speaks HTTP to it, reads its log, stops it.
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// Nothing that a test waits for takes longer on a machine that works.
+pub(crate) const LIMIT: Duration = Duration::from_secs(60);
+
+/// The root of the checkout.
+pub(crate) fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().expect("the checkout")
+}
+
+/// The model's folder that the binary has inside.
+pub(crate) fn flowers() -> PathBuf {
+    root().join("deploy/models/flowers")
+}
+
+/// A picture that the project owns.
+pub(crate) fn picture() -> Vec<u8> {
+    std::fs::read(flowers().join("warmup/image_bytes.jpg")).expect("the warm-up sample")
+}
+
+/// Says why a test has nothing to do here. Under `CI` that is a failure.
+pub(crate) fn skip(reason: &str) {
+    assert!(std::env::var("CI").as_deref() != Ok("true"), "missing under CI: {reason}");
+    eprintln!("skipped: {reason}");
+}
+
+/// The request file of the KFServing sample, which is not part of the project.
+pub(crate) fn sample_request() -> Option<Vec<u8>> {
+    let path = root().join("../shared/fixtures/kfserving-flowers-input.json");
+    match std::fs::read(&path) {
+        Ok(bytes) => Some(bytes),
+        Err(error) => {
+            skip(&format!("{}: {error}", path.display()));
+            None
+        }
+    }
+}
+
+/// A command of the binary, in a world of its own: no variables but these, a cache that the tests share.
+pub(crate) fn corymb(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_corymb"));
+    command.args(arguments).env_clear().env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR")).stdin(Stdio::null());
+    command
+}
+
+/// Runs a command to its end.
+pub(crate) fn run(arguments: &[&str]) -> Output {
+    corymb(arguments).output().expect("the binary runs")
+}
+
+/// A running server. Killed when dropped.
+pub(crate) struct Server {
+    child: Child,
+    pub(crate) address: String,
+    log: Arc<Mutex<Vec<String>>>,
+    _lines: Receiver<String>,
+}
+
+impl Server {
+    /// `corymb serve` with these arguments, on a port that the system picks; ready when this returns.
+    pub(crate) fn start(arguments: &[&str]) -> Self {
+        Self::start_with(arguments, &[])
+    }
+
+    pub(crate) fn start_with(arguments: &[&str], variables: &[(&str, &str)]) -> Self {
+        Self::start_until(arguments, variables, "serving")
+    }
+
+    /// As [`Server::start`], ready when the log says `message`.
+    pub(crate) fn start_until(arguments: &[&str], variables: &[(&str, &str)], message: &str) -> Self {
+        let mut command = corymb(&["serve", "--host", "127.0.0.1", "--port", "0", "--log-format", "json"]);
+        command.args(arguments).envs(variables.iter().copied()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the binary starts");
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let (sender, lines) = channel();
+        let stderr = child.stderr.take().expect("piped");
+        std::thread::spawn({
+            let log = Arc::clone(&log);
+            move || {
+                for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                    log.lock().expect("not poisoned").push(line.clone());
+                    let _ = sender.send(line);
+                }
+            }
+        });
+        let deadline = Instant::now() + LIMIT;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let Ok(line) = lines.recv_timeout(left) else {
+                let _ = child.kill();
+                panic!("the server did not come up; its log: {:#?}", log.lock().expect("not poisoned"));
+            };
+            let event: Value = serde_json::from_str(&line).unwrap_or_default();
+            if event["message"].as_str().is_some_and(|text| text.starts_with(message)) {
+                let address = event["address"].as_str().expect("the line names the address").to_owned();
+                return Self { child, address, log, _lines: lines };
+            }
+        }
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    pub(crate) fn get(&self, path: &str) -> Answer {
+        send(&self.url(path), "GET", &[], &[])
+    }
+
+    pub(crate) fn post(&self, path: &str, content_type: &str, body: &[u8]) -> Answer {
+        send(&self.url(path), "POST", &[("content-type", content_type)], body)
+    }
+
+    /// Sends a signal by its name, e.g. `TERM`.
+    pub(crate) fn signal(&self, name: &str) {
+        let sent = Command::new("kill").arg(format!("-{name}")).arg(self.id().to_string()).status().expect("kill runs");
+        assert!(sent.success(), "the process is there");
+    }
+
+    /// The events of the log so far.
+    pub(crate) fn events(&self) -> Vec<Value> {
+        let log = self.log.lock().expect("not poisoned");
+        log.iter().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("not JSON: {line}"))).collect()
+    }
+
+    /// Waits for an event of the log.
+    pub(crate) fn event(&self, wanted: impl Fn(&Value) -> bool) -> Value {
+        let deadline = Instant::now() + LIMIT;
+        loop {
+            if let Some(event) = self.events().into_iter().find(&wanted) {
+                return event;
+            }
+            assert!(Instant::now() < deadline, "no such event in {:#?}", self.events());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Waits for the end of the process; answers its exit code.
+    pub(crate) fn wait(&mut self) -> Option<i32> {
+        let deadline = Instant::now() + LIMIT;
+        while Instant::now() < deadline {
+            if let Some(status) = self.child.try_wait().expect("our child") {
+                return status.code();
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        panic!("the server did not end; its log: {:#?}", self.events());
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// What came back.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Answer {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.text()))
+    }
+
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    /// The text of `{"error": …}`; the body must have no other member.
+    pub(crate) fn error(&self) -> String {
+        let json = self.json();
+        assert_eq!(json.as_object().map(serde_json::Map::len), Some(1), "{json}");
+        assert_eq!(self.header("content-type"), Some("application/json"));
+        json["error"].as_str().expect("a text").to_owned()
+    }
+}
+
+/// An HTTP client that does not make errors of statuses.
+pub(crate) fn agent() -> ureq::Agent {
+    let config = ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(LIMIT));
+    config.max_redirects(0).build().into()
+}
+
+/// One request on a connection of its own.
+pub(crate) fn send(url: &str, method: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+    try_send(&agent(), url, method, headers, body).unwrap_or_else(|error| panic!("{method} {url}: {error}"))
+}
+
+pub(crate) fn try_send(
+    agent: &ureq::Agent,
+    url: &str,
+    method: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> Result<Answer, ureq::Error> {
+    let mut request = http::Request::builder().method(method).uri(url);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let request = request.body(body.to_vec()).expect("valid");
+    let request = agent.configure_request(request).allow_non_standard_methods(true).build();
+    let (parts, answer) = agent.run(request)?.into_parts();
+    let mut bytes = Vec::new();
+    answer.into_reader().take(1 << 30).read_to_end(&mut bytes).map_err(ureq::Error::Io)?;
+    let headers = parts
+        .headers
+        .iter()
+        .map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned()));
+    Ok(Answer { status: parts.status.as_u16(), headers: headers.collect(), body: bytes })
+}
+
+/// A folder with these files.
+pub(crate) fn folder(files: &[(&str, &[u8])]) -> tempfile::TempDir {
+    let root = tempfile::tempdir().expect("a temporary folder");
+    for (name, content) in files {
+        let path = root.path().join(name);
+        std::fs::create_dir_all(path.parent().expect("inside")).expect("created");
+        std::fs::write(path, content).expect("written");
+    }
+    root
+}
+
+/// A copy of the flowers model's folder, to be damaged.
+pub(crate) fn flowers_copy() -> tempfile::TempDir {
+    let read = |name: &str| std::fs::read(flowers().join(name)).expect(name);
+    let names = ["model.toml", "model.onnx", "labels.txt", "flowers.wasm", "warmup/image_bytes.jpg"];
+    let files = names.map(|name| (name, read(name)));
+    folder(&files.each_ref().map(|(name, content)| (*name, content.as_slice())))
+}

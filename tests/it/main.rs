@@ -1,0 +1,13 @@
+//! What a user sees, tested through the real binary and real clients.
+
+mod clients;
+mod commands;
+mod drain;
+mod flowers;
+mod harness;
+mod hostile;
+mod mistakes;
+mod parity;
+mod signals;
+mod start;
+mod tidy;

@@ -1,0 +1,116 @@
+//! One picture through every protocol: the same scores to the last bit.
+
+use base64::Engine as _;
+use corymb_proto::inference::grpc_inference_service_client::GrpcInferenceServiceClient;
+use corymb_proto::inference::model_infer_request::{InferInputTensor, InferRequestedOutputTensor};
+use corymb_proto::inference::{InferTensorContents, ModelInferRequest};
+use serde_json::{Value, json};
+use tonic::transport::Channel;
+
+use crate::harness::{Server, picture, sample_request, send};
+
+pub(crate) fn base64(bytes: &[u8]) -> String {
+    base64::engine::general_purpose::STANDARD.encode(bytes)
+}
+
+const MODEL: &str = "flowers-sample";
+
+/// Shortest decimal digits come back as the very bits that were printed.
+fn bits(scores: &Value) -> Vec<u32> {
+    let scores = scores.as_array().unwrap_or_else(|| panic!("a list, not {scores}"));
+    scores.iter().map(|score| (score.to_string().parse::<f32>().expect("a number")).to_bits()).collect()
+}
+
+fn raw_bits(bytes: &[u8]) -> Vec<u32> {
+    bytes.chunks_exact(4).map(|bytes| u32::from_le_bytes(bytes.try_into().expect("four"))).collect()
+}
+
+fn output<'a>(json: &'a Value, name: &str) -> &'a Value {
+    let outputs = json["outputs"].as_array().unwrap_or_else(|| panic!("outputs in {json}"));
+    outputs.iter().find(|output| output["name"] == name).unwrap_or_else(|| panic!("{name} in {json}"))
+}
+
+/// Every way to send one picture, and the scores that come back.
+fn all_ways(server: &Server, image: &[u8]) -> Vec<(&'static str, Vec<u32>)> {
+    let b64 = base64(image);
+    let v1 = format!("/v1/models/{MODEL}:predict");
+    let v2 = format!("/v2/models/{MODEL}/infer");
+    let post = |path: &str, body: Value| server.post(path, "application/json", body.to_string().as_bytes()).json();
+    let mut ways = Vec::new();
+
+    let rows = post(&v1, json!({"instances": [{"image_bytes": {"b64": b64}, "key": "k"}]}));
+    ways.push(("V1 rows", bits(&rows["predictions"][0]["scores"])));
+    let bare = post(&v1, json!({"instances": [{"b64": b64}]}));
+    ways.push(("V1 rows, bare", bits(&bare["predictions"][0]["scores"])));
+    let columns = post(&v1, json!({"inputs": {"image_bytes": [{"b64": b64}], "key": ["k"]}}));
+    ways.push(("V1 columns", bits(&columns["outputs"]["scores"][0])));
+    let raw = server.post(&v1, "image/jpeg", image).json();
+    ways.push(("V1 raw picture", bits(&raw["predictions"][0]["scores"])));
+    let raw = server.post(&v2, "image/jpeg", image).json();
+    ways.push(("V2 raw picture", bits(&output(&raw, "scores")["data"])));
+
+    let input = json!({"name": "image_bytes", "shape": [1], "datatype": "BYTES", "data": [b64],
+        "parameters": {"content_type": "base64"}});
+    let v2_json = post(&v2, json!({"id": "7", "inputs": [input]}));
+    assert_eq!(v2_json["id"], "7");
+    ways.push(("V2 JSON", bits(&output(&v2_json, "scores")["data"])));
+
+    let element = [&u32::try_from(image.len()).expect("short").to_le_bytes()[..], image].concat();
+    let header = json!({
+        "inputs": [{"name": "image_bytes", "shape": [1], "datatype": "BYTES",
+            "parameters": {"binary_data_size": element.len()}}],
+        "outputs": [{"name": "scores", "parameters": {"binary_data": true}}],
+    })
+    .to_string();
+    let length = header.len().to_string();
+    let headers = [("inference-header-content-length", length.as_str()), ("content-type", "application/octet-stream")];
+    let binary = send(&server.url(&v2), "POST", &headers, &[header.as_bytes(), &element].concat());
+    assert_eq!(binary.status, 200, "{}", binary.text());
+    let json_length: usize =
+        binary.header("inference-header-content-length").expect("binary").parse().expect("a number");
+    ways.push(("V2 binary", raw_bits(&binary.body[json_length..])));
+
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let channel = Channel::from_shared(server.url("")).expect("a URL").connect().await.expect("connects");
+        let mut client = GrpcInferenceServiceClient::new(channel);
+        let request = |contents: Option<InferTensorContents>, raw: Vec<Vec<u8>>| ModelInferRequest {
+            model_name: MODEL.to_owned(),
+            inputs: vec![InferInputTensor {
+                name: "image_bytes".to_owned(),
+                datatype: "BYTES".to_owned(),
+                shape: vec![1],
+                contents,
+                ..Default::default()
+            }],
+            outputs: vec![InferRequestedOutputTensor { name: "scores".to_owned(), ..Default::default() }],
+            raw_input_contents: raw.into_iter().map(Into::into).collect(),
+            ..Default::default()
+        };
+        let contents = InferTensorContents { bytes_contents: vec![image.to_vec().into()], ..Default::default() };
+        let typed = client.model_infer(request(Some(contents), vec![])).await.expect("answered").into_inner();
+        ways.push(("V2 gRPC typed", raw_bits(&typed.raw_output_contents[0])));
+        let raw = client.model_infer(request(None, vec![element])).await.expect("answered").into_inner();
+        ways.push(("V2 gRPC raw", raw_bits(&raw.raw_output_contents[0])));
+    });
+    ways
+}
+
+#[test]
+fn every_protocol_gives_the_same_bits() {
+    let server = Server::start(&[]);
+    let mut pictures = vec![picture()];
+    if let Some(request) = sample_request() {
+        let request: Value = serde_json::from_slice(&request).expect("JSON");
+        let b64 = request["instances"][0]["image_bytes"]["b64"].as_str().expect("a text").to_owned();
+        pictures.push(base64::engine::general_purpose::STANDARD.decode(b64).expect("base64"));
+    }
+    for picture in pictures {
+        let ways = all_ways(&server, &picture);
+        let (_, expected) = &ways[0];
+        assert_eq!(expected.len(), 6);
+        for (way, scores) in &ways {
+            assert_eq!(scores, expected, "{way}");
+        }
+    }
+}

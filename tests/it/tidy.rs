@@ -1,0 +1,198 @@
+//! The invariants of ARCHITECTURE.md, checked from `cargo metadata` and the files.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::harness::root;
+
+/// Normal dependencies of every crate of the workspace.
+fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--format-version", "1", "--no-deps", "--offline"])
+        .current_dir(root())
+        .output()
+        .expect("cargo runs");
+    let metadata: Value = serde_json::from_slice(&output.stdout).expect("cargo metadata prints JSON");
+    let text = |value: &Value| value.as_str().expect("a text").to_owned();
+    let packages = metadata["packages"].as_array().expect("packages");
+    packages
+        .iter()
+        .map(|package| {
+            let normal = package["dependencies"]
+                .as_array()
+                .expect("a list")
+                .iter()
+                .filter(|dependency| dependency["kind"].is_null());
+            (text(&package["name"]), normal.map(|dependency| text(&dependency["name"])).collect())
+        })
+        .collect()
+}
+
+/// Source files of the project, generated code and build outputs left out.
+fn sources() -> Vec<PathBuf> {
+    fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(folder).expect("a folder").flatten() {
+            let path = entry.path();
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if path.is_dir() && !["target", "generated", ".git"].contains(&name.as_str()) {
+                walk(&path, found);
+            } else if path.extension().is_some_and(|ending| ending == "rs") {
+                found.push(path);
+            }
+        }
+    }
+    let mut found = Vec::new();
+    for folder in ["runtime", "backends", "plugins", "proto", "tests"] {
+        walk(&root().join(folder), &mut found);
+    }
+    assert!(found.len() > 50, "the sources are where they are looked for");
+    found
+}
+
+fn relative(path: &Path) -> String {
+    path.strip_prefix(root()).expect("inside").to_string_lossy().into_owned()
+}
+
+#[test]
+fn core_knows_no_runtime_no_wire_and_no_engine() {
+    let all = dependencies();
+    let core = &all["corymb-core"];
+    let allowed = ["bytemuck", "bytes", "futures-core", "half", "thiserror"];
+    assert!(core.iter().all(|name| allowed.contains(&name.as_str())), "{core:?}");
+}
+
+#[test]
+fn servers_and_engines_are_known_where_they_should_be() {
+    let homes: [(&[&str], &[&str]); 4] = [
+        (
+            &["axum", "hyper", "hyper-util", "tonic-health", "tonic-reflection", "prost"],
+            &["corymb-server", "corymb-proto"],
+        ),
+        (&["wasmtime"], &["corymb-plugin-host"]),
+        (&["tract-onnx", "tract-nnef", "tract-core"], &["corymb-backend-tract"]),
+        (
+            &["corymb-backend-tract", "corymb-plugin-host", "opentelemetry_sdk", "opentelemetry-prometheus"],
+            &["corymb", "corymb-tests-bench"],
+        ),
+    ];
+    for (crate_name, dependencies) in dependencies() {
+        for (guarded, homes) in &homes {
+            let stray = guarded.iter().find(|name| dependencies.contains(**name));
+            // The benchmarks measure against the bare engine.
+            let bench = crate_name == "corymb-tests-bench";
+            assert!(
+                stray.is_none() || homes.contains(&crate_name.as_str()) || bench,
+                "{crate_name} depends on {stray:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn crates_import_only_what_lies_below_them() {
+    let allowed: BTreeMap<&str, &[&str]> = BTreeMap::from([
+        ("corymb-core", &[][..]),
+        ("corymb-proto", &[]),
+        ("corymb-componentize", &[]),
+        ("corymb-repository", &["corymb-core"]),
+        ("corymb-engine", &["corymb-core", "corymb-repository"]),
+        ("corymb-server", &["corymb-core", "corymb-engine", "corymb-proto"]),
+        ("corymb-backend-tract", &["corymb-core"]),
+        ("corymb-images", &["corymb-core"]),
+        ("corymb-plugin-host", &["corymb-core", "corymb-images"]),
+    ]);
+    for (crate_name, dependencies) in dependencies() {
+        let Some(allowed) = allowed.get(crate_name.as_str()) else {
+            assert!(
+                ["corymb", "corymb-tests-bench", "corymb-deps"].contains(&crate_name.as_str()),
+                "{crate_name} is not in the map"
+            );
+            continue;
+        };
+        let own = dependencies.iter().filter(|name| name.starts_with("corymb"));
+        let stray: Vec<_> = own.filter(|name| !allowed.contains(&name.as_str())).collect();
+        assert!(stray.is_empty(), "{crate_name} depends on {stray:?}");
+    }
+}
+
+#[test]
+fn wiring_alone_names_what_is_plugged_in() {
+    for path in sources().iter().map(|path| relative(path)).filter(|path| path.starts_with("runtime/cli/src")) {
+        if path.ends_with("wiring.rs") {
+            continue;
+        }
+        let text = fs::read_to_string(root().join(&path)).expect("read");
+        for name in ["corymb_backend_", "corymb_plugin_host", "opentelemetry"] {
+            let named = text.lines().any(|line| line.contains(&format!("{name}")) && !line.contains("directives"));
+            assert!(!named, "{path} names {name}");
+        }
+    }
+}
+
+#[test]
+fn the_environment_is_read_in_one_place() {
+    for path in sources().iter().map(|path| relative(path)) {
+        let product =
+            ["runtime/", "backends/", "plugins/host/", "plugins/images/src"].iter().any(|root| path.starts_with(root));
+        if !product || path == "runtime/cli/src/config.rs" || path.contains("/tests/") || path.contains("/examples/") {
+            continue;
+        }
+        let text = fs::read_to_string(root().join(&path)).expect("read");
+        let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+        for reading in ["env::var(", "env::vars", "env::var_os("] {
+            assert!(!code.contains(reading), "{path} reads the environment by {reading}");
+        }
+    }
+}
+
+#[test]
+fn statuses_are_mapped_in_one_table() {
+    for path in sources().iter().map(|path| relative(path)).filter(|path| path.starts_with("runtime/engine/src")) {
+        let text = fs::read_to_string(root().join(&path)).expect("read");
+        assert!(!text.contains("StatusCode") && !text.contains("http::"), "{path} knows HTTP");
+    }
+    let core: String = fs::read_dir(root().join("runtime/core/src"))
+        .expect("core")
+        .flatten()
+        .filter_map(|entry| fs::read_to_string(entry.path()).ok())
+        .collect();
+    assert!(!core.contains("Serialize"), "core types are not serialised: each protocol has its own conversion");
+}
+
+#[test]
+fn files_are_short_named_for_a_thing_and_say_what_they_are() {
+    for path in sources() {
+        let text = fs::read_to_string(&path).expect("read");
+        let name = relative(&path);
+        assert!(text.lines().count() <= 600, "{name} has {} lines", text.lines().count());
+        assert!(text.starts_with("//! "), "{name} does not open with a sentence");
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        for vague in ["util", "utils", "helper", "helpers", "common", "misc", "manager"] {
+            assert_ne!(stem, vague, "{name}");
+        }
+    }
+}
+
+#[test]
+fn the_flowers_plugin_is_built_from_its_sources() {
+    let stamp = fs::read_to_string(root().join("deploy/models/flowers/flowers.wasm.stamp")).expect("the stamp");
+    let output =
+        Command::new("bash").arg("plugins/build.sh").args(["--stamp", "plugins/flowers"]).current_dir(root()).output();
+    let output = output.expect("bash runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let expected = String::from_utf8_lossy(&output.stdout).into_owned();
+    let first = |text: &str| text.split_whitespace().next().unwrap_or_default().to_owned();
+    assert_eq!(first(&stamp), first(&expected), "rebuild it: plugins/build.sh");
+}
+
+#[test]
+fn the_map_names_every_crate() {
+    let map = fs::read_to_string(root().join("ARCHITECTURE.md")).expect("the map");
+    for name in dependencies().keys().filter(|name| *name != "corymb-deps") {
+        assert!(map.contains(&format!("`{name}`")), "ARCHITECTURE.md does not name {name}");
+    }
+}
