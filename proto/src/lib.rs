@@ -1,7 +1,7 @@
 //! The gRPC protocols that Corymb speaks: types and clients generated from the `.proto` files beside this crate.
 
 /// The Open Inference Protocol and Triton's additions, package `inference`.
-#[allow(missing_docs, clippy::all, reason = "generated")]
+#[allow(missing_docs, clippy::all, clippy::allow_attributes_without_reason, reason = "generated")]
 pub mod inference {
     tonic::include_proto!("inference");
 }

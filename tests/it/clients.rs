@@ -30,35 +30,77 @@ fn curl_speaks_http_2_with_prior_knowledge() {
     assert!(text.contains("predictions"), "{text}");
 }
 
-/// Runs a script of `tests/clients` with the Python that `CORYMB_TEST_PYTHON` names, else `python3`.
-fn python(script: &str, modules: &[&str]) {
+/// The Python that `CORYMB_TEST_PYTHON` names, else `python3`; none where it cannot import these modules.
+fn python(modules: &[&str]) -> Option<Command> {
     let python = std::env::var("CORYMB_TEST_PYTHON").unwrap_or_else(|_| "python3".to_owned());
     let imports = format!("import {}", modules.join(", "));
     let importable = Command::new(&python).args(["-c", &imports]).output();
-    if !importable.is_ok_and(|output| output.status.success()) {
-        return skip(&format!("{python} cannot import {modules:?}: see tests/clients/requirements.txt"));
+    if importable.is_ok_and(|output| output.status.success()) {
+        return Some(Command::new(python));
     }
-    let server = Server::start(&[]);
-    let picture = flowers().join("warmup/image_bytes.jpg");
-    let output = Command::new(&python)
-        .arg(root().join("tests/clients").join(script))
-        .args([
-            &server.address,
-            &picture.to_string_lossy().into_owned(),
-            &root().join("proto").to_string_lossy().into_owned(),
-        ])
-        .output()
-        .expect("python runs");
+    skip(&format!("{python} cannot import {modules:?}: see tests/clients/requirements.txt"));
+    None
+}
+
+/// Runs to the end, which must be a good one; answers what was said.
+fn succeeds(command: &mut Command) -> String {
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
-    assert!(output.status.success(), "{script}: {said}");
+    assert!(output.status.success(), "{command:?}: {said}");
+    said
+}
+
+/// A script of `tests/clients` against a server.
+fn script(name: &str, modules: &[&str]) {
+    let Some(mut python) = python(modules) else { return };
+    let server = Server::start(&[]);
+    let clients = root().join("tests/clients");
+    let picture = flowers().join("warmup/image_bytes.jpg");
+    succeeds(python.arg(clients.join(name)).arg(&server.address).arg(picture).arg(root().join("proto")));
 }
 
 #[test]
 fn a_python_client_made_from_our_proto_works() {
-    python("own_proto.py", &["grpc", "grpc_tools"]);
+    script("own_proto.py", &["grpc", "grpc_tools"]);
 }
 
 #[test]
 fn tritonclient_works_unmodified() {
-    python("triton.py", &["numpy", "tritonclient.http", "tritonclient.grpc"]);
+    script("triton.py", &["numpy", "tritonclient.http", "tritonclient.grpc"]);
+}
+
+/// The seed's own load generator, shortened: nothing but 200.
+#[test]
+fn hey_sees_only_200() {
+    if Command::new("hey").arg("-h").output().is_err() {
+        return skip("hey is not installed");
+    }
+    let server = Server::start(&[]);
+    let picture = flowers().join("warmup/image_bytes.jpg");
+    for load in [&["-z", "5s", "-c", "5"][..], &["-z", "5s", "-q", "50"]] {
+        let mut hey = Command::new("hey");
+        hey.args(load).args(["-m", "POST", "-T", "image/jpeg", "-D"]).arg(&picture).arg(server.url(PREDICT));
+        let report = succeeds(&mut hey);
+        let statuses: Vec<&str> = report.lines().map(str::trim).filter(|line| line.starts_with('[')).collect();
+        assert!(statuses.len() == 1 && statuses[0].starts_with("[200]"), "{report}");
+        assert!(!report.contains("Error distribution"), "{report}");
+    }
+}
+
+/// The served model against its card, on the photographs that were kept for measuring; and the sample's daisy mirrored,
+/// compressed and scaled, and pictures that show no flower.
+#[test]
+fn the_served_model_is_as_good_as_its_card_says() {
+    let shared = root().join("../shared");
+    let photographs = shared.join("flowers");
+    if !photographs.join("photos.tar").exists() {
+        return skip(&format!("the photographs are not in {}", photographs.display()));
+    }
+    let Some(mut python) = python(&["PIL"]) else { return };
+    let server = Server::start(&[]);
+    let folder = flowers();
+    python.arg(folder.join("evaluate.py")).arg("--data").arg(photographs);
+    python.args(["--url", &server.url(PREDICT), "--check"]).arg(folder.join("metrics.json"));
+    python.arg("--sample").arg(shared.join("fixtures/kfserving-flowers-input.json"));
+    println!("{}", succeeds(&mut python));
 }

@@ -76,6 +76,7 @@ impl Server {
     }
 
     /// As [`Server::start`], ready when the log says `message`.
+    #[expect(clippy::zombie_processes, reason = "waited for when the server is dropped")]
     pub(crate) fn start_until(arguments: &[&str], variables: &[(&str, &str)], message: &str) -> Self {
         let mut command = corymb(&["serve", "--host", "127.0.0.1", "--port", "0", "--log-format", "json"]);
         command.args(arguments).envs(variables.iter().copied()).stderr(Stdio::piped());
@@ -97,6 +98,7 @@ impl Server {
             let left = deadline.saturating_duration_since(Instant::now());
             let Ok(line) = lines.recv_timeout(left) else {
                 let _ = child.kill();
+                let _ = child.wait();
                 panic!("the server did not come up; its log: {:#?}", log.lock().expect("not poisoned"));
             };
             let event: Value = serde_json::from_str(&line).unwrap_or_default();

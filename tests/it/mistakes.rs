@@ -43,7 +43,7 @@ fn mistakes() -> Vec<Mistake> {
         post("nothing", V1, "", 400, &[]),
         post("no instances", V1, "{}", 400, &["instances", "inputs"]),
         post("empty instances", V1, r#"{"instances": []}"#, 400, &["instances"]),
-        post("rows and columns", V1, r#"{"instances": [1], "inputs": [1]}"#, 400, &["instances", "inputs"]),
+        post("rows and columns", V1, json!({"instances": [{"b64": b64}], "inputs": [{"b64": b64}]}).to_string(), 400, &["instances", "inputs"]),
         post("wrong base64", V1, r#"{"instances": [{"image_bytes": {"b64": "!!"}}]}"#, 400, &["image_bytes", "base64"]),
         post("no picture", V1, r#"{"instances": [{"image_bytes": {"b64": "aGVsbG8="}}]}"#, 400, &["JPEG"]),
         post("half a picture", V1, json!({"instances": [{"b64": cut}]}).to_string(), 400, &[]),

@@ -21,9 +21,12 @@ fn serve(arguments: &[&str]) -> String {
     failure(&run(&all))
 }
 
+/// What is done to a model's folder.
+type Damage<'a> = &'a dyn Fn(&std::path::Path);
+
 #[test]
 fn what_is_missing_or_damaged_is_named() {
-    let cases: [(&str, &dyn Fn(&std::path::Path), &[&str]); 8] = [
+    let cases: [(&str, Damage<'_>, &[&str]); 8] = [
         (
             "an absent model",
             &|path| fs::remove_file(path.join("model.onnx")).expect("removed"),
@@ -67,7 +70,7 @@ fn what_is_missing_or_damaged_is_named() {
     for (what, damage, says) in cases {
         let copy = flowers_copy();
         damage(copy.path());
-        let error = serve(&["--model-dir", &copy.path().to_string_lossy()]);
+        let error = serve(&["--model-dir", &copy.path().to_string_lossy(), "--model-name", "m"]);
         for part in says {
             assert!(error.contains(part), "{what}: '{part}' in: {error}");
         }

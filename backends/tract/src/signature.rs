@@ -162,11 +162,11 @@ mod tests {
                 outputs: outputs.iter().map(|shape| fp32("y", shape)).collect(),
             })
         };
-        assert!(batch(&[&[n.clone(), Dim::Fixed(3)]], &[&[n.clone()]]));
+        assert!(batch(&[&[n.clone(), Dim::Fixed(3)]], &[std::slice::from_ref(&n)]));
         assert!(batch(&[&[Dim::Unknown, Dim::Fixed(3)]], &[&[Dim::Unknown]]));
-        assert!(!batch(&[&[n.clone()], &[m.clone()]], &[&[n.clone()]]));
-        assert!(!batch(&[&[n.clone()]], &[&[]]));
-        assert!(!batch(&[&[n.clone()]], &[&[Dim::Fixed(1)]]));
+        assert!(!batch(&[std::slice::from_ref(&n), std::slice::from_ref(&m)], &[std::slice::from_ref(&n)]));
+        assert!(!batch(&[std::slice::from_ref(&n)], &[&[]]));
+        assert!(!batch(&[std::slice::from_ref(&n)], &[&[Dim::Fixed(1)]]));
         assert!(!batch(&[], &[&[n]]));
         assert!(!batch(&[&[m]], &[&[Dim::Symbol("2*M".into())]]));
     }

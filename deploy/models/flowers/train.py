@@ -401,6 +401,7 @@ MANIFEST = """\
 # The flowers model behind its plugin
 file = "model.onnx"
 sha256 = "{digest}"
+labels = "labels.txt"
 backend = "auto"
 [plugin]
 file = "flowers.wasm"

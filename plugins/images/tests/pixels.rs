@@ -52,7 +52,7 @@ fn without_antialias_the_kernel_stays_small() {
     let png = fixtures::gray_png(8, 1, &row);
     let mut plan = Plan { color: Color::Gray, mean: vec![0.0], std: vec![1.0], ..bytes_plan(2, 1) };
     let run = |plan: &Plan| {
-        let tensor = to_tensor(&[png.clone()], &[], plan, &Limits::default()).expect("valid");
+        let tensor = to_tensor(std::slice::from_ref(&png), &[], plan, &Limits::default()).expect("valid");
         tensor.as_slice::<u8>().expect("uint8").to_vec()
     };
     plan.resize.antialias = false;
@@ -174,7 +174,7 @@ fn all_exif_orientations() {
         let picture = jpeg_with_orientation(&file("scene.jpg"), number);
         let whole = bytes_plan(turned_width as u32, turned_height as u32);
         let run = |plan: &Plan| {
-            let tensor = to_tensor(&[picture.clone()], &[], plan, &Limits::default()).expect("valid");
+            let tensor = to_tensor(std::slice::from_ref(&picture), &[], plan, &Limits::default()).expect("valid");
             tensor.as_slice::<u8>().expect("uint8").to_vec()
         };
         assert_eq!(run(&whole), expected, "orientation {number}, NHWC");

@@ -59,7 +59,8 @@ mod tests {
     fn reserved_names_are_understood_or_refused() {
         let text = |text: &str| Value::Text(text.to_owned());
         let timeout = |micros| Ok(Some(Reserved::Timeout(Some(Duration::from_micros(micros)))));
-        let cases: [(&str, Value, Result<Option<Reserved>, Code>); 15] = [
+        type Expected = Result<Option<Reserved>, Code>;
+        let cases: [(&str, Value, Expected); 15] = [
             ("binary_data_output", Value::Bool(true), Ok(Some(Reserved::BinaryDataOutput(true)))),
             ("binary_data_output", Value::Int64(1), Err(Code::InvalidArgument)),
             ("timeout", Value::Int64(250), timeout(250)),

@@ -67,6 +67,7 @@ pub(super) fn zip(a: &Tensor, b: &Tensor, with: impl Fn(f32, f32) -> f32) -> Res
     Tensor::from_slice(a.shape(), &elements).map_err(text)
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "given to map_err")]
 pub(super) fn text(error: TensorError) -> String {
     format!("the suite made a bad tensor: {error}")
 }

@@ -158,6 +158,7 @@ struct Draft {
     data: Option<Data>,
 }
 
+#[expect(clippy::large_enum_variant, reason = "one per input, and the large one is the usual one")]
 enum Data {
     Read(Column),
     /// Where `data` lies that came before its `datatype`: read once that is known.
