@@ -19,6 +19,10 @@ use clap::Parser as _;
 
 use crate::args::{Arguments, Command, ModelsCommand, PluginCommand};
 
+// Measured against the system's allocator: see ARCHITECTURE.md.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     let start = Instant::now();
     let result = match Arguments::parse().command {

@@ -1,0 +1,30 @@
+# Short names for the commands of the README. `just` alone lists them.
+
+_default:
+    @just --list --unsorted
+
+# Serve; the embedded flowers model when nothing is named
+run *ARGUMENTS:
+    cargo run --release -- serve {{ARGUMENTS}}
+
+# One prediction per file, in this process or by a running server (--url)
+predict +ARGUMENTS:
+    cargo run --release -- predict {{ARGUMENTS}}
+
+# The whole suite, or the tests whose names contain a word
+test *FILTER:
+    cargo test --release --workspace {{FILTER}}
+
+# Format and lints, as CI sees them
+lint:
+    cargo fmt --all --check
+    cargo clippy --release --workspace --all-targets -- -D warnings
+
+# Rebuild the Wasm plugins that are committed
+plugins:
+    plugins/build.sh
+
+# The benchmarks; built with the whole workspace, so that no dependency is compiled twice
+bench *ARGUMENTS:
+    cargo build --release --workspace --bin corymb-tests-bench
+    "${CARGO_TARGET_DIR:-target}/release/corymb-tests-bench" {{ARGUMENTS}}
