@@ -146,3 +146,11 @@ fn the_port_of_knative_is_taken() {
     child.wait().expect("our child");
     assert!(ready, "nothing answered on $PORT");
 }
+
+#[test]
+fn two_models_of_one_name_are_refused() {
+    let identity = root().join("tests/fixtures/models/identity_fp32.onnx");
+    let model = format!("m={}", identity.display());
+    let error = serve(&["--model", &model, "--model", &model]);
+    assert!(error.contains("two models are named 'm'"), "{error}");
+}

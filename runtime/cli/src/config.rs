@@ -167,7 +167,7 @@ impl ServeFlags {
             self.max_body.map_or(server.max_body, |size| usize::try_from(size.as_u64()).unwrap_or(usize::MAX));
         let mut engine = engine_options(&self.sources, environment);
         // Wide enough that an autoscaler sees the excess: far above ten times the concurrency that keeps a core busy.
-        let wide = (512 * engine.workers).max(256);
+        let wide = 512 * engine.workers;
         engine.max_in_flight = self.max_in_flight.unwrap_or(wide);
         engine.max_queue = self.max_queue.unwrap_or(wide);
         engine.max_body_bytes = max_body.saturating_mul(BODIES);

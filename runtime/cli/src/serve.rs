@@ -35,7 +35,10 @@ pub(crate) fn serve(flags: ServeFlags, start: Instant) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("start the I/O threads")?;
-    runtime.block_on(run(config, start))
+    let result = runtime.block_on(run(config, start));
+    // A model that is still loading is not waited for.
+    runtime.shutdown_background();
+    result
 }
 
 async fn run(mut config: Config, start: Instant) -> anyhow::Result<()> {
@@ -55,14 +58,15 @@ async fn run(mut config: Config, start: Instant) -> anyhow::Result<()> {
         let addresses = addresses(&listeners)?;
         tracing::info!(address = addresses, "listening; models are loading");
         let serving = server.serve(listeners, stop.first(), stop.second());
-        let ready = async {
-            loading.await?;
-            announce_ready(&engine, &addresses, start);
-            Ok::<_, anyhow::Error>(())
-        };
-        // Ends with the server: whether it was ready by then makes no difference.
-        let (drained, ()) = tokio::try_join!(async { Ok(serving.await) }, ready)?;
-        drained
+        tokio::pin!(serving);
+        tokio::select! {
+            drained = &mut serving => drained,
+            loaded = loading => {
+                loaded?;
+                announce_ready(&engine, &addresses, start);
+                serving.await
+            }
+        }
     } else {
         tokio::select! {
             loaded = loading => loaded?,

@@ -1,9 +1,12 @@
 //! Which models: the flags that name them, and the folders they stand for.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
+use anyhow::bail;
+
 use clap::Args;
-use corymb_repository::{ModelFolder, RepositoryError};
+use corymb_repository::ModelFolder;
 
 use crate::embedded;
 
@@ -25,7 +28,7 @@ pub(crate) struct SourceFlags {
     /// For models whose manifest does not say: auto, cpu, cuda, cuda:N [default: auto]
     #[arg(long, value_name = "DEVICE")]
     pub(crate) device: Option<String>,
-    /// Where to keep compiled plugins and optimised models [default: the user's cache folder]
+    /// Where to keep compiled plugins [default: the user's cache folder]
     #[arg(long, value_name = "DIR")]
     pub(crate) cache: Option<PathBuf>,
 }
@@ -60,7 +63,7 @@ impl SourceFlags {
     }
 
     /// Every model that is named, its files checked.
-    pub(crate) fn open(&self) -> Result<Vec<ModelFolder>, RepositoryError> {
+    pub(crate) fn open(&self) -> anyhow::Result<Vec<ModelFolder>> {
         let mut folders = Vec::new();
         for NamedModel { name, uri } in &self.model {
             folders.push(corymb_repository::open(name, uri)?);
@@ -70,6 +73,10 @@ impl SourceFlags {
         }
         if folders.is_empty() {
             folders.push(embedded::flowers()?);
+        }
+        let mut names = BTreeSet::new();
+        if let Some(twice) = folders.iter().find(|folder| !names.insert(folder.name.as_str())) {
+            bail!("two models are named '{}'", twice.name);
         }
         Ok(folders)
     }

@@ -287,7 +287,10 @@ impl Engine {
             }
             Err(error) => {
                 tracing::error!(model = folder.name, version = folder.version, %error, "model failed to load");
-                let _ = entry.advance(&folder.version, State::Failed(error.to_string()));
+                // One that is busy is another's, whose state is not ours to change.
+                if !matches!(error, LoadError::Busy { .. }) {
+                    let _ = entry.advance(&folder.version, State::Failed(error.to_string()));
+                }
                 Err(error)
             }
         }

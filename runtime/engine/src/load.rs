@@ -80,7 +80,7 @@ fn load_model(
     let device_name = manifest.device.as_deref().unwrap_or(&shared.options.device);
     let options = LoadOptions {
         device: device(device_name)?,
-        threads: manifest.instances.threads.unwrap_or(1),
+        threads: 1,
         cache: shared.options.cache.as_ref().map(|cache| cache.join("optimised")),
     };
     let backend = choose(&shared.backends, backend_name, files)?;

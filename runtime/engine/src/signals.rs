@@ -26,8 +26,6 @@ pub enum Protocol {
     V2,
     /// The Open Inference Protocol's gRPC.
     V2Grpc,
-    /// In process, without a wire.
-    Local,
     /// From a plugin of another model.
     Plugin,
 }
@@ -40,7 +38,6 @@ impl Protocol {
             Self::V1 => "v1",
             Self::V2 => "v2",
             Self::V2Grpc => "v2-grpc",
-            Self::Local => "local",
             Self::Plugin => "plugin",
         }
     }

@@ -17,11 +17,6 @@ const KNOWN_KEYS: &[&str] = &[
     "plugin.headers",
     "plugin.config.*",
     "instances.count",
-    "instances.threads",
-    "batching.enabled",
-    "batching.max_size",
-    "batching.max_delay",
-    "batching.latency_target",
     "queue.max",
     "queue.timeout",
 ];
@@ -45,9 +40,6 @@ pub struct Manifest {
     /// Executable copies.
     #[serde(default)]
     pub instances: InstancesSection,
-    /// Joining requests.
-    #[serde(default)]
-    pub batching: BatchingSection,
     /// Waiting requests.
     #[serde(default)]
     pub queue: QueueSection,
@@ -73,24 +65,6 @@ pub struct PluginSection {
 pub struct InstancesSection {
     /// By default as many as the compute pool has workers.
     pub count: Option<usize>,
-    /// Threads of one run inside the backend; 1 by default.
-    pub threads: Option<usize>,
-}
-
-/// `[batching]`
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct BatchingSection {
-    /// Overrides what warm-up found.
-    pub enabled: Option<bool>,
-    /// Rows of one run.
-    pub max_size: Option<usize>,
-    /// How long a run may wait for company.
-    #[serde(default, deserialize_with = "duration")]
-    pub max_delay: Option<Duration>,
-    /// Refuse what would wait longer.
-    #[serde(default, deserialize_with = "duration")]
-    pub latency_target: Option<Duration>,
 }
 
 /// `[queue]`
@@ -126,12 +100,7 @@ impl Manifest {
 
     /// What a key's type does not say.
     fn check(&self) -> Result<(), String> {
-        let positive = [
-            ("instances.count", self.instances.count),
-            ("instances.threads", self.instances.threads),
-            ("batching.max_size", self.batching.max_size),
-            ("queue.max", self.queue.max),
-        ];
+        let positive = [("instances.count", self.instances.count), ("queue.max", self.queue.max)];
         if let Some((key, _)) = positive.into_iter().find(|(_, value)| *value == Some(0)) {
             return Err(format!("`{key}` is 0; expected at least 1"));
         }
@@ -177,19 +146,13 @@ mod tests {
             config = { size = 160 }
             [instances]
             count = 2
-            threads = 1
-            [batching]
-            enabled = true
-            max_size = 8
-            max_delay = "0ms"
-            latency_target = "50ms"
             [queue]
             max = 1024
             timeout = "1s"
         "#;
         let manifest = Manifest::parse(text).expect("valid");
         assert_eq!(manifest.queue.timeout, Some(Duration::from_secs(1)));
-        assert_eq!(manifest.batching.max_delay, Some(Duration::ZERO));
+        assert_eq!(manifest.instances.count, Some(2));
         assert_eq!(manifest.plugin.expect("given").config_json(), r#"{"size":160}"#);
         assert!(Manifest::parse("").is_ok());
     }

@@ -59,8 +59,9 @@ impl Instruments {
 
     /// A call of a gRPC method by its path; `code` is none when the caller went away.
     pub(crate) fn call(&self, path: &str, code: Option<usize>, took: Duration) {
-        // A method that does not exist must not make a series of its own.
-        let unknown = code == Some(tonic::Code::Unimplemented as usize);
+        // A method that does not exist must not make a series of its own; whether it does is not known of a call whose
+        // caller left first.
+        let unknown = code.is_none_or(|code| code == tonic::Code::Unimplemented as usize);
         let method = if unknown { "_OTHER".to_owned() } else { path.trim_start_matches('/').to_owned() };
         let code = code.and_then(|code| CODES.get(code)).copied().unwrap_or("CANCELLED");
         let attributes = [

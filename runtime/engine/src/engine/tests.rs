@@ -205,7 +205,7 @@ fn request(x: &[f32]) -> Request {
 }
 
 async fn infer(engine: &Engine, request: Request) -> Result<Vec<f32>, EngineError> {
-    let call = engine.begin("m", None, Protocol::Local)?;
+    let call = engine.begin("m", None, Protocol::V2)?;
     call.infer(request).await.map(|response| values(&response.outputs, "y"))
 }
 
@@ -322,9 +322,9 @@ async fn requests_are_checked_against_the_signature() {
     assert_eq!(error.to_string(), "model 'm': input 'x' has datatype INT64; expected FP32");
     let error = infer(&engine, Request { outputs: vec!["z".into()], ..request(&[1.0]) }).await.expect_err("wrong");
     assert_eq!(error.to_string(), "model 'm': unknown output 'z'; expected 'y'");
-    let error = engine.begin("n", None, Protocol::Local).expect_err("unknown");
+    let error = engine.begin("n", None, Protocol::V2).expect_err("unknown");
     assert_eq!((error.code(), error.to_string()), (Code::NotFound, "unknown model 'n'; served are 'm'".into()));
-    let error = engine.begin("m", Some("2"), Protocol::Local).expect_err("unknown");
+    let error = engine.begin("m", Some("2"), Protocol::V2).expect_err("unknown");
     assert_eq!(error.to_string(), "model 'm' has no version '2'; it has '1'");
     let error = infer(&engine, Request { depth: 9, ..request(&[1.0]) }).await.expect_err("too deep");
     assert!(error.to_string().contains("at most 8"), "{error}");
@@ -346,14 +346,14 @@ async fn a_new_version_is_swapped_in_and_the_old_one_drains() {
         let versions = engine.status("m").expect("known").versions;
         versions.iter().map(|status| format!("{} {}", status.version, status.state)).collect()
     };
-    let old = engine.begin("m", None, Protocol::Local).expect("ready");
+    let old = engine.begin("m", None, Protocol::V2).expect("ready");
     engine.load(folder("2", "")).await.expect("loads");
     assert_eq!(states(), ["1 draining", "2 ready"]);
-    assert_eq!(engine.begin("m", Some("1"), Protocol::Local).expect_err("draining").code(), Code::Draining);
+    assert_eq!(engine.begin("m", Some("1"), Protocol::V2).expect_err("draining").code(), Code::Draining);
     assert!(old.infer(request(&[1.0])).await.is_ok(), "what was begun is finished");
     drop(old);
     eventually(|| states() == ["1 gone", "2 ready"]).await;
-    assert_eq!(engine.begin("m", Some("1"), Protocol::Local).expect_err("gone").code(), Code::NotFound);
+    assert_eq!(engine.begin("m", Some("1"), Protocol::V2).expect_err("gone").code(), Code::NotFound);
 
     doubler.broken.store(true, Ordering::Relaxed);
     let error = engine.load(folder("3", "")).await.expect_err("broken");
@@ -365,7 +365,7 @@ async fn a_new_version_is_swapped_in_and_the_old_one_drains() {
     assert_eq!(busy.to_string(), "version 2 is already ready");
 
     engine.shut_down(Duration::from_secs(5)).await;
-    assert_eq!(engine.begin("m", None, Protocol::Local).expect_err("gone").code(), Code::NotReady);
+    assert_eq!(engine.begin("m", None, Protocol::V2).expect_err("gone").code(), Code::NotReady);
 }
 
 #[tokio::test]
@@ -380,13 +380,13 @@ async fn readiness_waits_for_what_was_announced() {
         let waited = engine.wait_loaded("m", Instant::now() + Duration::from_millis(5));
         waited.await;
         assert_eq!(
-            engine.begin("m", None, Protocol::Local).expect_err("loading").to_string(),
+            engine.begin("m", None, Protocol::V2).expect_err("loading").to_string(),
             "model 'm' is not ready: it is loading"
         );
         let (loaded, ()) =
             tokio::join!(engine.load(fine), engine.wait_loaded("m", Instant::now() + Duration::from_secs(10)));
         loaded.expect("loads");
-        assert!(engine.begin("m", None, Protocol::Local).is_ok());
+        assert!(engine.begin("m", None, Protocol::V2).is_ok());
         assert!(!engine.ready(), "one is still loading");
         let error = engine.load(failing).await.expect_err("no such backend");
         assert_eq!(error.to_string(), "backend 'none' is unknown; there are doubler");
@@ -430,7 +430,7 @@ async fn concurrency_is_counted_per_model_and_for_the_server() {
     let engine = serving(&doubler, two_workers(), "").await;
     let count = || engine.0.registry.all()[0].concurrency.in_flight();
     let outer = engine.track();
-    let call = engine.begin("m", None, Protocol::Local).expect("ready");
+    let call = engine.begin("m", None, Protocol::V2).expect("ready");
     assert_eq!((count(), engine.concurrency().in_flight()), (1, 1));
     call.finish(Ok(()));
     drop(outer);
