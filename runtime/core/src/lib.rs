@@ -24,5 +24,5 @@ pub use error::{BackendError, Code, Error, PluginError};
 pub use futures_core::future::BoxFuture;
 pub use plugin::{Finish, Models, Plugin, PluginHost, PluginInfo, PluginOptions, ServedModel, Step};
 pub use request::{CancelFlag, Parameters, Request, Response, Tensors, Value};
-pub use signature::{Dim, Signature, SignatureError, TensorSpec, format_dims};
-pub use tensor::{MAX_RANK, Tensor, TensorError, element_count};
+pub use signature::{Dim, Signature, SignatureError, TensorSpec};
+pub use tensor::{MAX_RANK, Tensor, TensorError, element_count, format_dims};

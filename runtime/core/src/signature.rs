@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::dtype::DType;
 use crate::request::Tensors;
-use crate::tensor::Tensor;
+use crate::tensor::{Tensor, format_dims};
 
 /// One dimension of a declared shape.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -77,17 +77,6 @@ impl TensorSpec {
         self.shape.len() == shape.len()
             && self.shape.iter().zip(shape).all(|(dim, size)| dim.fixed().is_none_or(|fixed| fixed == *size))
     }
-}
-
-/// A concrete shape as text, e.g. `[1,3,224,224]`.
-#[must_use]
-pub fn format_dims(shape: &[usize]) -> String {
-    let mut text = String::from("[");
-    for (index, size) in shape.iter().enumerate() {
-        let _ = write!(text, "{}{size}", if index > 0 { "," } else { "" });
-    }
-    text.push(']');
-    text
 }
 
 /// Why a request's tensors do not fit a signature. Messages name the tensor, what was given and what was expected.

@@ -1,12 +1,12 @@
 //! A tensor: dtype, shape and a reference-counted buffer.
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use crate::buffer::Buffer;
 use crate::dtype::{DType, Element};
-use crate::signature::format_dims;
 
 /// The largest number of dimensions; a limit against absurd requests, not of any engine.
 pub const MAX_RANK: usize = 16;
@@ -69,6 +69,17 @@ pub struct Tensor {
     dtype: DType,
     shape: Vec<usize>,
     data: Data,
+}
+
+/// A concrete shape as text, e.g. `[1,3,224,224]`.
+#[must_use]
+pub fn format_dims(shape: &[usize]) -> String {
+    let mut text = String::from("[");
+    for (index, size) in shape.iter().enumerate() {
+        let _ = write!(text, "{}{size}", if index > 0 { "," } else { "" });
+    }
+    text.push(']');
+    text
 }
 
 /// The product of `shape`, checked for rank and overflow.

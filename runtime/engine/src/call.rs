@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use corymb_core::{Code, Request, Response, Signature};
 
 use crate::accounting::InFlight;
-use crate::engine::Shared;
 use crate::error::EngineError;
 use crate::infer;
 use crate::pool::Stage;
+use crate::shared::Shared;
 use crate::signals::Protocol;
 use crate::version::Version;
 

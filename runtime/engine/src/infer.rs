@@ -7,9 +7,9 @@ use std::time::Instant;
 use corymb_core::{CancelFlag, Plugin, PluginError, Request, Response, Step, Tensors};
 
 use crate::batch::Run;
-use crate::engine::Shared;
 use crate::error::EngineError;
 use crate::pool::Stage;
+use crate::shared::Shared;
 use crate::version::Version;
 
 /// Plugins may call models whose plugins call models, so many times.

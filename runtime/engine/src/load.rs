@@ -7,9 +7,9 @@ use corymb_repository::ModelFolder;
 use tokio::sync::oneshot;
 
 use crate::batch::{Queue, QueueLimits};
-use crate::engine::Shared;
 use crate::error::LoadError;
 use crate::models::OtherModels;
+use crate::shared::Shared;
 use crate::signals::VersionSignals;
 use crate::version::Version;
 

@@ -4,7 +4,8 @@ use std::sync::Weak;
 
 use corymb_core::{BoxFuture, Code, Error, Models, Request, Response, ServedModel};
 
-use crate::engine::{Engine, Shared};
+use crate::engine::Engine;
+use crate::shared::Shared;
 use crate::signals::Protocol;
 
 /// Weak, because the engine owns the plugins that own this.

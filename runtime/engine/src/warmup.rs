@@ -6,9 +6,9 @@ use corymb_core::{Buffer, DType, Dim, Request, Signature, Tensor, Tensors};
 use corymb_repository::Sample;
 use futures::future::try_join_all;
 
-use crate::engine::Shared;
 use crate::error::LoadError;
 use crate::infer;
+use crate::shared::Shared;
 use crate::version::Version;
 
 /// Bytes of zeros that a model without samples is tried with at most.

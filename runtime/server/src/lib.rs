@@ -15,6 +15,7 @@ mod fake;
 mod grpc;
 mod inflate;
 mod instruments;
+mod linger;
 mod listen;
 mod local;
 mod observe;

@@ -22,6 +22,7 @@ use crate::activity::{ActiveRequest, Activity};
 use crate::app::{App, Routes, grpc_content};
 use crate::drain::{Drain, Phase};
 use crate::instruments::Instruments;
+use crate::linger::Lingering;
 use crate::listen::{Connections, OpenRequest};
 use crate::options::ServerOptions;
 use crate::stall::Sending;
@@ -72,7 +73,7 @@ impl Observer {
         let activity = activity.clone();
         async move {
             let span = tracing::info_span!("request", trace_id = %record.trace.id(), request_id = %record.request_id);
-            let answered = AssertUnwindSafe(shared.routes.answer(request.map(Body::new))).catch_unwind();
+            let answered = AssertUnwindSafe(shared.routes.answer(Lingering::wrap(request))).catch_unwind();
             let response = answered.instrument(span).await.unwrap_or_else(|panic| {
                 let error = ServerError::internal(format!("a handler panicked: {}", panic_text(&*panic)));
                 if record.grpc { error.into_grpc() } else { error.into_response() }

@@ -1,0 +1,76 @@
+//! What every part of the engine works with: its options, its pool, its instruments, its models.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use corymb_core::{Backend, PluginHost};
+
+use crate::accounting::Concurrency;
+use crate::admission::Admission;
+use crate::pool::Pool;
+use crate::registry::Registry;
+use crate::signals::Signals;
+
+/// How the engine works. Every wait has a limit here, every queue a bound.
+#[derive(Clone, Debug)]
+pub struct EngineOptions {
+    /// Threads of the compute pool: as many as there are cores to use.
+    pub workers: usize,
+    /// For models whose manifest does not say: `auto` or a backend's name.
+    pub backend: String,
+    /// For models whose manifest does not say: `auto`, `cpu`, `cuda`, `cuda:N`.
+    pub device: String,
+    /// A folder for what is expensive to make again. None: keep nothing.
+    pub cache: Option<PathBuf>,
+    /// Requests that the server holds at once.
+    pub max_in_flight: usize,
+    /// Bytes of request bodies that the server holds at once.
+    pub max_body_bytes: usize,
+    /// Requests that may wait for one model, where its manifest does not say.
+    pub max_queue: usize,
+    /// How long a request may wait for an instance, where the manifest does not say.
+    pub queue_timeout: Duration,
+    /// Linear memory of one plugin instance, in bytes.
+    pub plugin_memory: usize,
+    /// Time of one plugin call, where the request's deadline is not shorter.
+    pub plugin_timeout: Duration,
+    /// Whether a model that failed to load leaves the server ready.
+    pub keep_going: bool,
+}
+
+impl Default for EngineOptions {
+    fn default() -> Self {
+        Self {
+            workers: std::thread::available_parallelism().map_or(1, usize::from),
+            backend: "auto".to_owned(),
+            device: "auto".to_owned(),
+            cache: None,
+            max_in_flight: 1024,
+            max_body_bytes: 1 << 30,
+            max_queue: 1024,
+            queue_timeout: Duration::from_secs(60),
+            plugin_memory: 256 << 20,
+            plugin_timeout: Duration::from_secs(10),
+            keep_going: false,
+        }
+    }
+}
+
+/// One per process, behind every handle.
+pub(crate) struct Shared {
+    pub(crate) options: EngineOptions,
+    pub(crate) backends: Vec<Arc<dyn Backend>>,
+    pub(crate) plugins: Option<Arc<dyn PluginHost>>,
+    pub(crate) pool: Pool,
+    pub(crate) signals: Signals,
+    pub(crate) registry: Registry,
+    pub(crate) admission: Arc<Admission>,
+    pub(crate) concurrency: Arc<Concurrency>,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").field("options", &self.options).finish_non_exhaustive()
+    }
+}
