@@ -1,6 +1,6 @@
 //! The suite that every backend passes: library code, so that a backend's proof is one call.
 //!
-//! ```ignore
+//! ```text
 //! #[test]
 //! fn conformance() {
 //!     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/models");

@@ -1,1 +1,156 @@
-fn main() {}
+//! Benchmarks of the server binary: what it serves beside the bare engine, and how it starts. Programs, never timed tests.
+
+mod bare;
+mod flowers;
+mod load;
+mod process;
+mod report;
+mod sample;
+mod start;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{Args, Parser, Subcommand};
+use serde::Serialize;
+
+use crate::report::Machine;
+use crate::sample::Sample;
+
+// The server's allocator: the bare loop must not win or lose by another one.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+/// Measures the corymb binary on this machine. Server and load share its cores, so read CPU beside every rate.
+#[derive(Debug, Parser)]
+#[command(name = "corymb-tests-bench")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Rate, latency and CPU of V1 requests with a JPEG, beside a bare loop of decoding, resizing and tract
+    Flowers(FlowersArguments),
+    /// Time from exec to the first answer, with a fresh and with a warm cache; memory held
+    Start(StartArguments),
+}
+
+/// What both commands need.
+#[derive(Debug, Args)]
+struct Subject {
+    /// The server; by default `corymb` beside this program
+    #[arg(long, value_name = "FILE")]
+    binary: Option<PathBuf>,
+    /// The picture to send; by default the flowers model's warm-up sample
+    #[arg(long, value_name = "FILE", conflicts_with = "request")]
+    picture: Option<PathBuf>,
+    /// A V1 request to send as it is, with pictures as `image_bytes`
+    #[arg(long, value_name = "FILE")]
+    request: Option<PathBuf>,
+    /// Print JSON instead of tables
+    #[arg(long)]
+    json: bool,
+    /// More arguments for `corymb serve`, behind `--`
+    #[arg(last = true, value_name = "SERVE")]
+    serve: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+struct FlowersArguments {
+    /// Seconds of load at each concurrency; the bare loop takes twice that beside it
+    #[arg(long, default_value_t = 10.0)]
+    seconds: f64,
+    /// Requests in flight, one row for each
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 5, 50])]
+    concurrency: Vec<usize>,
+    /// The folder of the model that both the server and the bare loop load; by default deploy/models/flowers
+    #[arg(long, value_name = "DIR")]
+    model: Option<PathBuf>,
+    #[command(flatten)]
+    subject: Subject,
+}
+
+#[derive(Debug, Args)]
+struct StartArguments {
+    /// Starts with a fresh cache, and as many with a warm one
+    #[arg(long, default_value_t = 10)]
+    runs: usize,
+    #[command(flatten)]
+    subject: Subject,
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
+        Command::Flowers(arguments) => flowers(&arguments),
+        Command::Start(arguments) => start(&arguments),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn flowers(arguments: &FlowersArguments) -> anyhow::Result<()> {
+    anyhow::ensure!((0.1..=600.0).contains(&arguments.seconds), "--seconds is {}; 0.1 to 600", arguments.seconds);
+    for concurrency in &arguments.concurrency {
+        anyhow::ensure!((1..=1000).contains(concurrency), "--concurrency has {concurrency}; 1 to 1000");
+    }
+    let model = arguments.model.clone().unwrap_or_else(sample::flowers_folder);
+    let plan = flowers::Options {
+        binary: &arguments.subject.binary()?,
+        model: &model,
+        concurrency: &arguments.concurrency,
+        seconds: arguments.seconds,
+        serve: &arguments.subject.serve,
+    };
+    let sample = arguments.subject.sample()?;
+    let mut machine = Machine::before()?;
+    let report = flowers::run(&plan, &sample)?;
+    machine.after()?;
+    print(arguments.subject.json, &machine, &report, |report| report.print(&sample))
+}
+
+fn start(arguments: &StartArguments) -> anyhow::Result<()> {
+    anyhow::ensure!((1..=1000).contains(&arguments.runs), "--runs is {}; 1 to 1000", arguments.runs);
+    let sample = arguments.subject.sample()?;
+    let mut machine = Machine::before()?;
+    let report = start::run(&arguments.subject.binary()?, arguments.runs, &arguments.subject.serve, &sample)?;
+    machine.after()?;
+    print(arguments.subject.json, &machine, &report, start::Start::print)
+}
+
+fn print<R: Serialize>(json: bool, machine: &Machine, report: &R, tables: impl FnOnce(&R)) -> anyhow::Result<()> {
+    if json {
+        let all = serde_json::json!({ "machine": machine, "report": report });
+        println!("{}", serde_json::to_string_pretty(&all).context("print JSON")?);
+    } else {
+        machine.print();
+        tables(report);
+    }
+    Ok(())
+}
+
+impl Subject {
+    fn binary(&self) -> anyhow::Result<PathBuf> {
+        let binary = match &self.binary {
+            Some(binary) => binary.clone(),
+            None => std::env::current_exe().context("find this program")?.with_file_name("corymb"),
+        };
+        anyhow::ensure!(binary.is_file(), "{}: no such file; build it, or name it by --binary", binary.display());
+        Ok(binary)
+    }
+
+    fn sample(&self) -> anyhow::Result<Sample> {
+        match (&self.request, &self.picture) {
+            (Some(request), _) => Sample::of_request(request),
+            (None, Some(picture)) => Sample::of_picture(picture),
+            (None, None) => Sample::of_picture(&sample::flowers_folder().join("warmup/image_bytes.jpg")),
+        }
+    }
+}
