@@ -76,7 +76,6 @@ impl Server {
     }
 
     /// As [`Server::start`], ready when the log says `message`.
-    #[expect(clippy::zombie_processes, reason = "waited for when the server is dropped")]
     pub(crate) fn start_until(arguments: &[&str], variables: &[(&str, &str)], message: &str) -> Self {
         let mut command = corymb(&["serve", "--host", "127.0.0.1", "--port", "0", "--log-format", "json"]);
         command.args(arguments).envs(variables.iter().copied()).stderr(Stdio::piped());
