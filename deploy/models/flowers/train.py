@@ -3,8 +3,8 @@
     python train.py --data ../../../../shared/flowers --out .
 
 EfficientNet-Lite0 with its ImageNet weights learns five kinds of flowers and "none of these": a new
-last layer on the frozen network first, then all but its earliest layers. Out come model.onnx,
-model.toml, metrics.json and warmup/image_bytes.jpg. A run that was interrupted goes on after its last
+last layer on the frozen network first, then all but its earliest layers. Out come model.onnx, model.toml,
+labels.txt, metrics.json and warmup/image_bytes.jpg. A run that was interrupted goes on after its last
 whole epoch (the state folder); the same seed gives the same figures within a point.
 
 `--head-only` stops after the last layer; `--export-now` writes the model that the state folder holds,
@@ -378,7 +378,7 @@ def to_onnx(network, path, means=None):
 
 
 def export(network, photographs, out, state):
-    """model.onnx, checked against the network, its manifest, its figures and the warm-up picture."""
+    """model.onnx, checked against the network, and what stands beside it: manifest, labels, warm-up."""
     network = network.cpu().eval()
     to_onnx(network, state / "float32.onnx")
     to_onnx(network, out / "model.onnx", mean_inputs(network, photographs))
@@ -393,6 +393,7 @@ def export(network, photographs, out, state):
 
     content = (out / "model.onnx").read_bytes()
     (out / "model.toml").write_text(MANIFEST.format(digest=hashlib.sha256(content).hexdigest(), size=SIZE))
+    (out / "labels.txt").write_text("".join(f"{name}\n" for name in CLASSES))
     (out / "warmup").mkdir(exist_ok=True)
     (out / "warmup/image_bytes.jpg").write_bytes(pictures.drawn_daisy())
 

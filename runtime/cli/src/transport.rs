@@ -38,7 +38,10 @@ impl Transport {
             bail!("there are several models; say which by --model-name");
         };
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-        let engine = wiring::engine(engine_options(sources, &environment()))?;
+        let engine = {
+            let _runtime = runtime.enter();
+            wiring::engine(engine_options(sources, &environment()))?
+        };
         let (model, labels) = (folder.name.clone(), folder.labels.clone());
         runtime.block_on(engine.load(folder)).with_context(|| format!("load model '{model}'"))?;
         let server = Local::new(engine, ServerOptions::default());

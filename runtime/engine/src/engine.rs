@@ -15,7 +15,7 @@ use crate::call::Call;
 use crate::error::{EngineError, LoadError};
 use crate::lifecycle::State;
 use crate::load::{self, Loaded};
-use crate::pool::{Panicked, Pool, Stage};
+use crate::pool::{Panicked, Pool, Progress, Stage};
 use crate::registry::{Entry, Registry};
 use crate::shared::{EngineOptions, Shared};
 use crate::signals::{Protocol, Signals};
@@ -69,7 +69,7 @@ impl Engine {
     /// An engine without models.
     ///
     /// # Errors
-    /// When the compute pool's threads cannot be started.
+    /// When the compute pool's threads cannot be started, or outside a tokio runtime.
     pub fn new(
         options: EngineOptions,
         backends: Vec<Arc<dyn Backend>>,
@@ -146,7 +146,7 @@ impl Engine {
         stage: Stage,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, EngineError> {
-        let result = self.0.pool.run(stage, async move { work() }).await;
+        let result = self.0.pool.run(Progress::new(stage), async move { work() }).await;
         result.map_err(|Panicked(details)| EngineError::Internal { model: None, details })
     }
 

@@ -4,11 +4,11 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Instant;
 
-use corymb_core::{CancelFlag, Plugin, PluginError, Request, Response, Step, Tensors};
+use corymb_core::{CancelFlag, PluginError, Request, Response, Step, Tensors};
 
-use crate::batch::Run;
+use crate::batch::{Caller, Run};
 use crate::error::EngineError;
-use crate::pool::Stage;
+use crate::pool::{Panicked, Progress, Stage};
 use crate::shared::Shared;
 use crate::version::Version;
 
@@ -31,26 +31,19 @@ pub(crate) async fn infer(
 
     let (id, wanted, deadline) = (request.id.clone(), request.outputs.clone(), request.deadline);
     let _cancel = CancelOnDrop(request.cancel.clone());
-    let mut response = match &version.plugin {
-        None => {
-            let run = Run { inputs: request.inputs, outputs: request.outputs, cancel: request.cancel };
-            let outputs = by(deadline, model, "inference", run_model(version, run)).await?;
-            Response { outputs, ..Response::default() }
+    let progress = Progress::new(Stage::Queue);
+    let answered = async {
+        match &version.plugin {
+            // The queue hands the run to a worker, or has the caller make it where that is cheaper.
+            None => answer_by_model(version, request).await,
+            Some(_) => answer_by_plugin(shared, version, request, &progress).await,
         }
-        Some(plugin) => {
-            let cancel = request.cancel.clone();
-            let step = by(deadline, model, "preprocessing", preprocess(shared, version, plugin, request)).await?;
-            match step {
-                Step::Answer(response) => response,
-                Step::Run { inputs, rest } => {
-                    let run = Run { inputs, outputs: Vec::new(), cancel };
-                    let outputs = by(deadline, model, "inference", run_model(version, run)).await?;
-                    let finish = rest.postprocess(outputs);
-                    let work = on_pool(shared, version, Stage::Postprocess, finish);
-                    by(deadline, model, "postprocessing", work).await?
-                }
-            }
-        }
+    };
+    let mut response = match deadline {
+        None => answered.await?,
+        Some(deadline) => tokio::time::timeout_at(deadline.into(), answered).await.unwrap_or_else(|_| {
+            Err(EngineError::DeadlineExceeded { model: model.clone(), stage: progress.stage().name() })
+        })?,
     };
     if !wanted.is_empty() {
         // In the order in which they were asked for.
@@ -61,31 +54,65 @@ pub(crate) async fn infer(
     Ok(Response { id, model: model.clone(), version: version.version.clone(), ..response })
 }
 
-/// Limits a stage to the request's deadline.
-async fn by<T>(
-    deadline: Option<Instant>,
-    model: &str,
-    stage: &'static str,
-    work: impl Future<Output = Result<T, EngineError>>,
-) -> Result<T, EngineError> {
-    let Some(deadline) = deadline else { return work.await };
-    let late = || EngineError::DeadlineExceeded { model: model.to_owned(), stage };
-    tokio::time::timeout_at(deadline.into(), work).await.unwrap_or_else(|_| Err(late()))
+async fn answer_by_model(version: &Version, request: Request) -> Result<Response, EngineError> {
+    let run = Run { inputs: request.inputs, outputs: request.outputs, cancel: request.cancel };
+    let outputs = run_model(version, run, Caller::Other).await?;
+    Ok(Response { outputs, ..Response::default() })
 }
 
-async fn preprocess(
+/// Waits for a worker of the compute pool, within the bounds of the model's queue. One worker does the whole, so that
+/// what it has in its caches is used, unless it has to wait in between.
+async fn answer_by_plugin(
     shared: &Shared,
     version: &Arc<Version>,
-    plugin: &Arc<dyn Plugin>,
     request: Request,
-) -> Result<Step, EngineError> {
-    let plugin = Arc::clone(plugin);
-    on_pool(shared, version, Stage::Preprocess, async move { plugin.preprocess(request).await }).await
+    progress: &Progress,
+) -> Result<Response, EngineError> {
+    let place = version.waiting.enter()?;
+    let arrived = Instant::now();
+    let work = {
+        let (version, progress, turn) = (Arc::clone(version), progress.clone(), place.turn());
+        async move {
+            turn();
+            version.signals.stage(Stage::Queue, arrived.elapsed());
+            wrapped(&version, request, &progress).await
+        }
+    };
+    let work = shared.pool.run(progress.clone(), work);
+    tokio::pin!(work);
+    let limit = version.waiting.limits().timeout;
+    let result = match tokio::time::timeout(limit, &mut work).await {
+        Ok(result) => result,
+        Err(_) if progress.stage() == Stage::Queue => return Err(version.waiting.timed_out()),
+        // The limit is of waiting: what runs is left to run.
+        Err(_) => work.await,
+    };
+    result.unwrap_or_else(|Panicked(details)| {
+        tracing::error!(model = version.model, panic = details, "the plugin host panicked");
+        Err(EngineError::Internal { model: Some(version.model.clone()), details })
+    })
 }
 
-async fn run_model(version: &Version, run: Run) -> Result<Tensors, EngineError> {
+/// Preprocess, model, postprocess.
+async fn wrapped(version: &Version, request: Request, progress: &Progress) -> Result<Response, EngineError> {
+    let Some(plugin) = &version.plugin else { return answer_by_model(version, request).await };
+    progress.enter(Stage::Preprocess);
+    let cancel = request.cancel.clone();
+    let step = timed(version, Stage::Preprocess, plugin.preprocess(request)).await?;
+    let (inputs, rest) = match step {
+        Step::Answer(response) => return Ok(response),
+        Step::Run { inputs, rest } => (inputs, rest),
+    };
+    progress.enter(Stage::Infer);
+    let run = Run { inputs, outputs: Vec::new(), cancel };
+    let outputs = run_model(version, run, Caller::Worker).await?;
+    progress.enter(Stage::Postprocess);
+    timed(version, Stage::Postprocess, rest.postprocess(outputs)).await
+}
+
+async fn run_model(version: &Version, run: Run, caller: Caller) -> Result<Tensors, EngineError> {
     match &version.queue {
-        Some(queue) => queue.run(run).await,
+        Some(queue) => queue.run(run, caller).await,
         None => Err(EngineError::Internal {
             model: Some(version.model.clone()),
             details: "the plugin stands alone but asked to run a model".to_owned(),
@@ -93,35 +120,18 @@ async fn run_model(version: &Version, run: Run) -> Result<Tensors, EngineError> 
     }
 }
 
-/// Polls a plugin's future on the compute pool, and records the time from its first poll to its end.
-async fn on_pool<T: Send + 'static>(
-    shared: &Shared,
-    version: &Arc<Version>,
+async fn timed<T>(
+    version: &Version,
     stage: Stage,
-    work: impl Future<Output = Result<T, PluginError>> + Send + 'static,
+    work: impl Future<Output = Result<T, PluginError>>,
 ) -> Result<T, EngineError> {
-    let timed = async move {
-        let begin = Instant::now();
-        let result = work.await;
-        (result, begin.elapsed())
-    };
-    match shared.pool.run(stage, timed).await {
-        Ok((result, time)) => {
-            version.signals.stage(stage, time);
-            result.map_err(|error| plugin_failed(&version.model, error))
-        }
-        Err(panicked) => {
-            tracing::error!(model = version.model, panic = panicked.0, "the plugin host panicked");
-            Err(EngineError::Internal { model: Some(version.model.clone()), details: panicked.0 })
-        }
-    }
-}
-
-fn plugin_failed(model: &str, error: PluginError) -> EngineError {
-    match error {
+    let begin = Instant::now();
+    let result = work.await;
+    version.signals.stage(stage, begin.elapsed());
+    result.map_err(|error| match error {
         PluginError::Cancelled => EngineError::Cancelled,
-        error => EngineError::Plugin { model: model.to_owned(), error },
-    }
+        error => EngineError::Plugin { model: version.model.clone(), error },
+    })
 }
 
 /// Tells running work that nobody waits any more.

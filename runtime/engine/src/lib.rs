@@ -19,6 +19,7 @@ mod registry;
 mod shared;
 mod signals;
 mod version;
+mod waiting;
 mod warmup;
 
 pub use accounting::{Concurrency, InFlight};

@@ -6,12 +6,13 @@ use corymb_core::{Backend, Device, LoadOptions, Model, ModelFiles, Plugin, Plugi
 use corymb_repository::ModelFolder;
 use tokio::sync::oneshot;
 
-use crate::batch::{Queue, QueueLimits};
+use crate::batch::Queue;
 use crate::error::LoadError;
 use crate::models::OtherModels;
 use crate::shared::Shared;
 use crate::signals::VersionSignals;
 use crate::version::Version;
+use crate::waiting::{QueueLimits, Waiting};
 
 /// A version, its instances counted, and the receiver that learns when its last request has ended.
 pub(crate) struct Loaded {
@@ -39,15 +40,15 @@ pub(crate) fn load(shared: &Arc<Shared>, folder: &ModelFolder) -> Result<Loaded,
     };
     let signals = VersionSignals::new(shared.signals.clone(), &folder.name, &folder.version, backend, &device);
     let signals = Arc::new(signals);
+    let limits = QueueLimits {
+        max: manifest.queue.max.unwrap_or(shared.options.max_queue),
+        timeout: manifest.queue.timeout.unwrap_or(shared.options.queue_timeout),
+    };
     let (queue, instances) = match model {
         Some((backend, model)) => {
             let count = manifest.instances.count.unwrap_or_else(|| shared.pool.workers());
             let instances = (0..count).map(|_| model.instance()).collect::<Result<Vec<_>, _>>();
             let instances = instances.map_err(|error| LoadError::Backend { backend, error })?;
-            let limits = QueueLimits {
-                max: manifest.queue.max.unwrap_or(shared.options.max_queue),
-                timeout: manifest.queue.timeout.unwrap_or(shared.options.queue_timeout),
-            };
             let queue = Queue::new(&folder.name, model, instances, limits, shared.pool.clone(), Arc::clone(&signals));
             (Some(queue), count)
         }
@@ -63,6 +64,7 @@ pub(crate) fn load(shared: &Arc<Shared>, folder: &ModelFolder) -> Result<Loaded,
         device,
         headers: folder.plugin.as_ref().map(|plugin| plugin.headers.clone()).unwrap_or_default(),
         plugin,
+        waiting: Waiting::new(&folder.name, limits),
         queue,
         signals,
         _alive: alive,

@@ -4,21 +4,23 @@ use std::any::Any;
 use std::collections::VecDeque;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use async_task::{Runnable, Task};
 use futures::FutureExt as _;
+use tokio::runtime::Handle;
 
 /// The stages of a request, in its order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Stage {
     /// Bytes of the wire to tensors.
     Decode,
+    /// Waiting for a worker or an instance.
+    Queue,
     /// The plugin's first half.
     Preprocess,
-    /// Waiting for an instance.
-    Queue,
     /// The model.
     Infer,
     /// The plugin's second half.
@@ -29,7 +31,7 @@ pub enum Stage {
 
 impl Stage {
     pub(crate) const ALL: [Self; 6] =
-        [Self::Decode, Self::Preprocess, Self::Queue, Self::Infer, Self::Postprocess, Self::Encode];
+        [Self::Decode, Self::Queue, Self::Preprocess, Self::Infer, Self::Postprocess, Self::Encode];
 
     /// The word for the `stage` attribute of metrics.
     #[must_use]
@@ -42,6 +44,24 @@ impl Stage {
             Self::Postprocess => "postprocess",
             Self::Encode => "encode",
         }
+    }
+}
+
+/// How far a request has come; moves on while its work runs, and decides where the work waits when it waits again.
+#[derive(Clone, Debug)]
+pub(crate) struct Progress(Arc<AtomicUsize>);
+
+impl Progress {
+    pub(crate) fn new(stage: Stage) -> Self {
+        Self(Arc::new(AtomicUsize::new(stage as usize)))
+    }
+
+    pub(crate) fn enter(&self, stage: Stage) {
+        self.0.store(stage as usize, Ordering::Relaxed);
+    }
+
+    pub(crate) fn stage(&self) -> Stage {
+        Stage::ALL[self.0.load(Ordering::Relaxed)]
     }
 }
 
@@ -114,11 +134,17 @@ impl Shared {
 }
 
 impl Pool {
+    /// Starts the workers. What they poll may use the timers of the runtime that this is called in.
     pub(crate) fn new(workers: usize) -> std::io::Result<Self> {
+        let runtime = Handle::try_current().map_err(std::io::Error::other)?;
         let shared = Arc::new(Shared { state: Mutex::default(), work: Condvar::new() });
         for index in 0..workers {
-            let shared = Arc::clone(&shared);
-            thread::Builder::new().name(format!("compute-{index}")).spawn(move || shared.work())?;
+            let (shared, runtime) = (Arc::clone(&shared), runtime.clone());
+            let work = move || {
+                let _timers = runtime.enter();
+                shared.work();
+            };
+            thread::Builder::new().name(format!("compute-{index}")).spawn(work)?;
         }
         Ok(Self { shared, workers })
     }
@@ -133,23 +159,32 @@ impl Pool {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
+        self.spawn_along(Progress::new(stage), future)
+    }
+
+    /// As [`Pool::spawn`], for work that passes through several stages.
+    pub(crate) fn spawn_along<F>(&self, progress: Progress, future: F) -> Task<Result<F::Output, Panicked>>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
         let shared = Arc::clone(&self.shared);
         let caught = AssertUnwindSafe(future)
             .catch_unwind()
             .map(|result| result.map_err(|payload| Panicked::from_payload(payload.as_ref())));
-        let (runnable, task) = async_task::spawn(caught, move |runnable| shared.push(stage, runnable));
+        let (runnable, task) = async_task::spawn(caught, move |runnable| shared.push(progress.stage(), runnable));
         runnable.schedule();
         task
     }
 
-    /// As [`Pool::spawn`], waiting for the result. Dropping the future cancels the work.
-    pub(crate) async fn run<F>(&self, stage: Stage, future: F) -> Result<F::Output, Panicked>
+    /// As [`Pool::spawn_along`], waiting for the result. Dropping the future cancels the work.
+    pub(crate) async fn run<F>(&self, progress: Progress, future: F) -> Result<F::Output, Panicked>
     where
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
         // A stopped pool drops its tasks, and a dropped task never answers.
-        self.spawn(stage, future)
+        self.spawn_along(progress, future)
             .fallible()
             .await
             .unwrap_or_else(|| Err(Panicked("the compute pool has stopped".to_owned())))
@@ -200,10 +235,10 @@ mod tests {
     #[tokio::test]
     async fn a_panic_is_answered_and_the_worker_lives() {
         let pool = Pool::new(1).expect("threads");
-        let panicked = pool.run(Stage::Infer, async { panic!("index {} out of range", 7) }).await;
+        let panicked = pool.run(Progress::new(Stage::Infer), async { panic!("index {} out of range", 7) }).await;
         assert!(matches!(panicked, Err(Panicked(message)) if message == "index 7 out of range"));
-        assert_eq!(pool.run(Stage::Infer, async { 5 }).await.expect("no panic"), 5);
+        assert_eq!(pool.run(Progress::new(Stage::Infer), async { 5 }).await.expect("no panic"), 5);
         pool.stop();
-        assert!(pool.run(Stage::Infer, async { 5 }).await.is_err());
+        assert!(pool.run(Progress::new(Stage::Infer), async { 5 }).await.is_err());
     }
 }

@@ -130,8 +130,11 @@ impl Entry {
         self.serving.swap(version)
     }
 
+    /// Requests that wait, for a worker or for an instance.
     pub(crate) fn queue_depth(&self) -> usize {
-        self.serving.load().as_ref().and_then(|version| version.queue.as_ref()).map_or(0, crate::batch::Queue::depth)
+        let serving = self.serving.load();
+        let Some(version) = serving.as_ref() else { return 0 };
+        version.waiting.count() + version.queue.as_ref().map_or(0, crate::batch::Queue::depth)
     }
 
     /// Ticks at each change of state.

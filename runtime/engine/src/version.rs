@@ -7,6 +7,7 @@ use tokio::sync::oneshot;
 
 use crate::batch::Queue;
 use crate::signals::VersionSignals;
+use crate::waiting::Waiting;
 
 /// A version that can answer.
 pub(crate) struct Version {
@@ -20,6 +21,8 @@ pub(crate) struct Version {
     /// Lower-case names of request headers that the plugin sees.
     pub(crate) headers: Vec<String>,
     pub(crate) plugin: Option<Arc<dyn Plugin>>,
+    /// Who waits for the plugin's turn on the compute pool.
+    pub(crate) waiting: Waiting,
     /// None for a plugin that stands alone.
     pub(crate) queue: Option<Queue>,
     pub(crate) signals: Arc<VersionSignals>,

@@ -17,17 +17,18 @@ use tokio::sync::oneshot;
 use crate::error::EngineError;
 use crate::pool::{Panicked, Pool, Stage};
 use crate::signals::VersionSignals;
+use crate::waiting::{self, QueueLimits};
 
 /// A run shorter than this costs less than handing it to another thread, so its caller does it.
 const DIRECT_BELOW: Duration = Duration::from_micros(200);
 
-/// The bounds of a queue.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct QueueLimits {
-    /// Requests that may wait.
-    pub(crate) max: usize,
-    /// How long one may wait.
-    pub(crate) timeout: Duration,
+/// Who asks for a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Caller {
+    /// A worker of the compute pool, which may as well run itself what need not wait.
+    Worker,
+    /// Any other thread, which has better things to do than a long run.
+    Other,
 }
 
 /// What a request asks of the model.
@@ -196,7 +197,7 @@ impl Queue {
     }
 
     /// Waits for a free instance and runs. Dropping the future leaves the queue.
-    pub(crate) async fn run(&self, run: Run) -> Result<Tensors, EngineError> {
+    pub(crate) async fn run(&self, run: Run, caller: Caller) -> Result<Tensors, EngineError> {
         let shared = &self.shared;
         let rows = plan::rows_apart(&shared.profile, &run.inputs);
         let arrived = Instant::now();
@@ -207,17 +208,18 @@ impl Queue {
             }
             if rows.is_none()
                 && state.waiting.is_empty()
-                && state.usual_run.is_some_and(|time| time < DIRECT_BELOW)
+                && (caller == Caller::Worker || state.usual_run.is_some_and(|time| time < DIRECT_BELOW))
                 && state.idle.len() > state.tickets
                 && let Some(instance) = state.idle.pop()
             {
                 drop(state);
-                shared.signals.stage(Stage::Queue, Duration::ZERO);
+                if caller == Caller::Other {
+                    shared.signals.stage(Stage::Queue, Duration::ZERO);
+                }
                 return shared.run_once(instance, &run.inputs, &run);
             }
             if state.waiting.len() >= shared.limits.max {
-                let what = format!("{} requests already wait for model '{}'", state.waiting.len(), shared.name);
-                return Err(EngineError::Overloaded { what });
+                return Err(waiting::full(&shared.name, state.waiting.len()));
             }
             let (reply, answer) = oneshot::channel();
             let left = rows.unwrap_or(1);
@@ -237,8 +239,7 @@ impl Queue {
             () = tokio::time::sleep(shared.limits.timeout) => {}
         }
         if place.leave() {
-            let what = format!("model '{}' had no free instance for {:?}", shared.name, shared.limits.timeout);
-            return Err(EngineError::Overloaded { what });
+            return Err(waiting::timed_out(&shared.name, shared.limits));
         }
         answer.await.unwrap_or_else(|_| Err(gone()))
     }

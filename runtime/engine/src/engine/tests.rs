@@ -339,6 +339,37 @@ async fn plugins_wrap_the_model_or_answer_themselves() {
 }
 
 #[tokio::test]
+async fn waiting_for_a_worker_has_the_bounds_of_the_queue() {
+    let doubler = Arc::new(Doubler::default());
+    let manifest = "[plugin]\nfile = 'p.wasm'\n[queue]\nmax = 1\ntimeout = '200ms'";
+    let engine = serving(&doubler, EngineOptions { workers: 1, ..EngineOptions::default() }, manifest).await;
+    doubler.gate.set(true);
+    let start = |x: f32| {
+        let engine = engine.clone();
+        tokio::spawn(async move { infer(&engine, request(&[x])).await })
+    };
+    let depth = || engine.0.registry.all()[0].queue_depth();
+    let first = start(1.0);
+    eventually(|| doubler.running.load(Ordering::SeqCst) == 1).await;
+    let second = start(2.0);
+    eventually(|| depth() == 1).await;
+    let full = infer(&engine, request(&[3.0])).await.expect_err("full");
+    assert_eq!(full.code(), Code::Overloaded);
+    assert!(full.to_string().contains("1 requests already wait for model 'm'"), "{full}");
+    let waited = second.await.expect("no panic").expect_err("nobody was free");
+    assert_eq!(waited.code(), Code::Overloaded);
+    assert!(waited.to_string().contains("200ms"), "{waited}");
+    let soon = Some(Instant::now() + Duration::from_millis(20));
+    let late = infer(&engine, Request { deadline: soon, ..request(&[4.0]) }).await.expect_err("late");
+    assert_eq!(late.to_string(), "model 'm' did not answer in time: queue was not finished when the deadline passed");
+    doubler.gate.set(false);
+    assert_eq!(first.await.expect("no panic").expect("answered"), [104.0]);
+    eventually(|| depth() == 0).await;
+    assert_eq!(infer(&engine, request(&[5.0])).await.expect("answered"), [112.0]);
+    assert_eq!(*doubler.log.lock().expect("not poisoned"), [2.0, 6.0], "who left was not run");
+}
+
+#[tokio::test]
 async fn a_new_version_is_swapped_in_and_the_old_one_drains() {
     let doubler = Arc::new(Doubler::default());
     let engine = serving(&doubler, two_workers(), "").await;
