@@ -1,6 +1,6 @@
 //! For tests: an engine whose one model answers with what it was given.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,6 +10,7 @@ use corymb_core::{
 };
 use corymb_engine::{Engine, EngineOptions};
 use corymb_repository::embedded;
+use tokio::runtime::{Handle, Runtime};
 
 /// The model's name.
 pub(crate) const MODEL: &str = "echo";
@@ -26,8 +27,10 @@ pub(crate) async fn engine(options: EngineOptions) -> Engine {
     engine
 }
 
-/// An engine without models.
+/// An engine without models, also for a test without a runtime of its own.
 pub(crate) fn unloaded(options: EngineOptions) -> Engine {
+    static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().expect("threads"));
+    let _entered = Handle::try_current().is_err().then(|| RUNTIME.enter());
     let options = EngineOptions { workers: 2, ..options };
     Engine::new(options, vec![Arc::new(Echo)], None, &opentelemetry::global::meter("test")).expect("threads")
 }
