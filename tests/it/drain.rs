@@ -106,12 +106,23 @@ fn a_second_signal_cuts_the_delay_short() {
 }
 
 #[test]
-fn a_stop_while_models_load_ends_at_once() {
-    let flowers = flowers();
-    let model = format!("m={}", flowers.display());
-    let mut server = Server::start_until(&["--listen-early", "--model", &model], &[], "listening");
-    server.signal("TERM");
-    assert_eq!(server.wait(), Some(0));
+fn a_stop_while_models_load_ends_without_loading_the_rest() {
+    // So many that they are still loading when the signal comes, however fast the machine.
+    let models: Vec<String> = (0..200).map(|index| format!("--model=m{index}={}", flowers().display())).collect();
+    let models: Vec<&str> = models.iter().map(String::as_str).collect();
+    let ready = |server: &Server| server.events().iter().filter(|event| event["message"] == "model ready").count();
+
+    let mut early = Server::start_until(&[&["--listen-early"], &models[..]].concat(), &[], "listening");
+    early.signal("TERM");
+    assert_eq!(early.wait(), Some(0));
+    assert!(ready(&early) < models.len(), "every model was waited for");
+    assert!(!early.events().iter().any(|event| event["message"] == "serving"));
+
+    let mut late = Server::start_until(&models, &[], "model ready");
+    late.signal("TERM");
+    assert_eq!(late.wait(), Some(0));
+    late.event(|event| event["message"] == "stopped before the models were ready");
+    assert!(ready(&late) < models.len(), "every model was waited for");
 }
 
 #[test]

@@ -187,6 +187,21 @@ fn the_flowers_plugin_is_built_from_its_sources() {
 }
 
 #[test]
+fn the_card_of_the_flowers_model_speaks_of_the_model_that_is_there() {
+    let folder = root().join("deploy/models/flowers");
+    let read = |name: &str| fs::read_to_string(folder.join(name)).expect(name);
+    let metrics: Value = serde_json::from_str(&read("metrics.json")).expect("JSON");
+    let digest = metrics["sha256"].as_str().expect("a digest");
+    // The repository compares the manifest's digest with the file whenever it is opened.
+    assert!(read("model.toml").contains(digest), "metrics.json was measured from another file");
+    let card = read("README.md");
+    let figures = [&metrics["test"]["top1"], &metrics["others_test"]["top1"], &metrics["ece"]];
+    for figure in figures.map(|figure| format!("**{:.3}**", figure.as_f64().expect("a number"))) {
+        assert!(card.contains(&figure), "the card does not say {figure}");
+    }
+}
+
+#[test]
 fn the_map_names_every_crate() {
     let map = fs::read_to_string(root().join("ARCHITECTURE.md")).expect("the map");
     for name in dependencies().keys() {

@@ -209,6 +209,12 @@ async fn infer(engine: &Engine, request: Request) -> Result<Vec<f32>, EngineErro
     call.infer(request).await.map(|response| values(&response.outputs, "y"))
 }
 
+/// A request of one row that runs while the test goes on.
+fn started(engine: &Engine, x: f32) -> tokio::task::JoinHandle<Result<Vec<f32>, EngineError>> {
+    let engine = engine.clone();
+    tokio::spawn(async move { infer(&engine, request(&[x])).await })
+}
+
 /// Until something that another thread does has happened.
 async fn eventually(what: impl Fn() -> bool) {
     for _ in 0..2000 {
@@ -255,10 +261,7 @@ async fn the_queue_is_bounded_and_leaving_frees_a_place() {
     let doubler = Arc::new(Doubler::default());
     let engine = serving(&doubler, two_workers(), "[queue]\nmax = 2\n[instances]\ncount = 1").await;
     doubler.gate.set(true);
-    let start = |x: f32| {
-        let engine = engine.clone();
-        tokio::spawn(async move { infer(&engine, request(&[x])).await })
-    };
+    let start = |x| started(&engine, x);
     let depth = || engine.0.registry.all()[0].queue_depth();
     let first = start(1.0);
     eventually(|| doubler.running.load(Ordering::SeqCst) == 1).await;
@@ -301,10 +304,7 @@ async fn the_queue_has_its_own_time_limit() {
     let doubler = Arc::new(Doubler::default());
     let engine = serving(&doubler, two_workers(), "[instances]\ncount = 1\n[queue]\ntimeout = '20ms'").await;
     doubler.gate.set(true);
-    let running = tokio::spawn({
-        let engine = engine.clone();
-        async move { infer(&engine, request(&[1.0])).await }
-    });
+    let running = started(&engine, 1.0);
     eventually(|| doubler.running.load(Ordering::SeqCst) == 1).await;
     let error = infer(&engine, request(&[2.0])).await.expect_err("no instance");
     assert_eq!(error.code(), Code::Overloaded);
@@ -344,10 +344,7 @@ async fn waiting_for_a_worker_has_the_bounds_of_the_queue() {
     let manifest = "[plugin]\nfile = 'p.wasm'\n[queue]\nmax = 1\ntimeout = '200ms'";
     let engine = serving(&doubler, EngineOptions { workers: 1, ..EngineOptions::default() }, manifest).await;
     doubler.gate.set(true);
-    let start = |x: f32| {
-        let engine = engine.clone();
-        tokio::spawn(async move { infer(&engine, request(&[x])).await })
-    };
+    let start = |x| started(&engine, x);
     let depth = || engine.0.registry.all()[0].queue_depth();
     let first = start(1.0);
     eventually(|| doubler.running.load(Ordering::SeqCst) == 1).await;
