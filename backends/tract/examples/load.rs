@@ -26,7 +26,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (model, took) = timed(|| Tract.load(&files, &LoadOptions::default()));
     let model = model?;
     println!("load     {took:6.1} ms  {}", memory());
-    let (mut instance, took) = timed(|| model.instance());
+    let (mut instance, took) = timed(|| model.instance(1));
     println!("instance {took:6.1} ms  {}", memory());
 
     for rows in [1, 1, 2] {

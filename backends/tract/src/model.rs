@@ -41,10 +41,10 @@ impl Model for TractModel {
 
     fn profile(&self) -> Profile {
         // Measured: 44 ms per image in a batch of 8, 17.6 ms alone.
-        Profile { batch_axis: self.batch_axis, batches_pay: false, batch_sizes: vec![1], threads: 1 }
+        Profile { batch_axis: self.batch_axis, batches_pay: false, batch_sizes: vec![1], max_threads: 1 }
     }
 
-    fn instance(&self) -> Result<Box<dyn Instance>, BackendError> {
+    fn instance(&self, _threads: usize) -> Result<Box<dyn Instance>, BackendError> {
         Ok(Box::new(TractInstance {
             plans: Arc::clone(&self.plans),
             batch_axis: self.batch_axis,

@@ -84,7 +84,7 @@ fn a_file_that_changed_under_a_loaded_model_is_noticed() {
     let temporary = tempfile::tempdir().expect("a folder");
     let path = temporary.path().join("model.onnx");
     std::fs::copy(folder().join("linear.onnx"), &path).expect("copied");
-    let mut instance = load(&on_disk(&path)).expect("loaded").instance().expect("an instance");
+    let mut instance = load(&on_disk(&path)).expect("loaded").instance(1).expect("an instance");
     run(&mut *instance, "x", pattern(&[2, 4])).expect("the file is read again for two rows");
     std::fs::copy(folder().join("unnamed.onnx"), &path).expect("replaced");
     let error = run(&mut *instance, "x", pattern(&[3, 4])).expect_err("noticed");
@@ -104,7 +104,7 @@ fn the_flowers_network_answers_alike_alone_and_in_rows() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/models/flowers/model.onnx");
     let model = load(&on_disk(path)).expect("loaded");
     assert!(model.profile().batch_axis && !model.profile().batches_pay);
-    let mut instance = model.instance().expect("an instance");
+    let mut instance = model.instance(1).expect("an instance");
     let pixels = pattern(&[3, 3, 160, 160]);
     let together = run(&mut *instance, "pixels", pixels.clone()).expect("three rows");
     let together = together.get("scores").expect("scores");

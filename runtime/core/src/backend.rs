@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
+use crate::device::Device;
 use crate::error::BackendError;
 use crate::request::{CancelFlag, Tensors};
 use crate::signature::Signature;
@@ -45,11 +46,11 @@ pub trait Model: Send + Sync {
     /// How it wants to be fed.
     fn profile(&self) -> Profile;
 
-    /// One more executable copy; weights are shared.
+    /// One more executable copy, whose runs use at most `threads` threads, the caller's among them; weights are shared.
     ///
     /// # Errors
     /// [`BackendError::Failed`] when the engine cannot make one.
-    fn instance(&self) -> Result<Box<dyn Instance>, BackendError>;
+    fn instance(&self, threads: usize) -> Result<Box<dyn Instance>, BackendError>;
 }
 
 /// One executable copy of a model, used by one thread at a time.
@@ -70,24 +71,6 @@ pub struct Availability {
     pub version: String,
     /// What it can run on here, best first.
     pub devices: Vec<Device>,
-}
-
-/// Where a model runs.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Device {
-    /// The processor.
-    Cpu,
-    /// An NVIDIA GPU by index.
-    Cuda(u32),
-}
-
-impl fmt::Display for Device {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Cpu => f.write_str("cpu"),
-            Self::Cuda(index) => write!(f, "cuda:{index}"),
-        }
-    }
 }
 
 /// A file of a model: on disk, or inside the binary.
@@ -147,15 +130,13 @@ pub struct ModelFiles {
 pub struct LoadOptions {
     /// Run on this, or fail saying why not.
     pub device: Device,
-    /// Threads that one run may use inside the engine; 1 unless the plan grants more.
-    pub threads: usize,
     /// A folder for what is expensive to compute from the file again, e.g. an optimised graph. None: keep nothing.
     pub cache: Option<PathBuf>,
 }
 
 impl Default for LoadOptions {
     fn default() -> Self {
-        Self { device: Device::Cpu, threads: 1, cache: None }
+        Self { device: Device::Cpu, cache: None }
     }
 }
 
@@ -218,6 +199,6 @@ pub struct Profile {
     pub batches_pay: bool,
     /// Rows per run worth using, ascending; empty when any.
     pub batch_sizes: Vec<usize>,
-    /// Threads that one run uses.
-    pub threads: usize,
+    /// Threads that one run can make use of at most: 1 for a backend that does not split its work.
+    pub max_threads: usize,
 }

@@ -96,7 +96,7 @@ impl Suite<'_> {
     }
 
     fn instance(&self, name: &str) -> Result<Box<dyn Instance>, String> {
-        self.load(name)?.instance().map_err(|error| format!("make an instance of {name}.onnx: {error}"))
+        self.load(name)?.instance(1).map_err(|error| format!("make an instance of {name}.onnx: {error}"))
     }
 }
 

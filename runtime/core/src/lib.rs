@@ -7,6 +7,7 @@ mod backend;
 mod buffer;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+mod device;
 mod dtype;
 mod error;
 mod plugin;
@@ -15,10 +16,11 @@ mod signature;
 mod tensor;
 
 pub use backend::{
-    Availability, Backend, Device, FileSource, Instance, LoadOptions, Model, ModelFiles, ModelInfo, Profile,
-    RunOptions, UnsupportedOperator,
+    Availability, Backend, FileSource, Instance, LoadOptions, Model, ModelFiles, ModelInfo, Profile, RunOptions,
+    UnsupportedOperator,
 };
 pub use buffer::Buffer;
+pub use device::{Device, DeviceChoice, UnknownDevice};
 pub use dtype::{DType, Element};
 pub use error::{BackendError, Code, Error, PluginError};
 pub use futures_core::future::BoxFuture;

@@ -47,7 +47,7 @@ pub(crate) fn load(shared: &Arc<Shared>, folder: &ModelFolder) -> Result<Loaded,
     let (queue, instances) = match model {
         Some((backend, model)) => {
             let count = manifest.instances.count.unwrap_or_else(|| shared.pool.workers());
-            let instances = (0..count).map(|_| model.instance()).collect::<Result<Vec<_>, _>>();
+            let instances = (0..count).map(|_| model.instance(1)).collect::<Result<Vec<_>, _>>();
             let instances = instances.map_err(|error| LoadError::Backend { backend, error })?;
             let queue = Queue::new(&folder.name, model, instances, limits, shared.pool.clone(), Arc::clone(&signals));
             (Some(queue), count)
@@ -82,7 +82,6 @@ fn load_model(
     let device_name = manifest.device.as_deref().unwrap_or(&shared.options.device);
     let options = LoadOptions {
         device: device(device_name)?,
-        threads: 1,
         cache: shared.options.cache.as_ref().map(|cache| cache.join("optimised")),
     };
     let backend = choose(&shared.backends, backend_name, files)?;

@@ -68,7 +68,7 @@ impl Bare {
 
     /// What the model gives for the first picture: the first output's elements.
     pub(crate) fn scores(&self) -> anyhow::Result<Vec<f32>> {
-        let mut instance = self.model.instance()?;
+        let mut instance = self.model.instance(1)?;
         let outputs = self.infer(&mut *instance, self.decode(&self.pictures[0])?)?;
         let scores = outputs.iter().next().and_then(|(_, tensor)| tensor.as_slice::<f32>().map(<[f32]>::to_vec));
         scores.context("the model's first output is not FP32")
@@ -79,7 +79,7 @@ impl Bare {
         let barrier = Barrier::new(threads + 1);
         std::thread::scope(|scope| {
             let worker = || {
-                let ready = self.model.instance().map_err(anyhow::Error::from).and_then(|mut instance| {
+                let ready = self.model.instance(1).map_err(anyhow::Error::from).and_then(|mut instance| {
                     // The first run of an instance makes its state.
                     self.round(&mut *instance, &mut Rounds::default())?;
                     Ok(instance)

@@ -149,7 +149,7 @@ fn embed(bytes: Vec<u8>) -> ModelFiles {
 fn embedded(suite: &Suite<'_>) -> Outcome {
     let files = embed(bytes_of(suite, "linear")?);
     let model = suite.backend.load(&files, &LoadOptions::default()).map_err(|error| error.to_string())?;
-    let mut embedded = model.instance().map_err(|error| error.to_string())?;
+    let mut embedded = model.instance(1).map_err(|error| error.to_string())?;
     for rows in [1, 3] {
         let inputs = Tensors::from_iter([("x", fp32(&[rows, 4], 1)?)]);
         let from_disk = answer(&mut *suite.instance("linear")?, &inputs)?;

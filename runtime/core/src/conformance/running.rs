@@ -212,7 +212,7 @@ fn default(suite: &Suite<'_>, replaced_by: Option<f32>) -> Outcome {
     let model = suite.load("default")?;
     let optional = model.signature().input("scale").map(|spec| spec.optional);
     ensure(optional == Some(true), || format!("'scale' is declared as {:?}", model.signature().input("scale")))?;
-    let mut instance = model.instance().map_err(|error| error.to_string())?;
+    let mut instance = model.instance(1).map_err(|error| error.to_string())?;
     for rows in [1, 2] {
         let x = fp32(&[rows, 2], 1)?;
         let mut request = inputs([("x", x.clone())]);
@@ -289,7 +289,7 @@ fn threads(suite: &Suite<'_>) -> Outcome {
     let model = suite.load("pair")?;
     let model = &*model;
     let work = |thread: usize| -> Outcome {
-        let mut instance = model.instance().map_err(|error| error.to_string())?;
+        let mut instance = model.instance(1).map_err(|error| error.to_string())?;
         for turn in 0..RUNS_PER_THREAD {
             check_pair(&mut *instance, &[1 + turn % 3, 1 + (turn + thread) % 4], thread * RUNS_PER_THREAD + turn)?;
         }
@@ -303,7 +303,7 @@ fn threads(suite: &Suite<'_>) -> Outcome {
 
 fn outlives(suite: &Suite<'_>) -> Outcome {
     let model = suite.load("pair")?;
-    let mut instance = model.instance().map_err(|error| error.to_string())?;
+    let mut instance = model.instance(1).map_err(|error| error.to_string())?;
     drop(model);
     check_pair(&mut *instance, &[2, 2], 1)?;
     check_pair(&mut *instance, &[3, 1], 2)

@@ -339,7 +339,7 @@ impl Shared {
     }
 
     fn replacement(&self) -> Option<Box<dyn Instance>> {
-        match catch_unwind(AssertUnwindSafe(|| self.model.instance())) {
+        match catch_unwind(AssertUnwindSafe(|| self.model.instance(1))) {
             Ok(Ok(instance)) => Some(instance),
             Ok(Err(error)) => {
                 tracing::error!(model = self.name, %error, "no instance could be made in place of the one that panicked");

@@ -29,7 +29,7 @@ mod tests {
     #[test]
     fn only_rows_that_may_and_should_be_apart_are() {
         let apart = |batch_axis, batches_pay, shapes: &[&[usize]]| {
-            let profile = Profile { batch_axis, batches_pay, batch_sizes: vec![1], threads: 1 };
+            let profile = Profile { batch_axis, batches_pay, batch_sizes: vec![1], max_threads: 1 };
             rows_apart(&profile, &inputs(shapes))
         };
         assert_eq!(apart(true, false, &[&[3, 2], &[3]]), Some(3));

@@ -82,10 +82,10 @@ impl Model for DoublerModel {
     }
 
     fn profile(&self) -> Profile {
-        Profile { batch_axis: true, batches_pay: false, batch_sizes: vec![1], threads: 1 }
+        Profile { batch_axis: true, batches_pay: false, batch_sizes: vec![1], max_threads: 1 }
     }
 
-    fn instance(&self) -> Result<Box<dyn Instance>, BackendError> {
+    fn instance(&self, _threads: usize) -> Result<Box<dyn Instance>, BackendError> {
         Ok(Box::new(DoublerInstance(Arc::clone(&self.0))))
     }
 }

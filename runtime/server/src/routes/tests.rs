@@ -55,10 +55,10 @@ impl Model for Fake {
     }
 
     fn profile(&self) -> Profile {
-        Profile { batch_axis: false, batches_pay: false, batch_sizes: Vec::new(), threads: 1 }
+        Profile { batch_axis: false, batches_pay: false, batch_sizes: Vec::new(), max_threads: 1 }
     }
 
-    fn instance(&self) -> Result<Box<dyn Instance>, BackendError> {
+    fn instance(&self, _threads: usize) -> Result<Box<dyn Instance>, BackendError> {
         Ok(Box::new(self.clone()))
     }
 }
