@@ -407,6 +407,8 @@ backend = "auto"
 [plugin]
 file = "flowers.wasm"
 config = {{ size = {size} }}
+[batching]
+enabled = true               # every layer works on one picture at a time
 """
 
 
@@ -467,6 +469,7 @@ def main():
     )
     options = parser.parse_args()
 
+    options.out.mkdir(parents=True, exist_ok=True)
     state = options.state or options.out / ".training"
     state.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(options.seed)

@@ -202,3 +202,11 @@ pub struct Profile {
     /// Threads that one run can make use of at most: 1 for a backend that does not split its work.
     pub max_threads: usize,
 }
+
+impl Profile {
+    /// Of a model that is run as it is asked, each request by itself.
+    #[must_use]
+    pub const fn whole() -> Self {
+        Self { batch_axis: false, batches_pay: false, batch_sizes: Vec::new(), max_threads: 1 }
+    }
+}

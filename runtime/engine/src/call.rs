@@ -59,7 +59,11 @@ impl Call {
     /// # Errors
     /// Whatever went wrong, in the caller's terms.
     pub async fn infer(&self, request: Request) -> Result<Response, EngineError> {
-        infer::infer(&self.shared, &self.version, request).await
+        let result = infer::infer(&self.shared, &self.version, request).await;
+        if result.is_ok() {
+            self.version.capacity.answered(self.begin.elapsed());
+        }
+        result
     }
 
     /// Records the time of a stage that the engine does not see: decoding and encoding.

@@ -15,12 +15,16 @@ use crate::call::Call;
 use crate::error::{EngineError, LoadError};
 use crate::lifecycle::State;
 use crate::load::{self, Loaded};
+use crate::measure::Measuring;
 use crate::pool::{Panicked, Pool, Progress, Stage};
 use crate::registry::{Entry, Registry};
 use crate::shared::{EngineOptions, Shared};
 use crate::signals::{Protocol, Signals};
 use crate::version::Version;
 use crate::warmup;
+
+/// How often the saturation is brought up to date.
+const TICK: Duration = Duration::from_millis(500);
 
 /// A cheap handle to the one engine of the process.
 #[derive(Clone, Debug)]
@@ -61,6 +65,8 @@ pub struct ModelDescription {
     pub backend: &'static str,
     /// What really runs it.
     pub device: String,
+    /// Why this backend and device, in words; what is known of sharing runs, and of requests that are alone.
+    pub remarks: Vec<(&'static str, String)>,
     /// What goes in and comes out.
     pub signature: Signature,
 }
@@ -87,6 +93,7 @@ impl Engine {
             plugins,
         });
         observe(meter, &Arc::downgrade(&shared));
+        tokio::spawn(keep_time(Arc::downgrade(&shared)));
         Ok(Self(shared))
     }
 
@@ -123,6 +130,8 @@ impl Engine {
         let entry = self.0.registry.find(model)?;
         let in_flight = entry.concurrency.enter();
         let version = entry.serving(version)?;
+        // Before its body is read: refusing should cost little.
+        version.capacity.check()?;
         Ok(Call::new(Arc::clone(&self.0), version, in_flight, protocol))
     }
 
@@ -178,6 +187,8 @@ impl Engine {
     pub fn describe(&self, model: &str, version: Option<&str>) -> Result<ModelDescription, EngineError> {
         let entry = self.0.registry.find(model)?;
         let version = entry.serving(version)?;
+        let findings = version.findings();
+        let remarks = [("choice", version.reason.clone()), ("batching", findings.batching), ("alone", findings.alone)];
         let ready = entry.states().into_iter().filter(|(_, state)| *state == State::Ready);
         Ok(ModelDescription {
             name: version.model.clone(),
@@ -186,6 +197,7 @@ impl Engine {
             platform: version.platform,
             backend: version.backend,
             device: version.device.clone(),
+            remarks: remarks.into_iter().filter(|(_, words)| !words.is_empty()).collect(),
             signature: version.signature.clone(),
         })
     }
@@ -222,6 +234,8 @@ impl Engine {
                     version = folder.version,
                     backend = version.backend,
                     device = version.device,
+                    reason = version.reason,
+                    batching = version.findings().batching,
                     plugin = version.plugin.as_ref().map(|plugin| plugin.info().name.as_str()),
                     milliseconds = time.as_millis() as u64,
                     "model ready"
@@ -250,11 +264,14 @@ impl Engine {
             catch_unwind(AssertUnwindSafe(|| load::load(&shared, &folder_for_loading)))
                 .unwrap_or_else(|payload| Err(LoadError::Panicked(Panicked::from_payload(payload.as_ref()).0)))
         });
-        let Loaded { version, instances, gone } =
+        let Loaded { version, instances, sharing, gone } =
             loading.await.map_err(|error| LoadError::Panicked(error.to_string()))??;
         self.advance(entry, &folder.version, State::WarmingUp)?;
         let version = Arc::new(version);
         warmup::warm_up(&self.0, &version, &folder.samples, instances).await?;
+        if let Some(files) = &folder.model {
+            Measuring::new(&self.0, &version, sharing, files.clone()).begin().await;
+        }
         Ok((version, gone))
     }
 
@@ -300,6 +317,20 @@ impl Engine {
     }
 }
 
+/// Brings what is averaged over time up to date, whoever reads it or not.
+async fn keep_time(engine: Weak<Shared>) {
+    let mut last = Instant::now();
+    loop {
+        tokio::time::sleep(TICK).await;
+        let Some(engine) = engine.upgrade() else { return };
+        let now = Instant::now();
+        for entry in engine.registry.all() {
+            entry.tick(now - last);
+        }
+        last = now;
+    }
+}
+
 fn status(entry: &Entry) -> ModelStatus {
     let versions = entry.states().into_iter().map(|(version, state)| VersionStatus { version, state }).collect();
     ModelStatus { name: entry.name.clone(), ready: entry.is_ready(), versions }
@@ -339,6 +370,15 @@ fn observe(meter: &Meter, engine: &Weak<Shared>) {
         .with_description("Requests that wait for an instance of a model.")
         .with_callback(move |observer| {
             per_model(&weak, |entry, model| observer.observe(entry.queue_depth() as u64, &[model]));
+        })
+        .build();
+    let weak = engine.clone();
+    meter
+        .f64_observable_gauge("corymb.model.saturation")
+        .with_unit("1")
+        .with_description("Load of a model over the capacity that was measured while it served, 0 to 1.")
+        .with_callback(move |observer| {
+            per_model(&weak, |entry, model| observer.observe(entry.saturation(), &[model]));
         })
         .build();
     let weak = engine.clone();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use corymb_core::{BackendError, Code, Error, PluginError, SignatureError};
+use corymb_core::{BackendError, Code, Error, PluginError, SignatureError, UnknownDevice};
 
 /// Why a prediction did not happen.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -173,8 +173,21 @@ pub enum LoadError {
         known: String,
     },
     /// The manifest names a device that no backend knows.
-    #[error("device '{0}' is unknown; expected auto, cpu, cuda or cuda:N")]
-    UnknownDevice(String),
+    #[error("{0}")]
+    UnknownDevice(#[from] UnknownDevice),
+    /// Its weights alone need more memory than there is.
+    #[error(
+        "the model has {} MiB, {} MiB are in use, and the limit is {} MiB: it cannot fit",
+        .size >> 20, .used >> 20, .limit >> 20
+    )]
+    TooLarge {
+        /// Bytes of the model's files.
+        size: u64,
+        /// Bytes in use.
+        used: u64,
+        /// Bytes that may be used.
+        limit: u64,
+    },
     /// No backend can run the model.
     #[error("no backend can run the model: {0}")]
     NoBackend(String),

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Instant;
 
-use corymb_core::{CancelFlag, PluginError, Request, Response, Step, Tensors};
+use corymb_core::{CancelFlag, PluginError, Request, Response, Step, Tensors, Value};
 
 use crate::batch::{Caller, Run};
 use crate::error::EngineError;
@@ -29,9 +29,10 @@ pub(crate) async fn infer(
     version.signature.check_inputs(&request.inputs).map_err(unfit)?;
     version.signature.check_outputs(request.outputs.iter().map(String::as_str)).map_err(unfit)?;
 
+    let accepted = version.capacity.accept()?;
     let (id, wanted, deadline) = (request.id.clone(), request.outputs.clone(), request.deadline);
     let _cancel = CancelOnDrop(request.cancel.clone());
-    let progress = Progress::new(Stage::Queue);
+    let progress = Progress::of(Stage::Queue, priority(version, &request));
     let answered = async {
         match &version.plugin {
             // The queue hands the run to a worker, or has the caller make it where that is cheaper.
@@ -45,6 +46,7 @@ pub(crate) async fn infer(
             Err(EngineError::DeadlineExceeded { model: model.clone(), stage: progress.stage().name() })
         })?,
     };
+    drop(accepted);
     if !wanted.is_empty() {
         // In the order in which they were asked for.
         let mut all = std::mem::take(&mut response.outputs);
@@ -54,8 +56,19 @@ pub(crate) async fn infer(
     Ok(Response { id, model: model.clone(), version: version.version.clone(), ..response })
 }
 
+/// Triton's parameter: 1 is served first, 0 is as good as none.
+fn priority(version: &Version, request: &Request) -> u64 {
+    match request.parameters.get("priority") {
+        Some(Value::Uint64(priority)) if *priority > 0 => *priority,
+        Some(Value::Int64(priority)) if *priority > 0 => priority.unsigned_abs(),
+        _ => version.priority,
+    }
+}
+
 async fn answer_by_model(version: &Version, request: Request) -> Result<Response, EngineError> {
-    let run = Run { inputs: request.inputs, outputs: request.outputs, cancel: request.cancel };
+    let priority = priority(version, &request);
+    let Request { inputs, outputs, cancel, deadline, .. } = request;
+    let run = Run { inputs, outputs, cancel, deadline, priority };
     let outputs = run_model(version, run, Caller::Other).await?;
     Ok(Response { outputs, ..Response::default() })
 }
@@ -97,17 +110,22 @@ async fn answer_by_plugin(
 async fn wrapped(version: &Version, request: Request, progress: &Progress) -> Result<Response, EngineError> {
     let Some(plugin) = &version.plugin else { return answer_by_model(version, request).await };
     progress.enter(Stage::Preprocess);
-    let cancel = request.cancel.clone();
+    let (cancel, deadline, priority) = (request.cancel.clone(), request.deadline, priority(version, &request));
+    let worked = Instant::now();
     let step = timed(version, Stage::Preprocess, plugin.preprocess(request)).await?;
     let (inputs, rest) = match step {
         Step::Answer(response) => return Ok(response),
         Step::Run { inputs, rest } => (inputs, rest),
     };
+    let before = worked.elapsed();
     progress.enter(Stage::Infer);
-    let run = Run { inputs, outputs: Vec::new(), cancel };
+    let run = Run { inputs, outputs: Vec::new(), cancel, deadline, priority };
     let outputs = run_model(version, run, Caller::Worker).await?;
     progress.enter(Stage::Postprocess);
-    timed(version, Stage::Postprocess, rest.postprocess(outputs)).await
+    let worked = Instant::now();
+    let response = timed(version, Stage::Postprocess, rest.postprocess(outputs)).await;
+    version.capacity.plugin_worked(before + worked.elapsed());
+    response
 }
 
 async fn run_model(version: &Version, run: Run, caller: Caller) -> Result<Tensors, EngineError> {

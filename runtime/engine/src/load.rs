@@ -1,137 +1,128 @@
 //! From a model's folder to a version that can answer.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
-use corymb_core::{Backend, Device, LoadOptions, Model, ModelFiles, Plugin, PluginOptions, Signature};
+use corymb_core::{Device, LoadOptions, Model, ModelFiles, Plugin, PluginOptions, Signature};
 use corymb_repository::ModelFolder;
 use tokio::sync::oneshot;
 
-use crate::batch::Queue;
+use crate::batch::{Queue, QueueParts};
+use crate::capacity::Capacity;
+use crate::choice::{self, Chosen, Wanted};
 use crate::error::LoadError;
+use crate::measure::{self, Sharing};
 use crate::models::OtherModels;
+use crate::pool::NO_PRIORITY;
 use crate::shared::Shared;
 use crate::signals::VersionSignals;
 use crate::version::Version;
 use crate::waiting::{QueueLimits, Waiting};
 
-/// A version, its instances counted, and the receiver that learns when its last request has ended.
+/// A version, what to measure of it, and the receiver that learns when its last request has ended.
 pub(crate) struct Loaded {
     pub(crate) version: Version,
     pub(crate) instances: usize,
+    pub(crate) sharing: Sharing,
     pub(crate) gone: oneshot::Receiver<()>,
 }
 
 /// Reads, optimises, compiles and configures. Takes long and uses a core: not for a thread that serves.
 pub(crate) fn load(shared: &Arc<Shared>, folder: &ModelFolder) -> Result<Loaded, LoadError> {
     let manifest = &folder.manifest;
-    let model = match &folder.model {
+    let chosen = match &folder.model {
         Some(files) => Some(load_model(shared, folder, files)?),
         None => None,
     };
-    let plugin = load_plugin(shared, folder, model.as_ref().map(|(_, model)| model.signature()))?;
-    let (backend, device) = match &model {
-        Some((backend, model)) => (*backend, model.device().to_string()),
-        None => ("", Device::Cpu.to_string()),
-    };
-    let signature = match (&plugin, &model) {
+    let model = chosen.as_ref().map(|chosen| chosen.models[0].as_ref());
+    let plugin = load_plugin(shared, folder, model.map(Model::signature))?;
+    let signature = match (&plugin, model) {
         (Some(plugin), _) => plugin.served().clone(),
-        (None, Some((_, model))) => model.signature().clone(),
+        (None, Some(model)) => model.signature().clone(),
         (None, None) => Signature::default(),
     };
-    let signals = VersionSignals::new(shared.signals.clone(), &folder.name, &folder.version, backend, &device);
+    let devices: Vec<String> = match &chosen {
+        Some(chosen) => chosen.models.iter().map(|model| model.device().to_string()).collect(),
+        None => vec![Device::Cpu.to_string()],
+    };
+    let (backend, reason) =
+        chosen.as_ref().map_or(("", String::new()), |chosen| (chosen.backend, chosen.reason.clone()));
+    let engine = chosen.as_ref().map(|chosen| chosen.engine.clone()).unwrap_or_default();
+    let signals = VersionSignals::new(shared.signals.clone(), &folder.name, &folder.version, backend, &devices);
     let signals = Arc::new(signals);
     let limits = QueueLimits {
         max: manifest.queue.max.unwrap_or(shared.options.max_queue),
         timeout: manifest.queue.timeout.unwrap_or(shared.options.queue_timeout),
     };
-    let (queue, instances) = match model {
-        Some((backend, model)) => {
-            let count = manifest.instances.count.unwrap_or_else(|| shared.pool.workers());
-            let instances = (0..count).map(|_| model.instance(1)).collect::<Result<Vec<_>, _>>();
-            let instances = instances.map_err(|error| LoadError::Backend { backend, error })?;
-            let queue = Queue::new(&folder.name, model, instances, limits, shared.pool.clone(), Arc::clone(&signals));
-            (Some(queue), count)
+    let workers = shared.pool.workers();
+    let threads = manifest.instances.threads.unwrap_or(1).min(workers);
+    // An accelerator works on one run at a time; the cores work on as many as there are.
+    let on_cores = model.is_none_or(|model| *model.device() == Device::Cpu);
+    let usual = if on_cores { (workers / threads).max(1) } else { 1 };
+    let count = manifest.instances.count.unwrap_or(usual);
+    let parallel = (count * devices.len()).min(workers);
+    let capacity = Arc::new(Capacity::new(&folder.name, parallel, manifest.batching.latency_target));
+    let sharing = Sharing {
+        enabled: manifest.batching.enabled,
+        max_size: manifest.batching.max_size,
+        max_delay: manifest.batching.max_delay.unwrap_or_default(),
+        preferred: manifest.batching.preferred.clone(),
+        latency_target: manifest.batching.latency_target,
+        alone: on_cores && threads == 1 && manifest.instances.alone.unwrap_or(true),
+    };
+    let queue = match chosen {
+        Some(Chosen { models, .. }) => {
+            let profile = models[0].profile();
+            let parts = QueueParts {
+                name: folder.name.clone(),
+                models,
+                instances: count,
+                threads,
+                rows: measure::unmeasured(&sharing, profile.batch_axis, profile.batches_pay),
+                limits,
+                pool: shared.pool.clone(),
+                signals: Arc::clone(&signals),
+                capacity: Arc::clone(&capacity),
+            };
+            Some(Queue::new(parts).map_err(|error| LoadError::Backend { backend, error })?)
         }
-        None => (None, shared.pool.workers()),
+        None => None,
     };
     let (alive, gone) = oneshot::channel();
+    let instances = if queue.is_some() { count * devices.len() } else { workers };
     let version = Version {
         model: folder.name.clone(),
         version: folder.version.clone(),
         signature,
         platform: if queue.is_some() { "onnx_onnxv1" } else { "wasm_component" },
         backend,
-        device,
+        engine,
+        device: devices.join(","),
         headers: folder.plugin.as_ref().map(|plugin| plugin.headers.clone()).unwrap_or_default(),
         plugin,
         waiting: Waiting::new(&folder.name, limits),
         queue,
         signals,
+        capacity,
+        priority: manifest.queue.priority.unwrap_or(NO_PRIORITY),
+        reason,
+        findings: Mutex::default(),
         _alive: alive,
     };
-    Ok(Loaded { version, instances, gone })
+    Ok(Loaded { version, instances, sharing, gone })
 }
 
-fn load_model(
-    shared: &Shared,
-    folder: &ModelFolder,
-    files: &ModelFiles,
-) -> Result<(&'static str, Box<dyn Model>), LoadError> {
+fn load_model(shared: &Shared, folder: &ModelFolder, files: &ModelFiles) -> Result<Chosen, LoadError> {
     let manifest = &folder.manifest;
-    let backend_name = manifest.backend.as_deref().unwrap_or(&shared.options.backend);
-    let device_name = manifest.device.as_deref().unwrap_or(&shared.options.device);
-    let options = LoadOptions {
-        device: device(device_name)?,
-        cache: shared.options.cache.as_ref().map(|cache| cache.join("optimised")),
+    let wanted = Wanted {
+        backend: manifest.backend.as_deref().unwrap_or(&shared.options.backend),
+        device: manifest.device.as_deref().unwrap_or(&shared.options.device),
+        options: LoadOptions {
+            device: Device::Cpu,
+            cache: shared.options.cache.as_ref().map(|cache| cache.join("optimised")),
+        },
+        memory: shared.options.memory.as_ref(),
     };
-    let backend = choose(&shared.backends, backend_name, files)?;
-    let model = backend.load(files, &options).map_err(|error| LoadError::Backend { backend: backend.name(), error })?;
-    Ok((backend.name(), model))
-}
-
-fn device(name: &str) -> Result<Device, LoadError> {
-    let unknown = || LoadError::UnknownDevice(name.to_owned());
-    match name.split_once(':') {
-        None if name == "auto" || name == "cpu" => Ok(Device::Cpu),
-        None if name == "cuda" => Ok(Device::Cuda(0)),
-        Some(("cuda", index)) => index.parse().map(Device::Cuda).map_err(|_| unknown()),
-        _ => Err(unknown()),
-    }
-}
-
-/// The backend of that name; for `auto` the first that is usable here and lacks nothing that the model needs.
-fn choose<'a>(
-    backends: &'a [Arc<dyn Backend>],
-    name: &str,
-    files: &ModelFiles,
-) -> Result<&'a Arc<dyn Backend>, LoadError> {
-    if name != "auto" {
-        let found = backends.iter().find(|backend| backend.name() == name);
-        let known = || backends.iter().map(|backend| backend.name()).collect::<Vec<_>>().join(", ");
-        let backend = found.ok_or_else(|| LoadError::UnknownBackend { name: name.to_owned(), known: known() })?;
-        backend.check().map_err(|error| LoadError::Backend { backend: backend.name(), error })?;
-        return Ok(backend);
-    }
-    let mut usable = Vec::new();
-    let mut reasons = Vec::new();
-    for backend in backends {
-        match backend.check() {
-            Ok(_) => usable.push(backend),
-            Err(error) => reasons.push(error.to_string()),
-        }
-    }
-    if let [only] = usable[..] {
-        // Its own loading says what it lacks; looking first would only cost time.
-        return Ok(only);
-    }
-    for backend in usable {
-        let info = backend.inspect(files).map_err(|error| LoadError::Backend { backend: backend.name(), error })?;
-        match info.unsupported.first() {
-            None => return Ok(backend),
-            Some(lack) => reasons.push(format!("{} lacks {lack}", backend.name())),
-        }
-    }
-    Err(LoadError::NoBackend(reasons.join("; ")))
+    choice::choose(&shared.backends, &wanted, files)
 }
 
 fn load_plugin(

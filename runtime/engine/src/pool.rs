@@ -1,7 +1,7 @@
 //! The one compute pool: as many threads as there are cores to use, on which decoding, plugins and models run.
 
 use std::any::Any;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -47,21 +47,32 @@ impl Stage {
     }
 }
 
+/// The priority of a request that does not say: after all that do.
+pub(crate) const NO_PRIORITY: u64 = u64::MAX;
+
 /// How far a request has come; moves on while its work runs, and decides where the work waits when it waits again.
 #[derive(Clone, Debug)]
-pub(crate) struct Progress(Arc<AtomicUsize>);
+pub(crate) struct Progress {
+    stage: Arc<AtomicUsize>,
+    priority: u64,
+}
 
 impl Progress {
     pub(crate) fn new(stage: Stage) -> Self {
-        Self(Arc::new(AtomicUsize::new(stage as usize)))
+        Self::of(stage, NO_PRIORITY)
+    }
+
+    /// Within a stage the lower `priority` goes first.
+    pub(crate) fn of(stage: Stage, priority: u64) -> Self {
+        Self { stage: Arc::new(AtomicUsize::new(stage as usize)), priority }
     }
 
     pub(crate) fn enter(&self, stage: Stage) {
-        self.0.store(stage as usize, Ordering::Relaxed);
+        self.stage.store(stage as usize, Ordering::Relaxed);
     }
 
     pub(crate) fn stage(&self) -> Stage {
-        Stage::ALL[self.0.load(Ordering::Relaxed)]
+        Stage::ALL[self.stage.load(Ordering::Relaxed)]
     }
 }
 
@@ -92,8 +103,55 @@ struct Shared {
 #[derive(Default)]
 struct State {
     /// By stage, in the order of [`Stage::ALL`].
-    queues: [VecDeque<Runnable>; Stage::ALL.len()],
+    queues: [Queue; Stage::ALL.len()],
+    /// Workers that run something.
+    busy: usize,
+    /// Workers that may not begin anything, because a run elsewhere uses their cores.
+    reserved: usize,
     stopped: bool,
+}
+
+/// Work of one stage.
+#[derive(Default)]
+struct Queue {
+    /// By priority; empty levels are removed.
+    prior: BTreeMap<u64, VecDeque<Runnable>>,
+    rest: VecDeque<Runnable>,
+}
+
+impl Queue {
+    fn push(&mut self, priority: u64, runnable: Runnable) {
+        match priority {
+            NO_PRIORITY => self.rest.push_back(runnable),
+            priority => self.prior.entry(priority).or_default().push_back(runnable),
+        }
+    }
+
+    fn pop(&mut self) -> Option<Runnable> {
+        let Some(mut level) = self.prior.first_entry() else { return self.rest.pop_front() };
+        let runnable = level.get_mut().pop_front();
+        if level.get().is_empty() {
+            level.remove();
+        }
+        runnable
+    }
+
+    fn is_empty(&self) -> bool {
+        self.prior.is_empty() && self.rest.is_empty()
+    }
+}
+
+/// While it lives, the workers other than the one that took it begin nothing.
+pub(crate) struct Reservation {
+    shared: Arc<Shared>,
+    workers: usize,
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.shared.lock().reserved -= self.workers;
+        self.shared.work.notify_all();
+    }
 }
 
 impl Shared {
@@ -101,7 +159,7 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn push(&self, stage: Stage, runnable: Runnable) {
+    fn push(&self, stage: Stage, priority: u64, runnable: Runnable) {
         let mut state = self.lock();
         if state.stopped {
             // Dropping it outside the lock cancels the task: dropping may wake others, who push here.
@@ -109,26 +167,30 @@ impl Shared {
             drop(runnable);
             return;
         }
-        state.queues[stage as usize].push_back(runnable);
+        state.queues[stage as usize].push(priority, runnable);
         drop(state);
         self.work.notify_one();
     }
 
-    fn work(&self) {
+    fn work(&self, workers: usize) {
+        let mut state = self.lock();
         loop {
-            let mut state = self.lock();
             let runnable = loop {
-                if let Some(runnable) = state.queues.iter_mut().rev().find_map(VecDeque::pop_front) {
+                let room = state.busy + state.reserved < workers;
+                if room && let Some(runnable) = state.queues.iter_mut().rev().find_map(Queue::pop) {
                     break runnable;
                 }
-                if state.stopped {
+                if room && state.stopped {
                     return;
                 }
                 state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
             };
+            state.busy += 1;
             drop(state);
             // A panic has been caught inside: see `Pool::spawn`.
             runnable.run();
+            state = self.lock();
+            state.busy -= 1;
         }
     }
 }
@@ -142,7 +204,7 @@ impl Pool {
             let (shared, runtime) = (Arc::clone(&shared), runtime.clone());
             let work = move || {
                 let _timers = runtime.enter();
-                shared.work();
+                shared.work(workers);
             };
             thread::Builder::new().name(format!("compute-{index}")).spawn(work)?;
         }
@@ -172,7 +234,8 @@ impl Pool {
         let caught = AssertUnwindSafe(future)
             .catch_unwind()
             .map(|result| result.map_err(|payload| Panicked::from_payload(payload.as_ref())));
-        let (runnable, task) = async_task::spawn(caught, move |runnable| shared.push(progress.stage(), runnable));
+        let schedule = move |runnable| shared.push(progress.stage(), progress.priority, runnable);
+        let (runnable, task) = async_task::spawn(caught, schedule);
         runnable.schedule();
         task
     }
@@ -188,6 +251,18 @@ impl Pool {
             .fallible()
             .await
             .unwrap_or_else(|| Err(Panicked("the compute pool has stopped".to_owned())))
+    }
+
+    /// For a worker that is about to use all cores: keeps the others from beginning anything, if none of them runs and
+    /// nothing waits for them.
+    pub(crate) fn reserve_others(&self) -> Option<Reservation> {
+        let mut state = self.shared.lock();
+        let alone = state.busy == 1 && state.reserved == 0 && state.queues.iter().all(Queue::is_empty);
+        alone.then(|| {
+            let workers = self.workers - 1;
+            state.reserved += workers;
+            Reservation { shared: Arc::clone(&self.shared), workers }
+        })
     }
 
     /// Ends the workers when the queues are empty.
@@ -229,6 +304,50 @@ mod tests {
             task.await.expect("no panic");
         }
         assert_eq!(*order.lock().expect("not poisoned"), [2, 1, 4, 0, 3]);
+        pool.stop();
+    }
+
+    #[tokio::test]
+    async fn within_a_stage_the_lower_priority_goes_first() {
+        let pool = Pool::new(1).expect("threads");
+        let (open, gate) = mpsc::channel::<()>();
+        let blocker = pool.spawn(Stage::Encode, async move { gate.recv().is_ok() });
+        let order = Arc::new(Mutex::new(Vec::new()));
+        let tasks = [(NO_PRIORITY, 0), (7, 1), (2, 2), (7, 3)].map(|(priority, id)| {
+            let order = Arc::clone(&order);
+            let work = async move { order.lock().expect("not poisoned").push(id) };
+            pool.spawn_along(Progress::of(Stage::Queue, priority), work)
+        });
+        open.send(()).expect("the blocker waits");
+        assert!(blocker.await.expect("no panic"));
+        for task in tasks {
+            task.await.expect("no panic");
+        }
+        assert_eq!(*order.lock().expect("not poisoned"), [2, 1, 3, 0]);
+        pool.stop();
+    }
+
+    #[tokio::test]
+    async fn while_one_has_all_workers_the_others_begin_nothing() {
+        let pool = Pool::new(2).expect("threads");
+        let (sender, receiver) = mpsc::channel();
+        let (open, gate) = mpsc::channel::<()>();
+        let inner = pool.clone();
+        let wide = pool.spawn(Stage::Infer, async move {
+            let reservation = inner.reserve_others();
+            sender.send(reservation.is_some()).expect("heard");
+            gate.recv().expect("opened");
+            assert!(inner.reserve_others().is_none(), "something waits");
+            sender.send(false).expect("heard");
+        });
+        assert!(receiver.recv().expect("said"));
+        let second = pool.spawn(Stage::Infer, async { 2 });
+        let second = tokio::time::timeout(std::time::Duration::from_millis(20), second).await;
+        assert!(second.is_err(), "the other worker is reserved");
+        let third = pool.spawn(Stage::Infer, async { 3 });
+        open.send(()).expect("it waits");
+        wide.await.expect("no panic");
+        assert_eq!(third.await.expect("no panic"), 3);
         pool.stop();
     }
 

@@ -137,6 +137,18 @@ impl Entry {
         version.waiting.count() + version.queue.as_ref().map_or(0, crate::batch::Queue::depth)
     }
 
+    /// Load over capacity of the version that answers.
+    pub(crate) fn saturation(&self) -> f64 {
+        self.serving.load().as_ref().map_or(0.0, |version| version.capacity.saturation())
+    }
+
+    /// So much time has passed.
+    pub(crate) fn tick(&self, time: std::time::Duration) {
+        if let Some(version) = self.serving.load().as_ref() {
+            version.capacity.tick(time);
+        }
+    }
+
     /// Ticks at each change of state.
     pub(crate) fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()

@@ -17,10 +17,12 @@ use crate::signals::Signals;
 pub struct EngineOptions {
     /// Threads of the compute pool: as many as there are cores to use.
     pub workers: usize,
-    /// For models whose manifest does not say: `auto` or a backend's name.
+    /// For models whose manifest does not say: `auto`, `fastest` or a backend's name.
     pub backend: String,
-    /// For models whose manifest does not say: `auto`, `cpu`, `cuda`, `cuda:N`.
+    /// For models whose manifest does not say: what [`corymb_core::DeviceChoice`] understands.
     pub device: String,
+    /// Where there is one, a model that cannot fit is refused before it is loaded.
+    pub memory: Option<MemoryBudget>,
     /// A folder for what is expensive to make again. None: keep nothing.
     pub cache: Option<PathBuf>,
     /// Requests that the server holds at once.
@@ -39,12 +41,22 @@ pub struct EngineOptions {
     pub keep_going: bool,
 }
 
+/// The memory that this process may use.
+#[derive(Clone, Copy, Debug)]
+pub struct MemoryBudget {
+    /// Bytes in all.
+    pub limit: u64,
+    /// Bytes in use now.
+    pub used: fn() -> u64,
+}
+
 impl Default for EngineOptions {
     fn default() -> Self {
         Self {
             workers: std::thread::available_parallelism().map_or(1, usize::from),
             backend: "auto".to_owned(),
             device: "auto".to_owned(),
+            memory: None,
             cache: None,
             max_in_flight: 1024,
             max_body_bytes: 1 << 30,

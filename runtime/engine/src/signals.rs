@@ -101,11 +101,12 @@ pub(crate) struct VersionSignals {
     model: StringValue,
     version: StringValue,
     stages: [[KeyValue; 3]; Stage::ALL.len()],
-    run: [KeyValue; 4],
+    /// One for each device.
+    runs: Vec<[KeyValue; 4]>,
 }
 
 impl VersionSignals {
-    pub(crate) fn new(signals: Signals, model: &str, version: &str, backend: &'static str, device: &str) -> Self {
+    pub(crate) fn new(signals: Signals, model: &str, version: &str, backend: &'static str, devices: &[String]) -> Self {
         // Shared strings: cloning them into attributes copies no text.
         let shared = |text: &str| StringValue::from(std::sync::Arc::<str>::from(text));
         let (model, version) = (shared(model), shared(version));
@@ -114,20 +115,26 @@ impl VersionSignals {
             let [model, version] = own();
             [model, version, KeyValue::new("stage", stage.name())]
         });
-        let [model_key, version_key] = own();
-        let run = [model_key, version_key, KeyValue::new("backend", backend), KeyValue::new("device", shared(device))];
-        Self { signals, model, version, stages, run }
+        let run = |device: &String| {
+            let [model, version] = own();
+            [model, version, KeyValue::new("backend", backend), KeyValue::new("device", shared(device))]
+        };
+        let runs = devices.iter().map(run).collect();
+        Self { signals, model, version, stages, runs }
     }
 
     pub(crate) fn stage(&self, stage: Stage, time: Duration) {
         self.signals.stage_duration.record(time.as_secs_f64(), &self.stages[stage as usize]);
     }
 
-    /// One run of an instance: its time, and how many requests it served.
-    pub(crate) fn run(&self, time: Duration, requests: u64) {
-        self.stage(Stage::Infer, time);
-        self.signals.busy_time.add(time.as_secs_f64(), &self.run);
-        self.signals.batch_size.record(requests, &self.run);
+    /// One run of an instance on the device of that index: its time, and how many requests it served.
+    pub(crate) fn run(&self, device: usize, time: Duration, requests: u64) {
+        for _ in 0..requests {
+            self.stage(Stage::Infer, time);
+        }
+        let Some(attributes) = self.runs.get(device) else { return };
+        self.signals.busy_time.add(time.as_secs_f64(), attributes);
+        self.signals.batch_size.record(requests, attributes);
     }
 
     pub(crate) fn request(&self, protocol: Protocol, outcome: Result<(), Code>, time: Duration) {

@@ -1,11 +1,12 @@
 //! A loaded version: a model, a plugin around it, or a plugin alone; and what callers see of it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use corymb_core::{Plugin, Signature};
 use tokio::sync::oneshot;
 
 use crate::batch::Queue;
+use crate::capacity::Capacity;
 use crate::signals::VersionSignals;
 use crate::waiting::Waiting;
 
@@ -17,6 +18,8 @@ pub(crate) struct Version {
     pub(crate) signature: Signature,
     pub(crate) platform: &'static str,
     pub(crate) backend: &'static str,
+    /// The backend's own version.
+    pub(crate) engine: String,
     pub(crate) device: String,
     /// Lower-case names of request headers that the plugin sees.
     pub(crate) headers: Vec<String>,
@@ -26,8 +29,40 @@ pub(crate) struct Version {
     /// None for a plugin that stands alone.
     pub(crate) queue: Option<Queue>,
     pub(crate) signals: Arc<VersionSignals>,
+    pub(crate) capacity: Arc<Capacity>,
+    /// The priority of requests that do not say.
+    pub(crate) priority: u64,
+    /// Why this backend and device.
+    pub(crate) reason: String,
+    /// What is known of sharing runs and of several threads, in words.
+    pub(crate) findings: Mutex<Findings>,
     /// Dropped with the version: tells who drains it that the last request has ended.
     pub(crate) _alive: oneshot::Sender<()>,
+}
+
+/// What warm-up found, for the metadata.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Findings {
+    pub(crate) batching: String,
+    pub(crate) alone: String,
+}
+
+impl Version {
+    pub(crate) fn findings(&self) -> Findings {
+        self.findings.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn set_batching(&self, words: String) {
+        self.findings.lock().unwrap_or_else(PoisonError::into_inner).batching = words;
+    }
+
+    /// Whether this was news.
+    pub(crate) fn set_alone(&self, words: String) -> bool {
+        let mut findings = self.findings.lock().unwrap_or_else(PoisonError::into_inner);
+        let news = findings.alone != words;
+        findings.alone = words;
+        news
+    }
 }
 
 impl std::fmt::Debug for Version {

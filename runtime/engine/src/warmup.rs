@@ -2,17 +2,15 @@
 
 use std::sync::Arc;
 
-use corymb_core::{Buffer, DType, Dim, Request, Signature, Tensor, Tensors};
+use corymb_core::{Request, Tensors};
 use corymb_repository::Sample;
 use futures::future::try_join_all;
 
 use crate::error::LoadError;
 use crate::infer;
+use crate::sample;
 use crate::shared::Shared;
 use crate::version::Version;
-
-/// Bytes of zeros that a model without samples is tried with at most.
-const MAX_ZEROS: usize = 64 << 20;
 
 /// Runs the samples once on each instance, at the same time so that each gets its share. Without samples zeros are
 /// tried, and what they bring is not held against the model: zeros may be no valid input.
@@ -23,7 +21,7 @@ pub(crate) async fn warm_up(
     instances: usize,
 ) -> Result<(), LoadError> {
     let (inputs, required) = match samples {
-        [] => match zeros(&version.signature) {
+        [] => match sample::row_of(&version.signature) {
             Some(inputs) => (inputs, None),
             None => return Ok(()),
         },
@@ -49,19 +47,4 @@ pub(crate) async fn warm_up(
             Err(LoadError::WarmUp { sample, reason: format!("{error}{details}") })
         }
     }
-}
-
-/// Zeros for every required input, each open dimension 1; none where an input is BYTES or the zeros would be large.
-fn zeros(signature: &Signature) -> Option<Tensors> {
-    let mut total = 0_usize;
-    signature
-        .required_inputs()
-        .map(|spec| {
-            let shape: Vec<usize> = spec.shape.iter().map(|dim| Dim::fixed(dim).unwrap_or(1)).collect();
-            let size = DType::size(spec.dtype)?;
-            let bytes = shape.iter().try_fold(size, |product, dim| product.checked_mul(*dim))?;
-            total = total.checked_add(bytes).filter(|total| *total <= MAX_ZEROS)?;
-            Some((spec.name.clone(), Tensor::from_buffer(spec.dtype, shape, Buffer::zeroed(bytes)).ok()?))
-        })
-        .collect()
 }

@@ -10,6 +10,6 @@ mod sample;
 pub use error::RepositoryError;
 pub use keys::{check_keys, nearest};
 pub use layout::{ModelFolder, PluginFile, embedded, open, open_dir};
-pub use manifest::{InstancesSection, Manifest, PluginSection, QueueSection};
+pub use manifest::{BatchingSection, InstancesSection, Manifest, PluginSection, QueueSection};
 pub use npy::read_npy;
 pub use sample::Sample;

@@ -17,8 +17,16 @@ const KNOWN_KEYS: &[&str] = &[
     "plugin.headers",
     "plugin.config.*",
     "instances.count",
+    "instances.threads",
+    "instances.alone",
+    "batching.enabled",
+    "batching.max_size",
+    "batching.max_delay",
+    "batching.preferred",
+    "batching.latency_target",
     "queue.max",
     "queue.timeout",
+    "queue.priority",
 ];
 
 /// The manifest of a model. Every key has a default; an unknown key is an error that names the nearest known one.
@@ -31,15 +39,18 @@ pub struct Manifest {
     pub sha256: Option<String>,
     /// A file with one class name a line, in the order of the scores.
     pub labels: Option<String>,
-    /// `auto`, or a backend's name.
+    /// `auto`, `fastest`, or a backend's name.
     pub backend: Option<String>,
-    /// `auto`, `cpu`, `cuda`, `cuda:N`.
+    /// `auto`, `cpu`, `cuda`, `cuda:N`, `cuda-or-cpu`, `cuda:0,cuda:1`, …
     pub device: Option<String>,
     /// The Wasm component around the model.
     pub plugin: Option<PluginSection>,
     /// Executable copies.
     #[serde(default)]
     pub instances: InstancesSection,
+    /// Requests that share a run.
+    #[serde(default)]
+    pub batching: BatchingSection,
     /// Waiting requests.
     #[serde(default)]
     pub queue: QueueSection,
@@ -63,8 +74,31 @@ pub struct PluginSection {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct InstancesSection {
-    /// By default as many as the compute pool has workers.
+    /// On each device; by default as many as the compute pool has workers, and one on an accelerator.
     pub count: Option<usize>,
+    /// Threads that one run may use; by default 1.
+    pub threads: Option<usize>,
+    /// Whether a request that is alone may have all workers, where a measurement shows a gain. By default it may.
+    pub alone: Option<bool>,
+}
+
+/// `[batching]`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BatchingSection {
+    /// Overrides what warm-up found: whether rows of a run are independent of each other.
+    pub enabled: Option<bool>,
+    /// Rows of one run at most; by default what measured best.
+    pub max_size: Option<usize>,
+    /// How long the first of a run waits for others; by default not at all.
+    #[serde(default, deserialize_with = "duration")]
+    pub max_delay: Option<Duration>,
+    /// Rows of one run that are not waited beyond, ascending.
+    #[serde(default)]
+    pub preferred: Vec<usize>,
+    /// A request that would take longer than this is refused at once.
+    #[serde(default, deserialize_with = "duration")]
+    pub latency_target: Option<Duration>,
 }
 
 /// `[queue]`
@@ -76,6 +110,8 @@ pub struct QueueSection {
     /// How long one may wait.
     #[serde(default, deserialize_with = "duration")]
     pub timeout: Option<Duration>,
+    /// The priority of requests that do not say; 1 is served first. By default they come after all that say.
+    pub priority: Option<u64>,
 }
 
 fn duration<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
@@ -100,9 +136,28 @@ impl Manifest {
 
     /// What a key's type does not say.
     fn check(&self) -> Result<(), String> {
-        let positive = [("instances.count", self.instances.count), ("queue.max", self.queue.max)];
+        let batching = &self.batching;
+        let positive = [
+            ("instances.count", self.instances.count),
+            ("instances.threads", self.instances.threads),
+            ("batching.max_size", batching.max_size),
+            ("batching.preferred", batching.preferred.first().copied()),
+            ("queue.max", self.queue.max),
+            ("queue.priority", self.queue.priority.map(|priority| usize::try_from(priority).unwrap_or(usize::MAX))),
+        ];
         if let Some((key, _)) = positive.into_iter().find(|(_, value)| *value == Some(0)) {
             return Err(format!("`{key}` is 0; expected at least 1"));
+        }
+        if !batching.preferred.is_sorted_by(|one, two| one < two) {
+            return Err(format!("`batching.preferred` is {:?}; expected ascending sizes", batching.preferred));
+        }
+        if let (Some(max), Some(last)) = (batching.max_size, batching.preferred.last())
+            && last > &max
+        {
+            return Err(format!("`batching.preferred` goes up to {last}; `batching.max_size` is {max}"));
+        }
+        if batching.latency_target.is_some_and(|target| target.is_zero()) {
+            return Err("`batching.latency_target` is 0; expected a duration such as \"50ms\"".to_owned());
         }
         if let Some(sha256) = &self.sha256
             && (sha256.len() != 64 || !sha256.bytes().all(|byte| byte.is_ascii_hexdigit()))
@@ -146,13 +201,24 @@ mod tests {
             config = { size = 160 }
             [instances]
             count = 2
+            threads = 1
+            alone = false
+            [batching]
+            enabled = true
+            max_size = 8
+            max_delay = "1ms"
+            preferred = [4, 8]
+            latency_target = "50ms"
             [queue]
             max = 1024
             timeout = "1s"
+            priority = 3
         "#;
         let manifest = Manifest::parse(text).expect("valid");
         assert_eq!(manifest.queue.timeout, Some(Duration::from_secs(1)));
         assert_eq!(manifest.instances.count, Some(2));
+        assert_eq!(manifest.batching.preferred, [4, 8]);
+        assert_eq!(manifest.batching.latency_target, Some(Duration::from_millis(50)));
         assert_eq!(manifest.plugin.expect("given").config_json(), r#"{"size":160}"#);
         assert!(Manifest::parse("").is_ok());
     }
@@ -162,6 +228,11 @@ mod tests {
         for (text, expected) in [
             ("fil = 'x'", "unknown key `fil`; did you mean `file`?"),
             ("[queue]\ntimeout = 'soon'", "'soon' is not a duration"),
+            ("[batching]\npreferred = [4, 2]", "`batching.preferred` is [4, 2]; expected ascending sizes"),
+            (
+                "[batching]\nmax_size = 4\npreferred = [8]",
+                "`batching.preferred` goes up to 8; `batching.max_size` is 4",
+            ),
             ("[queue]\nmax = 0", "`queue.max` is 0; expected at least 1"),
             ("file = 3", "invalid type: integer `3`, expected a string"),
             ("file = 'x'\nsha256 = 'abc'", "`sha256` is 'abc'; expected 64 hexadecimal digits"),

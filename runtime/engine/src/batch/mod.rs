@@ -1,26 +1,36 @@
 //! A model's queue and its instances: who waits, who runs, and what becomes of an instance that panics.
 //!
-//! Requests wait in order of arrival. While an instance is free and something waits, a ticket lies in the compute pool;
-//! the worker that draws it takes an instance and the work that is first in the queue *then*. So the choice is made
-//! as late as possible, and no worker ever waits for an instance.
+//! `plan.rs` decides who runs next, `dispatch.rs` brings requests and instances together, `job.rs` is one request and its
+//! answer. Here they meet the compute pool, the clock and the backend.
 
+mod dispatch;
+mod job;
 mod plan;
 
-use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use corymb_core::{BackendError, CancelFlag, Instance, Model, Profile, RunOptions, Tensor, Tensors};
-use tokio::sync::oneshot;
+use corymb_core::{BackendError, Instance, Model, Profile, RunOptions, Tensor, Tensors};
 
+pub(crate) use self::job::Run;
+pub(crate) use self::plan::Rows;
+
+use self::dispatch::{Host, Refused, State};
+use self::job::{Job, Together};
+use self::plan::{Entry, Part};
+use crate::capacity::Capacity;
 use crate::error::EngineError;
-use crate::pool::{Panicked, Pool, Stage};
+use crate::pool::{Panicked, Pool, Reservation, Stage};
 use crate::signals::VersionSignals;
 use crate::waiting::{self, QueueLimits};
 
 /// A run shorter than this costs less than handing it to another thread, so its caller does it.
 const DIRECT_BELOW: Duration = Duration::from_micros(200);
+
+const LOST: &str = "every instance has been lost";
 
 /// Who asks for a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,12 +41,11 @@ pub(crate) enum Caller {
     Other,
 }
 
-/// What a request asks of the model.
-#[derive(Debug)]
-pub(crate) struct Run {
-    pub(crate) inputs: Tensors,
-    pub(crate) outputs: Vec<String>,
-    pub(crate) cancel: CancelFlag,
+/// An instance, and which of the queue's models it is a copy of.
+pub(crate) struct Copy {
+    instance: Box<dyn Instance>,
+    model: usize,
+    threads: usize,
 }
 
 /// The queue of one loaded model.
@@ -44,198 +53,237 @@ pub(crate) struct Queue {
     shared: Arc<Shared>,
 }
 
+/// What a queue works with.
+pub(crate) struct QueueParts {
+    pub(crate) name: String,
+    /// The same model, once for each device.
+    pub(crate) models: Vec<Box<dyn Model>>,
+    /// Executable copies of each.
+    pub(crate) instances: usize,
+    /// Threads that a run of each may use.
+    pub(crate) threads: usize,
+    pub(crate) rows: Rows,
+    pub(crate) limits: QueueLimits,
+    pub(crate) pool: Pool,
+    pub(crate) signals: Arc<VersionSignals>,
+    pub(crate) capacity: Arc<Capacity>,
+}
+
 struct Shared {
     name: String,
-    model: Box<dyn Model>,
+    models: Vec<Box<dyn Model>>,
     profile: Profile,
     limits: QueueLimits,
     pool: Pool,
+    runtime: tokio::runtime::Handle,
     signals: Arc<VersionSignals>,
+    capacity: Arc<Capacity>,
     // Held for a few moves of pointers, never across an await or a run.
-    state: Mutex<State>,
+    state: Mutex<State<Copy, Arc<Job>>>,
+    /// The longest run of late in nanoseconds, fading by an eighth with each shorter one; 0 before the first.
+    usual_run: AtomicU64,
+    /// Requests of one run that the rules aim at.
+    worth_running: AtomicUsize,
+    /// The inputs of the first run, which warm-up brought: what measurements are made with.
+    first_inputs: OnceLock<Tensors>,
+    /// Called once when a request brings several rows that nobody has proved independent.
+    on_rows: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 
-struct State {
-    waiting: VecDeque<Waiting>,
-    idle: Vec<Box<dyn Instance>>,
-    /// Instances alive, idle or running.
-    instances: usize,
-    /// Tickets in the pool; never more than idle instances.
-    tickets: usize,
-    next_id: u64,
-    /// The longest run of late, fading by an eighth with each shorter one; none before the first.
-    usual_run: Option<Duration>,
-}
-
-struct Waiting {
-    id: u64,
-    job: Arc<Job>,
-    /// The row to run next, where rows run apart.
-    next_row: usize,
-}
-
-struct Job {
-    run: Run,
-    /// Where rows run apart: how many.
-    rows: Option<usize>,
-    arrived: Instant,
-    answer: Mutex<Answer>,
-}
-
-struct Answer {
-    parts: Vec<Option<Tensors>>,
-    left: usize,
-    reply: Option<oneshot::Sender<Result<Tensors, EngineError>>>,
-}
-
-impl Job {
-    fn runs(&self) -> usize {
-        self.rows.unwrap_or(1)
+fn aim(rows: &Rows) -> usize {
+    match rows {
+        Rows::Together { max, .. } => *max,
+        Rows::Whole | Rows::Apart => 1,
     }
-
-    fn abandoned(&self) -> bool {
-        self.run.cancel.is_cancelled() || self.answer().reply.as_ref().is_none_or(oneshot::Sender::is_closed)
-    }
-
-    fn answer(&self) -> MutexGuard<'_, Answer> {
-        self.answer.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Takes the result of one run; answers when it was the last, or an error.
-    fn take(&self, part: usize, result: Result<Tensors, EngineError>) {
-        let mut answer = self.answer();
-        match result {
-            Ok(outputs) => {
-                answer.parts[part] = Some(outputs);
-                answer.left -= 1;
-                if answer.left > 0 {
-                    return;
-                }
-                let whole = join(std::mem::take(&mut answer.parts).into_iter().flatten().collect());
-                if let Some(reply) = answer.reply.take() {
-                    let _ = reply.send(whole);
-                }
-            }
-            Err(error) => {
-                if let Some(reply) = answer.reply.take() {
-                    let _ = reply.send(Err(error));
-                }
-            }
-        }
-    }
-}
-
-/// The outputs of single rows as the outputs of the whole: one copy, none for a single run.
-fn join(mut parts: Vec<Tensors>) -> Result<Tensors, EngineError> {
-    if parts.len() == 1 {
-        return Ok(parts.remove(0));
-    }
-    let names: Vec<String> =
-        parts.first().into_iter().flat_map(Tensors::iter).map(|(name, _)| name.to_owned()).collect();
-    names
-        .into_iter()
-        .map(|name| {
-            let rows: Vec<Tensor> = parts.iter_mut().filter_map(|part| part.remove(&name)).collect();
-            let whole = Tensor::concat_rows(&rows).ok_or_else(|| EngineError::Internal {
-                model: None,
-                details: format!("output '{name}' has rows that do not fit together: {rows:?}"),
-            })?;
-            Ok((name, whole))
-        })
-        .collect()
 }
 
 /// Takes a request out of the queue when its caller leaves.
 struct Place<'a> {
     shared: &'a Shared,
+    job: &'a Job,
     id: Option<u64>,
 }
 
 impl Place<'_> {
     /// Whether it still waited.
     fn leave(&mut self) -> bool {
-        let Some(id) = self.id.take() else { return false };
-        let mut state = self.shared.lock();
-        let index = state.waiting.iter().position(|waiting| waiting.id == id);
-        let left = index.and_then(|index| state.waiting.remove(index));
-        drop(state);
-        left.is_some()
+        self.id.take().is_some_and(|id| self.shared.lock().leave(id))
     }
 }
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        self.leave();
+        if !self.leave() {
+            self.job.abandon();
+        }
     }
 }
 
 impl Queue {
-    pub(crate) fn new(
-        name: &str,
-        model: Box<dyn Model>,
-        instances: Vec<Box<dyn Instance>>,
-        limits: QueueLimits,
-        pool: Pool,
-        signals: Arc<VersionSignals>,
-    ) -> Self {
-        let state = State {
-            waiting: VecDeque::new(),
-            instances: instances.len(),
-            idle: instances,
-            tickets: 0,
-            next_id: 0,
-            usual_run: None,
+    /// Makes the instances.
+    ///
+    /// # Errors
+    /// The backend's, when an instance cannot be made.
+    pub(crate) fn new(parts: QueueParts) -> Result<Self, BackendError> {
+        let QueueParts { name, models, instances, threads, rows, limits, pool, signals, capacity } = parts;
+        let copies = (0..models.len())
+            .flat_map(|model| std::iter::repeat_n(model, instances))
+            .map(|model| Ok(Copy { instance: models[model].instance(threads)?, model, threads }))
+            .collect::<Result<Vec<_>, BackendError>>()?;
+        let profile = models.first().map_or_else(Profile::whole, |model| model.profile());
+        let shared = Shared {
+            name,
+            models,
+            profile,
+            limits,
+            runtime: tokio::runtime::Handle::current(),
+            pool,
+            signals,
+            capacity,
+            usual_run: AtomicU64::new(0),
+            worth_running: AtomicUsize::new(aim(&rows)),
+            state: Mutex::new(State::new(copies, rows)),
+            first_inputs: OnceLock::new(),
+            on_rows: OnceLock::new(),
         };
-        let profile = model.profile();
-        let name = name.to_owned();
-        Self { shared: Arc::new(Shared { name, model, profile, limits, pool, signals, state: Mutex::new(state) }) }
+        Ok(Self { shared: Arc::new(shared) })
     }
 
     /// Requests that wait now.
     pub(crate) fn depth(&self) -> usize {
-        self.shared.lock().waiting.len()
+        self.shared.lock().depth()
+    }
+
+    pub(crate) fn profile(&self) -> &Profile {
+        &self.shared.profile
+    }
+
+    pub(crate) fn model(&self) -> &dyn Model {
+        self.shared.models[0].as_ref()
+    }
+
+    pub(crate) fn rows(&self) -> Rows {
+        self.shared.lock().rows.clone()
+    }
+
+    /// From the next run on.
+    pub(crate) fn set_rows(&self, rows: Rows) {
+        self.shared.worth_running.store(aim(&rows), Relaxed);
+        self.shared.lock().rows = rows;
+    }
+
+    /// From the next run on, a request that is alone has all workers.
+    pub(crate) fn set_wide(&self, instance: Box<dyn Instance>, threads: usize) {
+        let before = self.shared.lock().set_wide(Some(Copy { instance, model: 0, threads }));
+        drop(before);
+    }
+
+    /// The inputs that the model was first run with.
+    pub(crate) fn first_inputs(&self) -> Option<&Tensors> {
+        self.shared.first_inputs.get()
+    }
+
+    /// Has `work` called once, when a request with several rows has come and rows run whole.
+    pub(crate) fn on_rows(&self, work: impl Fn() + Send + Sync + 'static) {
+        let _ = self.shared.on_rows.set(Box::new(work));
+    }
+
+    /// The longest run of late; zero before the first.
+    pub(crate) fn usual_run(&self) -> Duration {
+        Duration::from_nanos(self.shared.usual_run.load(Relaxed))
+    }
+
+    /// Runs rows together on an idle instance, if nobody waits for one; unseen by the signals.
+    pub(crate) fn try_run(&self, rows: &[Tensors]) -> Option<(Duration, Result<Vec<Tensors>, String>)> {
+        let shared = &self.shared;
+        let taken = dispatch::at_once(shared, None, false)?;
+        Some(dispatch::run_taken(shared, taken, |mut copy| {
+            let begin = Instant::now();
+            let result = catch_unwind(AssertUnwindSafe(|| copy.instance.run(rows, &RunOptions::default())));
+            let took = begin.elapsed();
+            match result {
+                Ok(result) => (Some(copy), (took, result.map_err(|error| error.to_string()))),
+                Err(payload) => {
+                    let Panicked(message) = Panicked::from_payload(payload.as_ref());
+                    (shared.in_place_of(copy), (took, Err(format!("the model panicked: {message}"))))
+                }
+            }
+        }))
+    }
+
+    /// The fastest of some runs of an instance with so many threads.
+    pub(crate) fn try_wide(&self, inputs: &Tensors, threads: usize, runs: usize) -> Result<Duration, String> {
+        let tried = catch_unwind(AssertUnwindSafe(|| {
+            let mut instance = self.model().instance(threads)?;
+            let mut best = Duration::MAX;
+            for run in 0..=runs {
+                let begin = Instant::now();
+                instance.run(std::slice::from_ref(inputs), &RunOptions::default())?;
+                if run > 0 {
+                    best = best.min(begin.elapsed());
+                }
+            }
+            Ok::<_, BackendError>(best)
+        }));
+        let tried = tried.map_err(|payload| Panicked::from_payload(payload.as_ref()).0)?;
+        tried.map_err(|error| error.to_string())
     }
 
     /// Waits for a free instance and runs. Dropping the future leaves the queue.
     pub(crate) async fn run(&self, run: Run, caller: Caller) -> Result<Tensors, EngineError> {
         let shared = &self.shared;
-        let rows = plan::rows_apart(&shared.profile, &run.inputs);
+        let rows = shared.rows_of(&run.inputs);
+        if shared.first_inputs.get().is_none() {
+            let _ = shared.first_inputs.set(run.inputs.clone());
+        }
+        let usual = shared.usual_run.load(Relaxed);
+        let direct = caller == Caller::Worker || (usual > 0 && usual < DIRECT_BELOW.as_nanos() as u64);
+        if direct && let Some(taken) = dispatch::at_once(shared, rows, caller == Caller::Worker) {
+            if caller == Caller::Other {
+                shared.signals.stage(Stage::Queue, Duration::ZERO);
+            }
+            return dispatch::run_taken(shared, taken, |copy| {
+                let options = RunOptions { outputs: run.outputs, cancel: run.cancel };
+                let (back, result) = shared.run_once(copy, std::slice::from_ref(&run.inputs), &options);
+                let first = result.and_then(|mut answers| answers.pop().ok_or_else(|| shared.nothing()));
+                (back, first)
+            });
+        }
+        if rows.is_some_and(|rows| rows > 1)
+            && let Some(work) = shared.on_rows.get()
+        {
+            work();
+        }
+        self.wait(run, rows).await
+    }
+
+    async fn wait(&self, run: Run, rows: Option<usize>) -> Result<Tensors, EngineError> {
+        let shared = &self.shared;
         let arrived = Instant::now();
-        let (id, mut answer) = {
-            let mut state = shared.lock();
-            if state.instances == 0 {
-                return Err(shared.internal("every instance has been lost".to_owned()));
-            }
-            if rows.is_none()
-                && state.waiting.is_empty()
-                && (caller == Caller::Worker || state.usual_run.is_some_and(|time| time < DIRECT_BELOW))
-                && state.idle.len() > state.tickets
-                && let Some(instance) = state.idle.pop()
-            {
-                drop(state);
-                if caller == Caller::Other {
-                    shared.signals.stage(Stage::Queue, Duration::ZERO);
-                }
-                return shared.run_once(instance, &run.inputs, &run);
-            }
-            if state.waiting.len() >= shared.limits.max {
-                return Err(waiting::full(&shared.name, state.waiting.len()));
-            }
-            let (reply, answer) = oneshot::channel();
-            let left = rows.unwrap_or(1);
-            let parts = Answer { parts: vec![None; left], left, reply: Some(reply) };
-            let job = Arc::new(Job { run, rows, arrived, answer: Mutex::new(parts) });
-            let id = state.next_id;
-            state.next_id += 1;
-            state.waiting.push_back(Waiting { id, job, next_row: 0 });
-            shared.issue_tickets(&mut state);
-            (id, answer)
-        };
-        let mut place = Place { shared, id: Some(id) };
+        let patience = arrived + shared.limits.timeout;
+        let give_up = run.deadline.map_or(patience, |deadline| deadline.min(patience));
+        let priority = run.priority;
+        let (job, mut answer) = Job::new(run, rows, arrived);
+        let submitted = dispatch::submit(shared, shared.limits.max, |id| Entry {
+            id,
+            priority,
+            arrived,
+            give_up,
+            rows,
+            request: Arc::clone(&job),
+        });
+        let id = submitted.map_err(|refused| match refused {
+            Refused::Full(waiting) => waiting::full(&shared.name, waiting),
+            Refused::Lost => shared.internal(LOST.to_owned()),
+        })?;
+        let mut place = Place { shared, job: &job, id: Some(id) };
         let gone = || shared.internal("the queue was closed".to_owned());
         tokio::select! {
             biased;
-            result = &mut answer => return result.unwrap_or_else(|_| Err(gone())),
+            result = &mut answer => {
+                place.id = None;
+                return result.unwrap_or_else(|_| Err(gone()));
+            }
             () = tokio::time::sleep(shared.limits.timeout) => {}
         }
         if place.leave() {
@@ -251,8 +299,61 @@ impl std::fmt::Debug for Queue {
     }
 }
 
+impl Host for Arc<Shared> {
+    type Instance = Copy;
+    type Request = Arc<Job>;
+    type Reservation = Reservation;
+
+    fn with<R>(&self, work: impl FnOnce(&mut State<Copy, Arc<Job>>) -> R) -> R {
+        work(&mut self.lock())
+    }
+
+    fn ticket(&self) {
+        let shared = Self::clone(self);
+        self.pool.spawn(Stage::Infer, async move { dispatch::redeem(&shared) }).detach();
+    }
+
+    fn wake_at(&self, when: Instant) {
+        let shared = Self::clone(self);
+        self.runtime.spawn(async move {
+            tokio::time::sleep_until(when.into()).await;
+            dispatch::wake(&shared);
+        });
+    }
+
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
+
+    fn reserve(&self) -> Option<Reservation> {
+        self.pool.reserve_others()
+    }
+
+    fn run(&self, copy: Copy, mut parts: Vec<Part<Arc<Job>>>) -> Option<Copy> {
+        for part in &parts {
+            if part.rows.as_ref().is_none_or(|rows| rows.start == 0) {
+                self.signals.stage(Stage::Queue, part.request.arrived.elapsed());
+            }
+        }
+        parts.retain(|part| !part.request.abandoned());
+        match parts.len() {
+            0 => Some(copy),
+            1 => self.run_alone(copy, &parts[0]),
+            _ => self.run_together(copy, &parts),
+        }
+    }
+
+    fn expired(&self, request: Arc<Job>) {
+        request.take(None, Err(waiting::timed_out(&self.name, self.limits)));
+    }
+
+    fn lost(&self, request: Arc<Job>) {
+        request.take(None, Err(self.internal(LOST.to_owned())));
+    }
+}
+
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, State<Copy, Arc<Job>>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -260,87 +361,95 @@ impl Shared {
         EngineError::Internal { model: Some(self.name.clone()), details }
     }
 
-    /// One ticket for each run that waits, as far as instances are free.
-    fn issue_tickets(self: &Arc<Self>, state: &mut State) {
-        let mut runs = 0;
-        for waiting in &state.waiting {
-            runs += waiting.job.runs() - waiting.next_row;
-            if runs >= state.idle.len() {
-                break;
-            }
-        }
-        while state.tickets < runs.min(state.idle.len()) {
-            state.tickets += 1;
-            let shared = Arc::clone(self);
-            self.pool.spawn(Stage::Infer, async move { shared.redeem() }).detach();
-        }
+    fn nothing(&self) -> EngineError {
+        self.internal("the backend answered nothing".to_owned())
     }
 
-    /// What a ticket is good for: one run of what is first in the queue.
-    fn redeem(self: Arc<Self>) {
-        let (instance, job, row) = {
-            let mut state = self.lock();
-            state.tickets -= 1;
-            let Some((job, row)) = next_run(&mut state.waiting) else { return };
-            let Some(instance) = state.idle.pop() else { return };
-            (instance, job, row)
-        };
-        if row.unwrap_or(0) == 0 {
-            self.signals.stage(Stage::Queue, job.arrived.elapsed());
+    /// Rows of a request that may be divided: every input has as many, and not none.
+    fn rows_of(&self, inputs: &Tensors) -> Option<usize> {
+        if !self.profile.batch_axis {
+            return None;
         }
-        let result = match row {
-            None => self.run_once(instance, &job.run.inputs, &job.run),
-            Some(row) => {
-                let sliced = |(name, tensor): (&str, &Tensor)| Some((name.to_owned(), tensor.slice_rows(row, 1)?));
-                let inputs: Tensors = job.run.inputs.iter().filter_map(sliced).collect();
-                self.run_once(instance, &inputs, &job.run)
-            }
-        };
-        job.take(row.unwrap_or(0), result);
+        let mut rows = inputs.iter().map(|(_, tensor)| Tensor::rows(tensor));
+        let first = rows.next().flatten()?;
+        (first > 0 && rows.all(|other| other == Some(first))).then_some(first)
     }
 
-    /// Runs, and gives the instance back; after a panic a new one takes its place.
+    fn run_alone(&self, copy: Copy, part: &Part<Arc<Job>>) -> Option<Copy> {
+        let Part { request, rows } = part;
+        let options = RunOptions { outputs: request.run.outputs.clone(), cancel: request.run.cancel.clone() };
+        let (back, result) = match rows {
+            None => self.run_once(copy, std::slice::from_ref(&request.run.inputs), &options),
+            Some(range) => self.run_once(copy, &[request.inputs(Some(range))], &options),
+        };
+        let first = result.and_then(|mut answers| answers.pop().ok_or_else(|| self.nothing()));
+        request.take(rows.as_ref(), first);
+        back
+    }
+
+    /// One run for all. When it fails each is tried alone, once, so that one bad request does not fail its neighbours.
+    fn run_together(&self, copy: Copy, parts: &[Part<Arc<Job>>]) -> Option<Copy> {
+        let together = Together::of(parts);
+        let inputs: Vec<Tensors> = parts.iter().map(|part| part.request.inputs(part.rows.as_ref())).collect();
+        let outputs = parts.first().map(|part| part.request.run.outputs.clone()).unwrap_or_default();
+        let options = RunOptions { outputs, cancel: together.cancel.clone() };
+        let (mut back, result) = self.run_once(copy, &inputs, &options);
+        let answer = |part: &Part<Arc<Job>>, result| part.request.take(part.rows.as_ref(), result);
+        match result {
+            Ok(answers) if answers.len() == parts.len() => {
+                parts.iter().zip(answers).for_each(|(part, outputs)| answer(part, Ok(outputs)));
+            }
+            Ok(answers) => {
+                let details = format!("the backend answered {} of {} requests", answers.len(), parts.len());
+                parts.iter().for_each(|part| answer(part, Err(self.internal(details.clone()))));
+            }
+            Err(error) => {
+                tracing::debug!(model = self.name, requests = parts.len(), %error, "a run failed; each is tried alone");
+                for part in parts {
+                    match back.take() {
+                        _ if part.request.abandoned() => {}
+                        Some(copy) => back = self.run_alone(copy, part),
+                        None => answer(part, Err(self.internal(LOST.to_owned()))),
+                    }
+                }
+            }
+        }
+        back
+    }
+
+    /// Runs; after a panic another instance comes back.
     fn run_once(
-        self: &Arc<Self>,
-        mut instance: Box<dyn Instance>,
-        inputs: &Tensors,
-        run: &Run,
-    ) -> Result<Tensors, EngineError> {
-        let options = RunOptions { outputs: run.outputs.clone(), cancel: run.cancel.clone() };
+        &self,
+        mut copy: Copy,
+        batch: &[Tensors],
+        options: &RunOptions,
+    ) -> (Option<Copy>, Result<Vec<Tensors>, EngineError>) {
         let begin = Instant::now();
-        let result = catch_unwind(AssertUnwindSafe(|| instance.run(std::slice::from_ref(inputs), &options)));
+        let result = catch_unwind(AssertUnwindSafe(|| copy.instance.run(batch, options)));
         let time = begin.elapsed();
-        self.signals.run(time, 1);
-        let (back, result) = match result {
-            Ok(result) => (Some(instance), result.map_err(|error| self.failed(error))),
+        self.signals.run(copy.model, time, batch.len() as u64);
+        let full = batch.len() * 2 >= self.worth_running.load(Relaxed) && copy.threads == 1;
+        self.capacity.ran(time, batch.len(), full);
+        let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX >> 4).min(u64::MAX >> 4);
+        let usual = self.usual_run.load(Relaxed);
+        self.usual_run.store(if usual == 0 { nanos } else { nanos.max((usual * 7 + nanos) / 8) }, Relaxed);
+        match result {
+            Ok(result) => (Some(copy), result.map_err(|error| self.failed(error))),
             Err(payload) => {
                 let Panicked(message) = Panicked::from_payload(payload.as_ref());
                 tracing::error!(model = self.name, panic = message, "the model panicked; its instance is replaced");
-                // The old one is in an unknown state, and so may be its destructor.
-                let _ = catch_unwind(AssertUnwindSafe(|| drop(instance)));
-                (self.replacement(), Err(self.internal(format!("the model panicked: {message}"))))
+                (self.in_place_of(copy), Err(self.internal(format!("the model panicked: {message}"))))
             }
-        };
-        let mut state = self.lock();
-        state.usual_run = Some(state.usual_run.map_or(time, |usual| time.max((usual * 7 + time) / 8)));
-        match back {
-            Some(instance) => state.idle.push(instance),
-            None => state.instances -= 1,
         }
-        let lost = if state.instances == 0 { std::mem::take(&mut state.waiting) } else { VecDeque::new() };
-        self.issue_tickets(&mut state);
-        drop(state);
-        for waiting in lost {
-            waiting.job.take(0, Err(self.internal("every instance has been lost".to_owned())));
-        }
-        result.and_then(|mut answers| {
-            answers.pop().ok_or_else(|| self.internal("the backend answered nothing".to_owned()))
-        })
     }
 
-    fn replacement(&self) -> Option<Box<dyn Instance>> {
-        match catch_unwind(AssertUnwindSafe(|| self.model.instance(1))) {
-            Ok(Ok(instance)) => Some(instance),
+    /// A new instance for one that panicked.
+    fn in_place_of(&self, copy: Copy) -> Option<Copy> {
+        let Copy { instance, model, threads } = copy;
+        // The old one is in an unknown state, and so may be its destructor.
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(instance)));
+        match catch_unwind(AssertUnwindSafe(|| self.models[model].instance(threads))) {
+            Ok(Ok(instance)) => Some(Copy { instance, model, threads }),
             Ok(Err(error)) => {
                 tracing::error!(model = self.name, %error, "no instance could be made in place of the one that panicked");
                 None
@@ -357,23 +466,5 @@ impl Shared {
             BackendError::Cancelled => EngineError::Cancelled,
             error => EngineError::Backend { model: self.name.clone(), error },
         }
-    }
-}
-
-/// The first run that somebody still waits for.
-fn next_run(waiting: &mut VecDeque<Waiting>) -> Option<(Arc<Job>, Option<usize>)> {
-    loop {
-        let first = waiting.front_mut()?;
-        if first.job.abandoned() {
-            waiting.pop_front();
-            continue;
-        }
-        let job = Arc::clone(&first.job);
-        let row = job.rows.map(|_| first.next_row);
-        first.next_row += 1;
-        if first.next_row == job.runs() {
-            waiting.pop_front();
-        }
-        return Some((job, row));
     }
 }

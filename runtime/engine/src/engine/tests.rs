@@ -229,7 +229,7 @@ async fn eventually(what: impl Fn() -> bool) {
 #[tokio::test]
 async fn rows_run_in_parallel_and_come_back_in_order() {
     let doubler = Arc::new(Doubler::default());
-    let engine = serving(&doubler, two_workers(), "").await;
+    let engine = serving(&doubler, two_workers(), "[batching]\nenabled = true").await;
     doubler.gate.set(true);
     let running = tokio::spawn({
         let engine = engine.clone();

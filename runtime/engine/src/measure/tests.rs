@@ -1,0 +1,384 @@
+//! Measuring, and serving by what was measured, with a backend whose costs and habits are the test's to choose.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use bytes::Bytes;
+use corymb_core::{
+    Availability, Backend, BackendError, Code, DType, Device, Dim, Instance, LoadOptions, Model, ModelInfo, Parameters,
+    Profile, Request, RunOptions, Signature, Tensor, TensorSpec, Value,
+};
+use corymb_repository::{ModelFolder, embedded};
+use opentelemetry::metrics::MeterProvider as _;
+use opentelemetry::metrics::noop::NoopMeterProvider;
+
+use super::*;
+use crate::engine::Engine;
+use crate::error::EngineError;
+use crate::shared::EngineOptions;
+use crate::signals::Protocol;
+
+/// `y = x * 2 + 1` over rows of two.
+struct Habits {
+    /// A run costs this, whatever it holds.
+    run: Duration,
+    /// And this for each row.
+    row: Duration,
+    /// Adds the mean of all rows to each.
+    mixes: bool,
+    batches_pay: bool,
+    /// A run with two threads takes half the time.
+    divisible: bool,
+    /// Rows that hold it fail the whole run.
+    poison: f32,
+    /// Rows of each run, and its threads.
+    log: Mutex<Vec<(usize, usize)>>,
+    order: Mutex<Vec<f32>>,
+    stopped: AtomicBool,
+}
+
+impl Default for Habits {
+    fn default() -> Self {
+        Self {
+            run: Duration::from_millis(4),
+            row: Duration::ZERO,
+            mixes: false,
+            batches_pay: true,
+            divisible: false,
+            poison: f32::INFINITY,
+            log: Mutex::default(),
+            order: Mutex::default(),
+            stopped: AtomicBool::new(false),
+        }
+    }
+}
+
+struct Fake(Arc<Habits>);
+struct FakeModel(Arc<Habits>, Signature);
+struct FakeInstance(Arc<Habits>, usize);
+
+impl Backend for Fake {
+    fn name(&self) -> &'static str {
+        "fake"
+    }
+
+    fn check(&self) -> Result<Availability, BackendError> {
+        Ok(Availability { version: "1".into(), devices: vec![Device::Cpu] })
+    }
+
+    fn inspect(&self, _: &ModelFiles) -> Result<ModelInfo, BackendError> {
+        Err(BackendError::InvalidModel("not asked in these tests".into()))
+    }
+
+    fn load(&self, _: &ModelFiles, _: &LoadOptions) -> Result<Box<dyn Model>, BackendError> {
+        let spec = |name| TensorSpec::new(name, DType::Fp32, vec![Dim::Symbol("N".into()), Dim::Unknown]);
+        Ok(Box::new(FakeModel(Arc::clone(&self.0), Signature { inputs: vec![spec("x")], outputs: vec![spec("y")] })))
+    }
+}
+
+impl Model for FakeModel {
+    fn signature(&self) -> &Signature {
+        &self.1
+    }
+
+    fn device(&self) -> &Device {
+        &Device::Cpu
+    }
+
+    fn profile(&self) -> Profile {
+        let max_threads = if self.0.divisible { 8 } else { 1 };
+        Profile { batch_axis: true, batches_pay: self.0.batches_pay, batch_sizes: Vec::new(), max_threads }
+    }
+
+    fn instance(&self, threads: usize) -> Result<Box<dyn Instance>, BackendError> {
+        Ok(Box::new(FakeInstance(Arc::clone(&self.0), threads)))
+    }
+}
+
+impl Instance for FakeInstance {
+    fn run(&mut self, batch: &[Tensors], options: &RunOptions) -> Result<Vec<Tensors>, BackendError> {
+        let Self(habits, threads) = self;
+        let rows: Vec<&Tensor> = batch.iter().filter_map(|inputs| inputs.get("x")).collect();
+        let values: Vec<f32> = rows.iter().flat_map(|x| x.as_slice::<f32>().unwrap_or_default()).copied().collect();
+        let count: usize = rows.iter().filter_map(|x| x.rows()).sum();
+        habits.log.lock().expect("not poisoned").push((count, *threads));
+        habits.order.lock().expect("not poisoned").push(values[0]);
+        let until = Instant::now() + (habits.run + habits.row * count as u32) / *threads as u32;
+        while Instant::now() < until {
+            if options.cancel.is_cancelled() {
+                habits.stopped.store(true, Ordering::Relaxed);
+                return Err(BackendError::Cancelled);
+            }
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        if values.contains(&habits.poison) {
+            return Err(BackendError::InvalidInput("poison".into()));
+        }
+        let mean = if habits.mixes { values.iter().sum::<f32>() / values.len() as f32 } else { 0.0 };
+        let answer = |x: &&Tensor| {
+            let y: Vec<f32> = x.as_slice::<f32>().unwrap_or_default().iter().map(|x| x * 2.0 + 1.0 + mean).collect();
+            Tensors::from_iter([("y", Tensor::from_slice(x.shape(), &y).expect("valid"))])
+        };
+        Ok(rows.iter().map(answer).collect())
+    }
+}
+
+fn folder(manifest: &str) -> ModelFolder {
+    let files = [("model.onnx", Bytes::from_static(b"x")), ("model.toml", Bytes::copy_from_slice(manifest.as_bytes()))];
+    embedded("m", &files).expect("valid")
+}
+
+async fn serving(habits: Habits, manifest: &str, cache: Option<&std::path::Path>) -> (Engine, Arc<Habits>) {
+    let habits = Arc::new(habits);
+    let meter = NoopMeterProvider::new().meter("test");
+    let options = EngineOptions { workers: 2, cache: cache.map(Into::into), ..EngineOptions::default() };
+    let engine = Engine::new(options, vec![Arc::new(Fake(Arc::clone(&habits)))], None, &meter).expect("threads");
+    engine.load(folder(manifest)).await.expect("loads");
+    (engine, habits)
+}
+
+fn remark(engine: &Engine, which: &str) -> String {
+    let remarks = engine.describe("m", None).expect("ready").remarks;
+    remarks.into_iter().find(|(name, _)| *name == which).map(|(_, words)| words).unwrap_or_default()
+}
+
+/// Until a remark has words that begin so.
+async fn said(engine: &Engine, which: &str, begin: &str) -> String {
+    for _ in 0..2000 {
+        let words = remark(engine, which);
+        if words.starts_with(begin) {
+            return words;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("{which} stays '{}', '{begin}' was expected", remark(engine, which));
+}
+
+fn request(rows: &[f32], width: usize) -> Request {
+    let values: Vec<f32> = rows.iter().flat_map(|row| std::iter::repeat_n(*row, width)).collect();
+    let x = Tensor::from_slice([rows.len(), width], &values).expect("valid");
+    Request { model: "m".into(), inputs: Tensors::from_iter([("x", x)]), ..Request::default() }
+}
+
+async fn infer(engine: &Engine, request: Request) -> Result<Vec<f32>, EngineError> {
+    let response = engine.begin("m", None, Protocol::V2)?.infer(request).await?;
+    Ok(response.outputs.get("y").and_then(Tensor::as_slice::<f32>).expect("FP32").to_vec())
+}
+
+/// Many requests of one row at the same time.
+async fn at_once(engine: &Engine, rows: &[f32]) -> Vec<Result<Vec<f32>, EngineError>> {
+    let each = |row: f32| {
+        let engine = engine.clone();
+        tokio::spawn(async move { infer(&engine, request(&[row], 2)).await })
+    };
+    let tasks: Vec<_> = rows.iter().map(|row| each(*row)).collect();
+    futures::future::join_all(tasks).await.into_iter().map(|task| task.expect("no panic")).collect()
+}
+
+fn largest_run(habits: &Habits) -> usize {
+    habits.log.lock().expect("not poisoned").iter().map(|(rows, _)| *rows).max().unwrap_or(0)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn runs_are_shared_where_it_is_proved_and_pays() {
+    let (engine, habits) = serving(Habits::default(), "[batching]\nmax_size = 8", None).await;
+    let words = said(&engine, "batching", "up to 8 rows a run (1 in ").await;
+    assert!(words.contains("8 in "), "{words}");
+    habits.log.lock().expect("not poisoned").clear();
+    let rows: Vec<f32> = (0..24_u8).map(f32::from).collect();
+    for (row, answer) in rows.iter().zip(at_once(&engine, &rows).await) {
+        assert_eq!(answer.expect("answered"), [row * 2.0 + 1.0; 2]);
+    }
+    assert_eq!(largest_run(&habits), 8);
+    let runs = habits.log.lock().expect("not poisoned").len();
+    assert!(runs < 12, "{runs} runs for 24 requests");
+    let many: Vec<f32> = (0..20_u8).map(f32::from).collect();
+    let answer = infer(&engine, request(&many, 1)).await.expect("answered");
+    assert_eq!(answer, many.iter().map(|x| x * 2.0 + 1.0).collect::<Vec<_>>(), "a large request is cut and joined");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_see_each_other_never_share_a_run() {
+    let (engine, habits) = serving(Habits { mixes: true, ..Habits::default() }, "", None).await;
+    said(&engine, "batching", "off: rows change each other's answers").await;
+    habits.log.lock().expect("not poisoned").clear();
+    for (row, answer) in [1.0_f32, 2.0, 3.0, 4.0].iter().zip(at_once(&engine, &[1.0, 2.0, 3.0, 4.0]).await) {
+        assert_eq!(answer.expect("answered"), [row * 3.0 + 1.0; 2]);
+    }
+    assert_eq!(largest_run(&habits), 1);
+    let answer = infer(&engine, request(&[1.0, 3.0], 1)).await.expect("answered");
+    assert_eq!(answer, [5.0, 9.0], "a request's own rows stay together");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_sharing_brings_nothing_rows_run_apart() {
+    let habits = Habits { run: Duration::ZERO, row: Duration::from_millis(4), ..Habits::default() };
+    let (engine, habits) = serving(habits, "", None).await;
+    said(&engine, "batching", "rows run apart: larger runs bring little").await;
+    habits.log.lock().expect("not poisoned").clear();
+    let answer = infer(&engine, request(&[1.0, 2.0, 3.0], 1)).await.expect("answered");
+    assert_eq!(answer, [3.0, 5.0, 7.0]);
+    assert_eq!(largest_run(&habits), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backend_without_batches_is_looked_at_when_rows_come() {
+    for mixes in [false, true] {
+        let (engine, habits) = serving(Habits { mixes, batches_pay: false, ..Habits::default() }, "", None).await;
+        assert_eq!(remark(&engine, "batching"), "off: not measured yet");
+        let runs = habits.log.lock().expect("not poisoned").len();
+        assert_eq!(infer(&engine, request(&[1.0], 1)).await.expect("answered").len(), 1);
+        assert_eq!(habits.log.lock().expect("not poisoned").len(), runs + 1, "nothing was measured");
+        let expected = if mixes { [5.0, 9.0] } else { [3.0, 7.0] };
+        assert_eq!(infer(&engine, request(&[1.0, 3.0], 1)).await.expect("answered"), expected);
+        said(&engine, "batching", if mixes { "off: rows change" } else { "rows run apart" }).await;
+        assert_eq!(infer(&engine, request(&[1.0, 3.0], 1)).await.expect("answered"), expected);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_bad_request_does_not_fail_its_neighbours() {
+    let manifest = "[batching]\nenabled = true\nmax_size = 4\nmax_delay = '100ms'\n[instances]\ncount = 1";
+    let (engine, habits) = serving(Habits { poison: 2.0, ..Habits::default() }, manifest, None).await;
+    said(&engine, "batching", "up to 4").await;
+    habits.log.lock().expect("not poisoned").clear();
+    let answers = at_once(&engine, &[1.0, 2.0, 3.0, 4.0]).await;
+    for (row, answer) in [1.0_f32, 2.0, 3.0, 4.0].into_iter().zip(answers) {
+        match answer {
+            Ok(y) => assert_eq!((row != 2.0, y), (true, vec![row * 2.0 + 1.0; 2])),
+            Err(error) => assert_eq!((row, error.code()), (2.0, Code::InvalidArgument)),
+        }
+    }
+    assert_eq!(largest_run(&habits), 4, "they did share a run");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn different_shapes_never_share_a_run() {
+    let manifest = "[batching]\nenabled = true\nmax_size = 8\nmax_delay = '20ms'\n[instances]\ncount = 1";
+    let (engine, _) = serving(Habits::default(), manifest, None).await;
+    let each = |index: usize| {
+        let engine = engine.clone();
+        tokio::spawn(async move { infer(&engine, request(&[1.0], 1 + index % 3)).await })
+    };
+    for (index, task) in (0..9).map(each).enumerate().collect::<Vec<_>>() {
+        assert_eq!(task.await.expect("no panic").expect("answered"), vec![3.0; 1 + index % 3]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_lower_priority_number_goes_first() {
+    let habits = Habits { run: Duration::from_millis(60), ..Habits::default() };
+    let (engine, habits) = serving(habits, "[batching]\nenabled = false\n[instances]\ncount = 1", None).await;
+    let asked = |x: f32, priority: Option<u64>| {
+        let mut parameters = Parameters::new();
+        if let Some(priority) = priority {
+            parameters.set("priority", Value::Uint64(priority));
+        }
+        let engine = engine.clone();
+        tokio::spawn(async move { infer(&engine, Request { parameters, ..request(&[x], 1) }).await })
+    };
+    habits.order.lock().expect("not poisoned").clear();
+    let first = asked(1.0, None);
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    let rest = [(2.0, None), (3.0, Some(5)), (4.0, Some(1)), (5.0, Some(0))].map(|(x, priority)| asked(x, priority));
+    for task in std::iter::once(first).chain(rest) {
+        task.await.expect("no panic").expect("answered");
+    }
+    assert_eq!(*habits.order.lock().expect("not poisoned"), [1.0, 4.0, 3.0, 2.0, 5.0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shared_run_stops_when_the_last_caller_has_gone() {
+    let manifest = "[batching]\nenabled = true\nmax_size = 2\nmax_delay = '200ms'\n[instances]\ncount = 1";
+    let (engine, habits) =
+        serving(Habits { run: Duration::from_millis(300), ..Habits::default() }, manifest, None).await;
+    let ask = |x: f32| {
+        let engine = engine.clone();
+        tokio::spawn(async move { infer(&engine, request(&[x], 2)).await })
+    };
+    habits.stopped.store(false, Ordering::Relaxed);
+    habits.log.lock().expect("not poisoned").clear();
+    let (one, two) = (ask(1.0), ask(2.0));
+    let until = Instant::now() + Duration::from_secs(10);
+    while largest_run(&habits) < 2 && Instant::now() < until {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    one.abort();
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    assert!(!habits.stopped.load(Ordering::Relaxed), "one still waits");
+    two.abort();
+    while !habits.stopped.load(Ordering::Relaxed) && Instant::now() < until {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    assert!(habits.stopped.load(Ordering::Relaxed));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_is_alone_has_all_workers_and_a_crowd_has_one_each() {
+    let habits = Habits { divisible: true, run: Duration::from_millis(20), ..Habits::default() };
+    let (engine, habits) = serving(habits, "[batching]\nenabled = false", None).await;
+    said(&engine, "alone", "2 threads take").await;
+    habits.log.lock().expect("not poisoned").clear();
+    infer(&engine, request(&[1.0], 2)).await.expect("answered");
+    assert_eq!(*habits.log.lock().expect("not poisoned"), [(1, 2)]);
+    at_once(&engine, &[1.0; 8]).await;
+    habits.log.lock().expect("not poisoned").clear();
+    at_once(&engine, &[1.0; 8]).await;
+    let log = habits.log.lock().expect("not poisoned").clone();
+    assert!(log.iter().all(|(_, threads)| *threads == 1), "{log:?}");
+    let off = "[batching]\nenabled = false\n[instances]\nalone = false";
+    let habits = Habits { divisible: true, run: Duration::from_millis(20), ..Habits::default() };
+    let (engine, habits) = serving(habits, off, None).await;
+    infer(&engine, request(&[1.0], 2)).await.expect("answered");
+    assert_eq!(remark(&engine, "alone"), "");
+    assert!(habits.log.lock().expect("not poisoned").iter().all(|(_, threads)| *threads == 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_measured_is_kept() {
+    let cache = tempfile::tempdir().expect("a folder");
+    let (engine, _) = serving(Habits::default(), "", Some(cache.path())).await;
+    let words = said(&engine, "batching", "up to ").await;
+    let kept = || std::fs::read_dir(cache.path().join("measured")).map_or(0, Iterator::count);
+    for _ in 0..400 {
+        if kept() == 1 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(kept(), 1);
+    for _ in 0..2 {
+        let (engine, habits) = serving(Habits::default(), "", Some(cache.path())).await;
+        let again = remark(&engine, "batching");
+        assert_eq!(again, said(&engine, "batching", "up to ").await, "known when it was ready");
+        assert_eq!(again, words);
+        assert!(habits.log.lock().expect("not poisoned").len() <= 4, "only the warm-up ran");
+    }
+}
+
+#[test]
+fn the_record_decides() {
+    let micros = |times: &[(usize, u64)]| Record {
+        independent: Some(String::new()),
+        times: times.to_vec(),
+        complete: true,
+        ..Record::default()
+    };
+    let decide = |record: &Record, sharing: &Sharing| rows_by(record, sharing, true).0;
+    let max = |rows: Rows| match rows {
+        Rows::Together { max, .. } => max,
+        other => panic!("{other:?}"),
+    };
+    let pays = micros(&[(1, 1000), (2, 1100), (4, 1300), (8, 1700), (16, 3300)]);
+    assert_eq!(max(decide(&pays, &Sharing::default())), 8, "16 is hardly better");
+    assert_eq!(max(decide(&pays, &Sharing { max_size: Some(4), ..Sharing::default() })), 4);
+    let target = Some(Duration::from_micros(2700));
+    assert_eq!(max(decide(&pays, &Sharing { latency_target: target, ..Sharing::default() })), 4);
+    let flat = micros(&[(1, 1000), (2, 1950), (4, 3900)]);
+    assert_eq!(decide(&flat, &Sharing::default()), Rows::Apart);
+    assert_eq!(max(decide(&flat, &Sharing { enabled: Some(true), max_size: Some(4), ..Sharing::default() })), 4);
+    let mixed = Record { independent: Some("rows mix".to_owned()), ..pays };
+    assert_eq!(rows_by(&mixed, &Sharing::default(), true), (Rows::Whole, "off: rows mix".to_owned()));
+    assert_eq!(decide(&Record::default(), &Sharing::default()), Rows::Whole);
+}
