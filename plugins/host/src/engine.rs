@@ -63,19 +63,19 @@ fn pool() -> PoolingAllocationConfig {
     pool
 }
 
-/// The engine that runs plugins, for this machine's instruction set.
+/// The engine that runs plugins, for this machine's instruction set; and why it has no pool, where it has none.
 ///
 /// The pool reserves address space for every slot at once. Where that cannot be had (`ulimit -v`), instances are
 /// allocated one by one, which is slower and otherwise the same.
-pub(crate) fn serving() -> wasmtime::Result<Engine> {
+pub(crate) fn serving() -> wasmtime::Result<(Engine, Option<String>)> {
     let mut pooled = config();
     pooled.allocation_strategy(InstanceAllocationStrategy::Pooling(pool()));
     match Engine::new(&pooled) {
-        Ok(engine) => Ok(engine),
+        Ok(engine) => Ok((engine, None)),
         Err(error) => {
             let engine = Engine::new(&config())?;
             tracing::warn!(%error, "no address space for a pool of plugin instances; they are allocated one by one");
-            Ok(engine)
+            Ok((engine, Some(format!("{error:#}"))))
         }
     }
 }

@@ -39,6 +39,7 @@ pub struct Host {
     compatibility: Sha,
     /// The same for code that any machine of this architecture can run; found out when such code turns up.
     baseline: OnceLock<Option<Sha>>,
+    unpooled: Option<String>,
 }
 
 impl std::fmt::Debug for Host {
@@ -55,7 +56,7 @@ impl Host {
     pub fn new() -> Result<Self, PluginError> {
         let failed =
             |error: &dyn std::fmt::Display| PluginError::Load(format!("cannot start the plugin engine: {error}"));
-        let engine = engine::serving().map_err(|error| failed(&error))?;
+        let (engine, unpooled) = engine::serving().map_err(|error| failed(&error))?;
         let linker = instance::linker(&engine).map_err(|error| failed(&error))?;
         let ticker = Ticker::start(&engine).map_err(|error| failed(&error))?;
         Ok(Self {
@@ -65,7 +66,14 @@ impl Host {
             ticker: Arc::new(ticker),
             baseline: OnceLock::new(),
             engine,
+            unpooled,
         })
+    }
+
+    /// Why instances are allocated one by one, where no address space could be had for a pool of them.
+    #[must_use]
+    pub fn unpooled(&self) -> Option<&str> {
+        self.unpooled.as_deref()
     }
 
     /// The compiled form of a component, to be shipped beside it as `NAME.cwasm`: for any machine of this architecture,

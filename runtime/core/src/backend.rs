@@ -33,6 +33,44 @@ pub trait Backend: Send + Sync {
     /// # Errors
     /// [`BackendError::InvalidModel`], [`BackendError::Unsupported`], [`BackendError::Unavailable`] (the device).
     fn load(&self, files: &ModelFiles, options: &LoadOptions) -> Result<Box<dyn Model>, BackendError>;
+
+    /// What [`Backend::check`] looked at on its way, for a user who wants to know why it came out so: each library that
+    /// was looked for (subject: its path), each device or kind of device that the backend could drive (subject: `cuda:0`,
+    /// `tensorrt`).
+    fn diagnose(&self) -> Vec<Finding> {
+        Vec::new()
+    }
+}
+
+/// One thing that was looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// What, in a few words.
+    pub subject: String,
+    /// What was found when it is usable, e.g. a version; else why not.
+    pub outcome: Result<String, Problem>,
+}
+
+/// Why something is not usable, and the way out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// What is missing or wrong.
+    pub reason: String,
+    /// What a user can do; none where the reason says it, or where nothing can be done.
+    pub remedy: Option<String>,
+}
+
+impl Finding {
+    /// Something that is usable.
+    pub fn usable(subject: impl Into<String>, text: impl Into<String>) -> Self {
+        Self { subject: subject.into(), outcome: Ok(text.into()) }
+    }
+
+    /// Something that is not.
+    pub fn unusable(subject: impl Into<String>, reason: impl Into<String>, remedy: Option<&str>) -> Self {
+        let problem = Problem { reason: reason.into(), remedy: remedy.map(str::to_owned) };
+        Self { subject: subject.into(), outcome: Err(problem) }
+    }
 }
 
 /// A loaded model.

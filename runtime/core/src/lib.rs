@@ -16,8 +16,8 @@ mod signature;
 mod tensor;
 
 pub use backend::{
-    Availability, Backend, FileSource, Instance, LoadOptions, Model, ModelFiles, ModelInfo, Profile, RunOptions,
-    UnsupportedOperator,
+    Availability, Backend, FileSource, Finding, Instance, LoadOptions, Model, ModelFiles, ModelInfo, Problem, Profile,
+    RunOptions, UnsupportedOperator,
 };
 pub use buffer::Buffer;
 pub use device::{Device, DeviceChoice, UnknownDevice};
