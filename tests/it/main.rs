@@ -2,6 +2,7 @@
 
 mod clients;
 mod commands;
+mod doctor;
 mod drain;
 mod flowers;
 mod harness;

@@ -98,6 +98,7 @@ fn crates_import_only_what_lies_below_them() {
         ("corymb-core", &[][..]),
         ("corymb-proto", &[]),
         ("corymb-componentize", &[]),
+        ("corymb-hardware", &[]),
         ("corymb-repository", &["corymb-core"]),
         ("corymb-engine", &["corymb-core", "corymb-repository"]),
         ("corymb-server", &["corymb-core", "corymb-engine", "corymb-proto"]),

@@ -27,6 +27,18 @@ pub(crate) enum Command {
     /// Work on Wasm plugins
     #[command(subcommand)]
     Plugin(PluginCommand),
+    /// What this machine gives, and whether a model can be served on it
+    Doctor(Box<DoctorArguments>),
+}
+
+/// Takes the flags of `serve`, its variables and its file, and looks at what `serve` would use. Models are not opened.
+#[derive(Debug, Args)]
+pub(crate) struct DoctorArguments {
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) flags: ServeFlags,
 }
 
 #[derive(Debug, Args)]

@@ -9,6 +9,7 @@ use anyhow::{Context as _, bail};
 use bytesize::ByteSize;
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, ValueEnum};
 use corymb_engine::EngineOptions;
+use corymb_hardware::{Hardware, MAX_THREADS, ThreadOverrides, ThreadPlan};
 use corymb_repository::nearest;
 use corymb_server::ServerOptions;
 
@@ -51,13 +52,19 @@ pub(crate) struct ServeFlags {
     /// How long stopping may take in all [default: 25s]
     #[arg(long, value_parser = humantime::parse_duration)]
     drain_timeout: Option<Duration>,
-    /// Requests held at once [default: 512 a core]
+    /// Threads that compute [default: one per core that may be used]
+    #[arg(long, value_parser = threads, value_name = "N")]
+    workers: Option<usize>,
+    /// Threads that move bytes [default: as many as workers, at most one per core]
+    #[arg(long, value_parser = threads, value_name = "N")]
+    io_threads: Option<usize>,
+    /// Requests held at once [default: 512 a worker]
     #[arg(long, value_parser = positive)]
     max_in_flight: Option<usize>,
     /// Bytes of one request's body or gRPC message [default: 256MiB]
     #[arg(long, value_name = "SIZE")]
     max_body: Option<ByteSize>,
-    /// Requests waiting for one model, where its manifest does not say [default: 512 a core]
+    /// Requests waiting for one model, where its manifest does not say [default: 512 a worker]
     #[arg(long, value_parser = positive)]
     max_queue: Option<usize>,
     /// From a request's first byte to the end of its headers [default: 30s]
@@ -85,6 +92,13 @@ fn positive(text: &str) -> Result<usize, String> {
     }
 }
 
+fn threads(text: &str) -> Result<usize, String> {
+    match positive(text)? {
+        number if number > MAX_THREADS => Err(format!("expected at most {MAX_THREADS}")),
+        number => Ok(number),
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum LogFormat {
     Auto,
@@ -99,6 +113,7 @@ pub(crate) struct Config {
     pub(crate) listen: SocketAddr,
     pub(crate) second: Option<SocketAddr>,
     pub(crate) listen_early: bool,
+    pub(crate) threads: ThreadPlan,
     pub(crate) engine: EngineOptions,
     pub(crate) server: ServerOptions,
     pub(crate) log_format: LogFormat,
@@ -120,7 +135,7 @@ pub(crate) fn environment() -> Environment {
 
 impl Config {
     /// Flags before environment before file before defaults.
-    pub(crate) fn build(flags: ServeFlags, environment: &Environment) -> anyhow::Result<Self> {
+    pub(crate) fn build(flags: ServeFlags, environment: &Environment, hardware: &Hardware) -> anyhow::Result<Self> {
         let mut warnings = Vec::new();
         let from_environment = environment_layer(environment, &mut warnings)?;
         let mut layers = flags.or(from_environment);
@@ -133,7 +148,7 @@ impl Config {
             let text = std::fs::read_to_string(&path).with_context(|| format!("{}", path.display()))?;
             layers = layers.or(file_layer(&text).with_context(|| format!("{}", path.display()))?);
         }
-        Ok(layers.with_defaults(environment, warnings))
+        Ok(layers.with_defaults(environment, hardware, warnings))
     }
 }
 
@@ -149,6 +164,8 @@ impl ServeFlags {
             listen_early: self.listen_early.or(lower.listen_early),
             drain_delay: self.drain_delay.or(lower.drain_delay),
             drain_timeout: self.drain_timeout.or(lower.drain_timeout),
+            workers: self.workers.or(lower.workers),
+            io_threads: self.io_threads.or(lower.io_threads),
             max_in_flight: self.max_in_flight.or(lower.max_in_flight),
             max_body: self.max_body.or(lower.max_body),
             max_queue: self.max_queue.or(lower.max_queue),
@@ -160,12 +177,16 @@ impl ServeFlags {
         }
     }
 
-    fn with_defaults(self, environment: &Environment, warnings: Vec<String>) -> Config {
+    fn with_defaults(self, environment: &Environment, hardware: &Hardware, mut warnings: Vec<String>) -> Config {
         let host = self.host.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
         let server = ServerOptions::default();
         let max_body =
             self.max_body.map_or(server.max_body, |size| usize::try_from(size.as_u64()).unwrap_or(usize::MAX));
+        let overrides = ThreadOverrides { workers: self.workers, io_threads: self.io_threads };
+        let threads = ThreadPlan::new(&hardware.cores, overrides);
+        warnings.extend(threads.warning());
         let mut engine = engine_options(&self.sources, environment);
+        engine.workers = threads.workers;
         // Wide enough that an autoscaler sees the excess: far above ten times the concurrency that keeps a core busy.
         let wide = 512 * engine.workers;
         engine.max_in_flight = self.max_in_flight.unwrap_or(wide);
@@ -185,6 +206,7 @@ impl ServeFlags {
                 drain_timeout: self.drain_timeout.unwrap_or(server.drain_timeout),
                 ..server
             },
+            threads,
             engine,
             sources: self.sources,
             log_format: self.log_format.unwrap_or(LogFormat::Auto),
@@ -306,7 +328,7 @@ mod tests {
     }
 
     fn build(arguments: &[&str], variables: &[(&str, &str)]) -> anyhow::Result<Config> {
-        Config::build(flags(arguments), &environment(variables))
+        Config::build(flags(arguments), &environment(variables), &Hardware::read())
     }
 
     fn config_file(text: &str) -> (std::path::PathBuf, impl Drop) {
@@ -352,6 +374,16 @@ mod tests {
         assert_eq!(config.server.drain_delay, Duration::from_millis(250));
         assert_eq!(config.server.max_body, 1000);
         assert!(config.engine.keep_going);
+    }
+
+    #[test]
+    fn threads_are_as_many_as_are_named() {
+        let config = build(&["--workers=3"], &[("CORYMB_IO_THREADS", "1")]).expect("valid");
+        assert_eq!((config.engine.workers, config.threads.io_threads), (3, 1));
+        assert_eq!(config.engine.max_queue, 3 * 512);
+        for wrong in ["0", "1025", "-1"] {
+            assert!(build(&[], &[("CORYMB_WORKERS", wrong)]).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod args;
 mod config;
+mod doctor;
 mod embedded;
 mod logs;
 mod models;
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
         Command::Predict(arguments) => predict::predict(&arguments),
         Command::Models(ModelsCommand::List(arguments)) => models::list(&arguments),
         Command::Plugin(PluginCommand::Compile(arguments)) => plugin::compile(&arguments),
+        Command::Doctor(arguments) => doctor::doctor(*arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use corymb_engine::Engine;
+use corymb_hardware::Hardware;
 use corymb_repository::ModelFolder;
 use corymb_server::Server;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
@@ -24,13 +25,22 @@ const LAST_GRACE: Duration = Duration::from_secs(1);
 
 /// Serves until a signal to stop.
 pub(crate) fn serve(flags: ServeFlags, start: Instant) -> anyhow::Result<()> {
-    let config = Config::build(flags, &environment())?;
+    let hardware = Hardware::read();
+    let config = Config::build(flags, &environment(), &hardware)?;
     logs::start(config.log_format, &config.log_level)?;
-    for warning in &config.warnings {
+    for warning in config.warnings.iter().chain(&hardware.notes) {
         tracing::warn!("{warning}");
     }
+    let threads = &config.threads;
+    tracing::info!(
+        cores = threads.cores,
+        limited_by = threads.limited_by,
+        workers = threads.workers,
+        io_threads = threads.io_threads,
+        "threads planned"
+    );
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(config.engine.workers)
+        .worker_threads(threads.io_threads)
         .thread_name("io")
         .enable_all()
         .build()

@@ -21,6 +21,19 @@ pub(crate) fn parse(text: &str) -> Option<BTreeSet<u32>> {
     Some(numbers)
 }
 
+/// As [`parse`] reads it.
+pub(crate) fn format(numbers: &BTreeSet<u32>) -> String {
+    let mut ranges: Vec<(u32, u32)> = Vec::new();
+    for &number in numbers {
+        match ranges.last_mut() {
+            Some((_, last)) if *last + 1 == number => *last = number,
+            _ => ranges.push((number, number)),
+        }
+    }
+    let text = |&(first, last): &(u32, u32)| if first == last { format!("{first}") } else { format!("{first}-{last}") };
+    ranges.iter().map(text).collect::<Vec<_>>().join(",")
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -46,7 +59,8 @@ mod tests {
         #[test]
         fn what_is_written_is_read(numbers in proptest::collection::btree_set(0u32..200, 1..40)) {
             let text = numbers.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
-            prop_assert_eq!(parse(&text), Some(numbers));
+            prop_assert_eq!(parse(&text), Some(numbers.clone()));
+            prop_assert_eq!(parse(&format(&numbers)), Some(numbers));
         }
     }
 }

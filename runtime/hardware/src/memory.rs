@@ -20,6 +20,14 @@ pub struct MemoryLimit {
     pub source: PathBuf,
 }
 
+impl MemoryLimit {
+    /// What limits it, for messages.
+    #[must_use]
+    pub fn limited_by(&self) -> String {
+        if self.source == Path::new(MEMINFO) { "the machine".to_owned() } else { self.source.display().to_string() }
+    }
+}
+
 /// Memory that is taken now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MemoryUsage {

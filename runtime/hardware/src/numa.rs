@@ -24,6 +24,14 @@ pub struct NumaNode {
     pub memory_bytes: Option<u64>,
 }
 
+impl NumaNode {
+    /// Its processors as the kernel writes them, e.g. `0-3,8`.
+    #[must_use]
+    pub fn cpu_list(&self) -> String {
+        cpulist::format(&self.cpus)
+    }
+}
+
 /// In order of their numbers; empty where the kernel tells none.
 pub(crate) fn read(root: &Root) -> Vec<NumaNode> {
     let text = |path: PathBuf| root.read(&path, MAX_FILE).ok();

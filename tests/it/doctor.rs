@@ -1,0 +1,245 @@
+//! `corymb doctor`, and the thread plan as the server tells it.
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+use crate::harness::{Server, corymb, run};
+
+fn document(output: &Output) -> Value {
+    let text = String::from_utf8_lossy(&output.stdout);
+    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}{}", stderr(output)))
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn finding<'a>(document: &'a Value, list: &str, subject: &str) -> &'a Value {
+    let found = document[list].as_array().expect("a list").iter().find(|finding| finding["subject"] == subject);
+    found.unwrap_or_else(|| panic!("no {subject} in {document}"))
+}
+
+#[test]
+fn the_page_says_what_there_is() {
+    let output = run(&["doctor", "--port", "0"]);
+    let page = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(0), "{page}{}", stderr(&output));
+    assert!(page.starts_with(&format!("corymb {}\n", env!("CARGO_PKG_VERSION"))), "{page}");
+    for section in ["Hardware", "Quota and memory", "Threads", "Backends", "Devices", "Serving"] {
+        assert!(page.contains(&format!("\n{section}\n")), "{section} in {page}");
+    }
+    assert!(page.ends_with("\nA model can be served.\n"), "{page}");
+    assert!(!page.contains('\u{1b}'), "no colours in a pipe: {page}");
+    // Only a word that is longer than the page, such as a path, may be too wide.
+    let wide = page.lines().filter(|line| line.chars().count() > 100);
+    assert!(
+        wide.clone().all(|line| line.split_whitespace().any(|word| word.len() > 60)),
+        "{:?}",
+        wide.collect::<Vec<_>>()
+    );
+}
+
+#[test]
+fn the_document_has_its_keys() {
+    let output = run(&["doctor", "--json", "--port", "0"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let document = document(&output);
+    assert_eq!((&document["ok"], &document["version"]), (&Value::Bool(true), &env!("CARGO_PKG_VERSION").into()));
+    for (pointer, is_right) in [
+        ("/hardware/processor/instruction_sets", Value::is_array as fn(&Value) -> bool),
+        ("/hardware/processor/processors", Value::is_u64),
+        ("/hardware/numa", Value::is_array),
+        ("/hardware/nvidia", Value::is_object),
+        ("/hardware/display_adapters", Value::is_array),
+        ("/quota/cores", Value::is_f64),
+        ("/quota/limited_by", Value::is_string),
+        ("/quota/processors_allowed", Value::is_u64),
+        ("/memory/limit_bytes", Value::is_u64),
+        ("/memory/limited_by", Value::is_string),
+        ("/memory/process_bytes", Value::is_u64),
+        ("/memory/available_bytes", Value::is_u64),
+        ("/threads/workers", Value::is_u64),
+        ("/threads/io_threads", Value::is_u64),
+        ("/failures", Value::is_array),
+        ("/warnings", Value::is_array),
+    ] {
+        assert!(document.pointer(pointer).is_some_and(is_right), "{pointer} in {document}");
+    }
+    let tract = document["backends"].as_array().expect("a list").iter().find(|backend| backend["name"] == "tract");
+    let tract = tract.expect("tract is compiled in");
+    assert_eq!((&tract["usable"], &tract["devices"][0]), (&Value::Bool(true), &"cpu".into()));
+    let cpu = finding(&document, "devices", "cpu");
+    assert!(cpu["text"].as_str().expect("a text").contains("tract"), "{cpu}");
+    assert_eq!(finding(&document, "surroundings", "plugins")["usable"], true);
+    assert_eq!(finding(&document, "surroundings", "cache folder")["usable"], true);
+}
+
+#[test]
+fn what_is_named_and_not_usable_fails() {
+    for (arguments, expected) in [
+        (&["--backend", "tracd"][..], "error: backend 'tracd' is unknown; there are "),
+        (&["--backend", "tract", "--device", "cuda:63"], "error: cuda:63 is not usable: "),
+        (&["--device", "gpu"], "error: 'gpu' is not a device; expected auto, cpu, cuda[:N]"),
+        (&["--device", "cpu,openvino:63"], "error: openvino:63 is not usable: "),
+    ] {
+        let output = run(&[&["doctor", "--json", "--port", "0"], arguments].concat());
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        assert!(stderr(&output).starts_with(expected), "{}", stderr(&output));
+        let document = document(&output);
+        assert_eq!(document["ok"], false);
+        let failure = document["failures"][0].as_str().expect("a reason");
+        assert!(stderr(&output).contains(failure), "{failure}");
+    }
+    let failed = run(&["doctor", "--port", "0", "--device", "cuda:63"]);
+    let text = String::from_utf8_lossy(&failed.stdout).into_owned();
+    assert!(text.contains("\nNo model can be served like this\n  reason            cuda:63 is not usable"), "{text}");
+    let page = run(&["doctor", "--port", "0", "--backend", "tract", "--device", "cuda:63-or-cpu"]);
+    assert_eq!(page.status.code(), Some(0), "{}", stderr(&page));
+    let text = String::from_utf8_lossy(&page.stdout).into_owned();
+    assert!(text.contains("  cuda:63           not usable: "), "{text}");
+}
+
+#[test]
+fn the_configuration_is_that_of_serve() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = taken.local_addr().expect("bound").port().to_string();
+    let mut command = corymb(&["doctor", "--json", "--host", "127.0.0.1", "--port", &port]);
+    command.env("CORYMB_WORKERS", "7").env("CORYMB_WORKER", "8");
+    let output = command.output().expect("runs");
+    // A server that runs already is no reason to fail.
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let document = document(&output);
+    assert_eq!(document["threads"]["workers"], 7);
+    let reason = finding(&document, "surroundings", &format!("port {port}"))["reason"].as_str().expect("taken");
+    assert!(reason.contains("in use"), "{reason}");
+    let warnings = document["warnings"].to_string();
+    assert!(warnings.contains("did you mean CORYMB_WORKERS?"), "{warnings}");
+
+    let output = run(&["doctor", "--config", "/absent.toml"]);
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(1), 0));
+    assert!(stderr(&output).starts_with("error: /absent.toml: "), "{}", stderr(&output));
+}
+
+#[test]
+fn a_cache_that_cannot_be_written_is_told() {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    let below = file.path().join("cache").to_string_lossy().into_owned();
+    let output = run(&["doctor", "--json", "--port", "0", "--cache", &below]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let document = document(&output);
+    let cache = finding(&document, "surroundings", "cache folder");
+    assert!(cache["reason"].as_str().expect("a reason").contains(&below), "{cache}");
+    assert!(cache["remedy"].as_str().expect("a remedy").contains("--cache"), "{cache}");
+}
+
+#[test]
+fn too_little_address_space_for_a_pool_is_told() {
+    let binary = env!("CARGO_BIN_EXE_corymb");
+    let script = format!("ulimit -v 3000000 && exec {binary} doctor --json --port 0");
+    let output = Command::new("sh").args(["-c", &script]).env_clear().output().expect("runs");
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let document = document(&output);
+    assert_eq!(document["memory"]["address_space_bytes"], 3_072_000_000_u64);
+    let plugins = finding(&document, "surroundings", "plugins");
+    assert_eq!(plugins["usable"], true);
+    assert!(plugins["text"].as_str().expect("a text").contains("raise `ulimit -v`"), "{plugins}");
+}
+
+#[test]
+fn an_affinity_is_honoured() {
+    let allowed = fs::read_to_string("/proc/self/status").expect("read");
+    let allowed = allowed.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).expect("a line").trim();
+    let first = allowed.split(['-', ',']).next().expect("a number").to_owned();
+    let mut command = Command::new("taskset");
+    command.args(["-c", &first, env!("CARGO_BIN_EXE_corymb"), "doctor", "--json", "--port", "0"]);
+    let output = match command.output() {
+        Ok(output) => output,
+        // Part of every Debian; nothing that CI could install otherwise.
+        Err(error) => return eprintln!("skipped: taskset: {error}"),
+    };
+    let document = document(&output);
+    assert_eq!(document["quota"]["processors_allowed"], 1, "{document}");
+    assert!(document["quota"]["cores"].as_f64().expect("a number") <= 1.0);
+    assert_eq!((&document["threads"]["workers"], &document["threads"]["io_threads"]), (&1.into(), &1.into()));
+}
+
+#[test]
+fn the_server_tells_its_plan() {
+    let server = Server::start(&["--workers", "1", "--io-threads", "2"]);
+    let plan = server.event(|event| event["message"] == "threads planned");
+    assert_eq!((&plan["workers"], &plan["io_threads"]), (&1.into(), &2.into()), "{plan}");
+    assert!(plan["cores"].as_f64().is_some_and(|cores| cores > 0.0) && plan["limited_by"].is_string(), "{plan}");
+    let threads = fs::read_dir(format!("/proc/{}/task", server.id())).expect("running").flatten();
+    let names: Vec<String> = threads
+        .map(|thread| fs::read_to_string(thread.path().join("comm")).unwrap_or_default().trim().to_owned())
+        .collect();
+    let count = |prefix: &str| names.iter().filter(|name| name.starts_with(prefix)).count();
+    // tokio gives the name of its I/O threads also to those that loaded the models.
+    assert!(count("compute") == 1 && count("io") >= 2, "{names:?}");
+}
+
+/// A control group that is removed at the end.
+struct Group(PathBuf);
+
+impl Group {
+    /// None, with the reason printed, where this machine does not let us make one: only root may, and few containers.
+    fn with_one_core_and_a_gigabyte() -> Option<Vec<Self>> {
+        let name = format!("corymb-test-{}", std::process::id());
+        let v1 = |controller: &str, files: &[(&str, &str)]| {
+            Self::make(&Path::new("/sys/fs/cgroup").join(controller), &name, files)
+        };
+        let memory = 1_u64 << 30;
+        let memory = memory.to_string();
+        let made = if Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
+            Self::make(Path::new("/sys/fs/cgroup"), &name, &[("cpu.max", "100000 100000"), ("memory.max", &memory)])
+                .map(|group| vec![group])
+        } else {
+            v1("cpu", &[("cpu.cfs_period_us", "100000"), ("cpu.cfs_quota_us", "100000")])
+                .and_then(|cpu| Ok(vec![cpu, v1("memory", &[("memory.limit_in_bytes", &memory)])?]))
+        };
+        // Not a part that CI could install, so it is no failure there.
+        made.map_err(|error| eprintln!("skipped: no control group of our own: {error}")).ok()
+    }
+
+    fn make(parent: &Path, name: &str, files: &[(&str, &str)]) -> Result<Self, String> {
+        let group = Self(parent.join(name));
+        fs::create_dir(&group.0).map_err(|error| format!("{}: {error}", group.0.display()))?;
+        for (file, value) in files {
+            let path = group.0.join(file);
+            // Where the controller is not handed down the file is missing, and must not be made.
+            let file = fs::OpenOptions::new().write(true).open(&path);
+            let written = file.and_then(|mut file| std::io::Write::write_all(&mut file, value.as_bytes()));
+            written.map_err(|error| format!("{}: {error}", path.display()))?;
+        }
+        Ok(group)
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir(&self.0);
+    }
+}
+
+#[test]
+fn a_real_quota_of_one_core_is_honoured() {
+    let Some(groups) = Group::with_one_core_and_a_gigabyte() else { return };
+    let join: String = groups.iter().map(|group| format!("echo $$ > {}/cgroup.procs && ", group.0.display())).collect();
+    let script = format!("{join}exec {} doctor --json --port 0", env!("CARGO_BIN_EXE_corymb"));
+    let output = Command::new("sh").args(["-c", &script]).output().expect("runs");
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let document = document(&output);
+    assert_eq!(document["quota"]["cores"], 1.0, "{document}");
+    assert_eq!((&document["threads"]["workers"], &document["threads"]["io_threads"]), (&1.into(), &1.into()));
+    assert_eq!(document["memory"]["limit_bytes"], 1_u64 << 30);
+    assert!(document["memory"]["limited_by"].as_str().expect("a file").contains("corymb-test-"), "{document}");
+    let taken = document["memory"]["group_bytes"].as_u64().expect("in a group");
+    assert!(taken > 0 && taken < 1 << 30);
+    if document["quota"]["processors_allowed"].as_u64().expect("a number") > 1 {
+        assert!(document["quota"]["limited_by"].as_str().expect("a file").contains("corymb-test-"), "{document}");
+    }
+}
