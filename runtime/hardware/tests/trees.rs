@@ -238,7 +238,7 @@ fn rubbish() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
     fn rubbish_in_any_file_does_no_harm(contents in proptest::collection::vec(rubbish(), 14), mounted in any::<bool>()) {
         let names = [

@@ -180,6 +180,9 @@ impl Page {
 
 #[cfg(test)]
 mod tests {
+    use corymb_core::{Availability, Device};
+    use corymb_hardware::{Mig, MigInstance};
+
     use super::*;
 
     #[test]
@@ -194,5 +197,55 @@ mod tests {
         assert!(lines[2..5].iter().all(|line| line.starts_with(&format!("{:20}word", "")) && line.len() <= WIDTH));
         assert_eq!(lines[5].trim_start(), format!("path{:14}{}", "", "x".repeat(120)));
         assert_eq!(lines.len(), 6);
+    }
+
+    #[test]
+    fn what_backends_looked_at_stands_below_them() {
+        let mut page = Page(String::new());
+        let check = Ok(Availability { version: "1.24.0".to_owned(), devices: vec![Device::Cuda(0), Device::Cpu] });
+        let findings = vec![
+            Finding::usable("/opt/libonnxruntime.so", "found"),
+            Finding::unusable("tensorrt", "libnvinfer.so.10 not found", Some("install TensorRT")),
+        ];
+        backend(&mut page, &Checked { name: "onnxruntime", check, findings });
+        backend(&mut page, &Checked { name: "other", check: Err("no library".to_owned()), findings: Vec::new() });
+        let lines: Vec<&str> = page.0.lines().collect();
+        assert_eq!(
+            lines,
+            [
+                "  onnxruntime       1.24.0, on cuda:0, cpu",
+                "    /opt/libonnxruntime.so",
+                "                    found",
+                "    tensorrt        not usable: libnvinfer.so.10 not found",
+                "                    to do: install TensorRT",
+                "  other             not usable: no library",
+            ]
+        );
+    }
+
+    #[test]
+    fn gpus_and_their_parts() {
+        let mut page = Page(String::new());
+        let part = MigInstance { name: "MIG 1g".to_owned(), uuid: None, memory_total_bytes: Some(5 << 30) };
+        let gpu = Gpu {
+            index: 0,
+            name: "H100".to_owned(),
+            uuid: Some("GPU-0".to_owned()),
+            memory_total_bytes: Some(80 << 30),
+            memory_free_bytes: Some(79 << 30),
+            compute_capability: Some("9.0".to_owned()),
+            mig: Some(Mig { enabled: true, instances: vec![part] }),
+            fault: None,
+        };
+        nvidia(&mut page, &Ok(Nvidia { driver: "580.65".to_owned(), cuda: Some("13.0".to_owned()), gpus: vec![gpu] }));
+        let lines: Vec<&str> = page.0.lines().collect();
+        assert_eq!(
+            lines,
+            [
+                "  NVIDIA driver     580.65, CUDA up to 13.0; 1 GPUs",
+                "  GPU 0             H100, 79.0 GiB of 80.0 GiB free, compute capability 9.0, GPU-0, divided (MIG)",
+                "    part            MIG 1g, 5.0 GiB, no identity",
+            ]
+        );
     }
 }
