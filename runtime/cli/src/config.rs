@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use bytesize::ByteSize;
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, ValueEnum};
-use corymb_engine::EngineOptions;
+use corymb_engine::{EngineOptions, MemoryBudget};
 use corymb_hardware::{Hardware, MAX_THREADS, ThreadOverrides, ThreadPlan};
 use corymb_repository::nearest;
 use corymb_server::ServerOptions;
@@ -187,6 +187,7 @@ impl ServeFlags {
         warnings.extend(threads.warning());
         let mut engine = engine_options(&self.sources, environment);
         engine.workers = threads.workers;
+        engine.memory = memory_budget(hardware);
         // Wide enough that an autoscaler sees the excess: far above ten times the concurrency that keeps a core busy.
         let wide = 512 * engine.workers;
         engine.max_in_flight = self.max_in_flight.unwrap_or(wide);
@@ -214,6 +215,13 @@ impl ServeFlags {
             warnings,
         }
     }
+}
+
+/// What the control group or the machine allows; none where it cannot be told.
+fn memory_budget(hardware: &Hardware) -> Option<MemoryBudget> {
+    let limit = hardware.memory.limit()?.limit_bytes;
+    let memory = hardware.memory.clone();
+    Some(MemoryBudget::new(limit, move || memory.available_bytes().unwrap_or(limit)))
 }
 
 /// The part of the configuration that every command with a model needs.

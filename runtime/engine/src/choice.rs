@@ -239,7 +239,7 @@ fn check_memory(backend: &dyn Backend, wanted: &Wanted<'_>, files: &ModelFiles) 
     let Some(folder) = files.model.folder() else { return Ok(()) };
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let in_folder: u64 = entries.filter_map(|entry| entry.metadata().ok()).map(|file| file.len()).sum();
-    let used = (memory.used)();
+    let used = memory.used();
     if used.saturating_add(in_folder) <= memory.limit {
         return Ok(());
     }

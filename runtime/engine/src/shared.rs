@@ -42,12 +42,28 @@ pub struct EngineOptions {
 }
 
 /// The memory that this process may use.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone)]
 pub struct MemoryBudget {
-    /// Bytes in all.
-    pub limit: u64,
-    /// Bytes in use now.
-    pub used: fn() -> u64,
+    pub(crate) limit: u64,
+    available: Arc<dyn Fn() -> u64 + Send + Sync>,
+}
+
+impl MemoryBudget {
+    /// `limit` bytes in all, of which `available` tells what is left.
+    pub fn new(limit: u64, available: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
+        Self { limit, available: Arc::new(available) }
+    }
+
+    /// Bytes that are taken now.
+    pub(crate) fn used(&self) -> u64 {
+        self.limit.saturating_sub((self.available)())
+    }
+}
+
+impl std::fmt::Debug for MemoryBudget {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MemoryBudget").field("limit", &self.limit).finish_non_exhaustive()
+    }
 }
 
 impl Default for EngineOptions {

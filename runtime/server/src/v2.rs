@@ -53,13 +53,17 @@ pub(crate) async fn model_ready(State(app): State<App>, target: Target) -> Resul
 /// `GET /v2/models/M[/versions/V]`. What the protocol has no member for stands in `parameters`.
 pub(crate) async fn metadata(State(app): State<App>, target: Target) -> Result<Response, ServerError> {
     let model = app.engine.describe(&target.model, target.version.as_deref())?;
+    let mut parameters = json!({ "backend": model.backend, "device": model.device });
+    for (name, words) in model.remarks {
+        parameters[name] = words.into();
+    }
     let object = json!({
         "name": model.name,
         "versions": model.versions,
         "platform": model.platform,
         "inputs": model.signature.inputs.iter().map(tensor).collect::<Vec<_>>(),
         "outputs": model.signature.outputs.iter().map(tensor).collect::<Vec<_>>(),
-        "parameters": { "backend": model.backend, "device": model.device },
+        "parameters": parameters,
     });
     Ok(json_response(StatusCode::OK, &object))
 }

@@ -182,7 +182,7 @@ fn a_model_that_cannot_fit_is_refused_before_it_is_loaded() {
     let files = ModelFiles { model: FileSource::Path(folder.path().join("m.onnx")) };
     let tried = |limit, size| {
         let backends: Vec<Arc<dyn Backend>> = vec![Arc::new(Fake { size, ..Fake::new("first") })];
-        let memory = MemoryBudget { limit, used: || 3 << 20 };
+        let memory = MemoryBudget::new(limit, move || limit - (3 << 20));
         let wanted = Wanted { backend: "auto", device: "auto", options: LoadOptions::default(), memory: Some(&memory) };
         choose(&backends, &wanted, &files).map(drop).map_err(|error| error.to_string())
     };
