@@ -17,13 +17,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     let files = ModelFiles { model: FileSource::Path(path.into()) };
     println!("at start          {}", memory());
 
-    let (info, took) = timed(|| Tract.inspect(&files));
+    let (info, took) = timed(|| Tract::default().inspect(&files));
     let info = info?;
     println!("inspect  {took:6.1} ms  {}", memory());
     for report in &info.unsupported {
         println!("unsupported: {report}");
     }
-    let (model, took) = timed(|| Tract.load(&files, &LoadOptions::default()));
+    let (model, took) = timed(|| Tract::default().load(&files, &LoadOptions::default()));
     let model = model?;
     println!("load     {took:6.1} ms  {}", memory());
     let (mut instance, took) = timed(|| model.instance(1));
@@ -40,7 +40,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let each = took / f64::from(runs) / rows as f64;
         println!("{rows} row(s), {runs} runs {each:6.2} ms per row  {}", memory());
     }
-    let (again, took) = timed(|| Tract.load(&files, &LoadOptions::default()));
+    let (again, took) = timed(|| Tract::default().load(&files, &LoadOptions::default()));
     drop(again?);
     println!("load again {took:6.1} ms  {}", memory());
     Ok(())

@@ -4,14 +4,21 @@
 //! operators than ONNX Runtime, runs some of them wrongly (`support.rs`), and wants its shapes fixed (`plans.rs`).
 
 mod convert;
+mod explain;
+mod memory;
+mod mistakes;
 mod model;
 mod plan;
 mod plans;
 mod proto;
+mod rewrite;
 mod signature;
 mod simplify;
+mod stored;
 mod support;
+mod values;
 
+use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -35,8 +42,26 @@ const NAME: &str = "tract";
 const PROBES: [usize; 3] = [1, 16, 64];
 
 /// The inference engine tract.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Tract;
+#[derive(Clone, Copy, Debug)]
+pub struct Tract {
+    run_bytes: u64,
+}
+
+impl Tract {
+    /// With a limit on what the tensors of one run may take together, in bytes. A request that would take more is
+    /// refused before it takes any.
+    #[must_use]
+    pub const fn new(run_bytes: u64) -> Self {
+        Self { run_bytes }
+    }
+}
+
+impl Default for Tract {
+    /// With a limit of 4 GiB.
+    fn default() -> Self {
+        Self::new(memory::RUN_BYTES)
+    }
+}
 
 impl Backend for Tract {
     fn name(&self) -> &'static str {
@@ -50,19 +75,14 @@ impl Backend for Tract {
     fn inspect(&self, files: &ModelFiles) -> Result<ModelInfo, BackendError> {
         guarded(files, || {
             let mut file = OnnxFile::read(files)?;
-            let (declared, unsupported) = describe(&file);
-            let signature = if declared.open.is_empty() {
-                declared.signature
-            } else if unsupported.is_empty() {
-                let Simplified { symbols, constants } = simplify(&mut file.proto, &[]);
-                match plan::parse(&file.proto, constants, files.model.folder()) {
-                    Ok(graph) => close_outputs(&file, declared, graph, &symbols),
-                    Err(_) => declared.signature,
-                }
-            } else {
-                declared.signature
-            };
-            Ok(ModelInfo { platform: "onnx_onnxv1", opset: file.opset(), size: file.size, signature, unsupported })
+            let (mut declared, mut unsupported) = describe(&file);
+            if unsupported.is_empty() {
+                // What the rules do not know tract says itself, if it is asked.
+                let looked = catch_unwind(AssertUnwindSafe(|| self.look_closer(&mut file, &mut declared, files)));
+                unsupported.extend(looked.unwrap_or_else(|panic| Err(panicked(&*panic))).err());
+            }
+            let (opset, size, signature) = (file.opset(), file.size, declared.signature);
+            Ok(ModelInfo { platform: "onnx_onnxv1", opset, size, signature, unsupported })
         })
     }
 
@@ -73,25 +93,25 @@ impl Backend for Tract {
             let reason = format!("it runs on the processor only, and {} was asked for", options.device);
             return Err(BackendError::Unavailable { backend: NAME, reason });
         }
-        guarded(files, || load(files).map(|model| Box::new(model) as Box<dyn Model>))
+        guarded(files, || self.load_on_cpu(files).map(|model| Box::new(model) as Box<dyn Model>))
     }
 }
 
 /// tract panics on some hostile or merely unusual graphs. At load that is an answer: no, with a reason.
 fn guarded<T>(files: &ModelFiles, work: impl FnOnce() -> Result<T, BackendError>) -> Result<T, BackendError> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
-        let reason = panic
-            .downcast_ref::<String>()
-            .map(String::as_str)
-            .or_else(|| panic.downcast_ref::<&str>().copied())
-            .unwrap_or("no reason given");
-        Err(refused(files, &format!("it panicked: {reason}")))
-    })
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(refused(files, &[panicked(&*panic)])))
 }
 
-fn refused(files: &ModelFiles, reason: &str) -> BackendError {
+fn panicked(panic: &(dyn Any + Send)) -> UnsupportedOperator {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no reason given");
+    unsupported("Graph", "", &format!("makes tract panic: {text}"))
+}
+
+fn refused(files: &ModelFiles, reports: &[UnsupportedOperator]) -> BackendError {
     let name = files.model.name();
-    BackendError::Unsupported(format!("tract cannot run '{name}': {reason}; the backend onnxruntime may"))
+    let reasons: Vec<String> = reports.iter().map(UnsupportedOperator::to_string).collect();
+    BackendError::Unsupported(format!("tract cannot run '{name}': {}; the backend onnxruntime may", reasons.join("; ")))
 }
 
 /// What the file declares, and all that is known against it.
@@ -102,65 +122,93 @@ fn describe(file: &OnnxFile) -> (Declared, Vec<UnsupportedOperator>) {
     (declared, reports)
 }
 
+impl Tract {
+    /// Lets tract read the graph and infer it, to see whether it can; completes the signature with what it infers.
+    fn look_closer(
+        self,
+        file: &mut OnnxFile,
+        declared: &mut Declared,
+        files: &ModelFiles,
+    ) -> Result<InferenceModel, UnsupportedOperator> {
+        let Simplified { symbols, constants } = simplify(&mut file.proto, &[]);
+        let blame = |file: &OnnxFile, error: &TractError| explain::report(file.graph(), error);
+        let graph = plan::parse(&file.proto, constants, files.model.folder(), self.run_bytes)
+            .map_err(|error| blame(file, &error))?;
+        close_outputs(file, declared, &graph, &symbols)?;
+        can_be_typed(&graph, &declared.signature).map_err(|error| blame(file, &error))?;
+        Ok(graph)
+    }
+
+    fn load_on_cpu(self, files: &ModelFiles) -> Result<TractModel, BackendError> {
+        let mut file = OnnxFile::read(files)?;
+        let (mut declared, reports) = describe(&file);
+        if !reports.is_empty() {
+            return Err(refused(files, &reports));
+        }
+        let Simplified { symbols, constants } = simplify(&mut file.proto, &[]);
+        let stored = file.graph().initializer.iter().map(|tensor| tensor.raw_data.len());
+        let widened = constants.iter().map(|(_, tensor)| tensor.as_bytes().len());
+        let weights = stored.chain(widened).sum::<usize>() as u64;
+        let refused_by = |file: &OnnxFile, error: &TractError| refused(files, &[explain::report(file.graph(), error)]);
+        let graph = plan::parse(&file.proto, constants, files.model.folder(), self.run_bytes)
+            .map_err(|error| refused_by(&file, &error))?;
+        // Everything is in the graph now: give back the file's content before more memory is taken.
+        file.proto.graph.iter_mut().for_each(|graph| graph.initializer = Vec::new());
+        close_outputs(&file, &mut declared, &graph, &symbols).map_err(|report| refused(files, &[report]))?;
+        let signature = declared.signature;
+
+        let first = match shapes_of_one_row(&signature) {
+            Some(shapes) => {
+                let plan = self.first_plan(graph.clone(), &signature, &shapes, files);
+                plan.inspect_err(|error| tracing::debug!(%error, "no plan for one row")).ok().map(|plan| (shapes, plan))
+            }
+            None => None,
+        };
+        let kept = if first.is_some() {
+            None
+        } else {
+            can_be_typed(&graph, &signature).map_err(|error| refused_by(&file, &error))?;
+            Some(graph)
+        };
+        let (stamp, run_bytes) = (file.stamp.clone(), self.run_bytes);
+        let source = Source { files: kept_files(files), stamp, graph: kept, run_bytes };
+        Ok(TractModel::new(Plans::new(signature, source, weights, first)))
+    }
+
+    fn first_plan(
+        self,
+        mut graph: InferenceModel,
+        signature: &Signature,
+        shapes: &Shapes,
+        files: &ModelFiles,
+    ) -> TractResult<Arc<TypedSimplePlan>> {
+        let required = signature.inputs.iter().zip(shapes).filter_map(|(spec, shape)| Some((spec, shape.as_deref()?)));
+        plan::fix_inputs(&mut graph, required)?;
+        plan::compile(graph, &files.model.name(), self.run_bytes)
+    }
+}
+
 /// Lets tract infer the outputs whose type or rank the file leaves open, and puts all into the file's order.
 fn close_outputs(
     file: &OnnxFile,
-    declared: Declared,
-    mut graph: InferenceModel,
+    declared: &mut Declared,
+    graph: &InferenceModel,
     symbols: &[Option<String>],
-) -> Signature {
-    let mut signature = declared.signature;
+) -> Result<(), UnsupportedOperator> {
+    if declared.open.is_empty() {
+        return Ok(());
+    }
+    let mut graph = graph.clone();
     // What was inferred before an inconsistency was met still stands in the graph.
     let _ = graph.analyse(true);
-    let specs = declared.open.iter().filter_map(|name| plan::inferred_output(&graph, name, symbols));
-    signature.outputs.extend(specs);
+    let signature = &mut declared.signature;
+    signature.outputs.extend(declared.open.iter().filter_map(|name| plan::inferred_output(&graph, name, symbols)));
     let place = |name: &str| file.graph().output.iter().position(|output| output.name == name);
     signature.outputs.sort_by_key(|spec| place(&spec.name));
-    signature
-}
-
-fn load(files: &ModelFiles) -> Result<TractModel, BackendError> {
-    let mut file = OnnxFile::read(files)?;
-    let (declared, reports) = describe(&file);
-    if !reports.is_empty() {
-        let reasons: Vec<String> = reports.iter().map(UnsupportedOperator::to_string).collect();
-        return Err(refused(files, &reasons.join("; ")));
+    match declared.open.iter().find(|name| signature.output(name).is_none()) {
+        Some(name) => Err(unsupported("Output", name, "declares no type or no shape, and tract infers none")),
+        None => Ok(()),
     }
-    let Simplified { symbols, constants } = simplify(&mut file.proto, &[]);
-    let stored = file.graph().initializer.iter().map(|tensor| tensor.raw_data.len());
-    let widened = constants.iter().map(|(_, tensor)| tensor.as_bytes().len());
-    let weights = stored.chain(widened).sum::<usize>() as u64;
-    let refused_by = |error: TractError| refused(files, &format!("{error:#}"));
-    let graph = plan::parse(&file.proto, constants, files.model.folder()).map_err(refused_by)?;
-    // Everything is in the graph now: give back the file's content before more memory is taken.
-    file.proto.graph.iter_mut().for_each(|graph| graph.initializer = Vec::new());
-    let signature = if declared.open.is_empty() {
-        declared.signature
-    } else {
-        close_outputs(&file, declared, graph.clone(), &symbols)
-    };
-    if let Some(output) = file.graph().output.iter().find(|output| signature.output(&output.name).is_none()) {
-        let report = unsupported("Output", &output.name, "declares no type or no shape, and tract infers none");
-        return Err(refused(files, &report.to_string()));
-    }
-    let stamp = file.stamp.clone();
-    drop(file);
-
-    let first = match shapes_of_one_row(&signature) {
-        Some(shapes) => {
-            let plan = first_plan(graph.clone(), &signature, &shapes, files);
-            plan.inspect_err(|error| tracing::info!(%error, "no plan for one row")).ok().map(|plan| (shapes, plan))
-        }
-        None => None,
-    };
-    let kept = if first.is_some() {
-        None
-    } else {
-        can_be_typed(&graph, &signature).map_err(refused_by)?;
-        Some(graph)
-    };
-    let source = Source { files: kept_files(files), stamp, graph: kept };
-    Ok(TractModel::new(Plans::new(signature, source, weights, first)))
 }
 
 fn kept_files(files: &ModelFiles) -> ModelFiles {
@@ -172,17 +220,6 @@ fn kept_files(files: &ModelFiles) -> ModelFiles {
         }
         FileSource::Embedded { .. } => files.clone(),
     }
-}
-
-fn first_plan(
-    mut graph: InferenceModel,
-    signature: &Signature,
-    shapes: &Shapes,
-    files: &ModelFiles,
-) -> TractResult<Arc<TypedSimplePlan>> {
-    let required = signature.inputs.iter().zip(shapes).filter_map(|(spec, shape)| Some((spec, shape.as_deref()?)));
-    plan::fix_inputs(&mut graph, required)?;
-    plan::compile(graph, &files.model.name())
 }
 
 /// Whether tract understands the graph: with some sizes in place of its open dimensions, or with these open.

@@ -9,6 +9,7 @@ use corymb_core::{
 use tract_onnx::tract_core::internal::{TValue, TVec, TractError, TypedSimplePlan, TypedSimpleState};
 
 use crate::convert::{from_tract, into_tract};
+use crate::memory::{self, Need};
 use crate::plans::{Plan, Plans, Shapes};
 use crate::signature::batch_axis;
 
@@ -97,9 +98,15 @@ impl TractInstance {
         let failed = |error: TractError| BackendError::Failed(format!("run the model: {error:#}"));
         // A state is put back only after a run that went well: after an error it holds what was computed so far.
         let (mut state, symbolic) = self.take_state(&shapes)?;
+        if symbolic {
+            let model = state.plan().model();
+            let given = shapes.iter().filter_map(|shape| shape.as_deref());
+            let need = memory::symbols(model, given).and_then(|symbols| Need::of(model, &symbols)).map_err(failed)?;
+            need.check(plans.run_bytes()).map_err(|error| BackendError::InvalidInput(error.to_string()))?;
+        }
         let outputs = match state.run(values()?) {
             Ok(outputs) if symbolic => {
-                self.symbolic = Some(state);
+                self.symbolic = Some(state).filter(forgets);
                 outputs
             }
             // Some operators need their shapes fixed.
@@ -125,6 +132,9 @@ impl TractInstance {
     }
 
     fn keep(&mut self, shapes: Shapes, state: TypedSimpleState) {
+        if !forgets(&state) {
+            return;
+        }
         if self.states.len() == STATES {
             self.states.remove(0);
         }
@@ -153,6 +163,12 @@ impl TractInstance {
         let wanted = signature.outputs.iter().filter(|spec| is_wanted(spec, options));
         wanted.map(|spec| Some((spec.name.as_str(), no_rows(spec, signature, inputs)?))).collect()
     }
+}
+
+/// Whether a run leaves nothing for the next one. A recurrent layer does: tract takes the next run for the rest of the
+/// same sequence, which may be another caller's.
+fn forgets(state: &TypedSimpleState) -> bool {
+    state.op_states.iter().all(Option::is_none)
 }
 
 fn spawn(plan: &Arc<TypedSimplePlan>) -> Result<TypedSimpleState, BackendError> {

@@ -1,18 +1,22 @@
 //! From a graph to something that runs: parse, fix the input shapes, declutter, optimise.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 
 use corymb_core::{DType, Dim, TensorSpec};
 use tract_onnx::pb::ModelProto;
 use tract_onnx::tract_core::internal::{
-    DatumType, IntoArcTensor as _, Tensor, TractResult, TypedFact, TypedModel, TypedSimplePlan, bail, format_err,
+    DatumType, IntoArcTensor as _, IntoTValue as _, OutletId, SymbolValues, TValue, TVec, Tensor, TractError,
+    TractResult, TypedFact, TypedModel, TypedSimplePlan, bail, format_err,
 };
 use tract_onnx::tract_core::ops::change_axes::AxisOp;
 use tract_onnx::tract_core::ops::konst::Const;
+use tract_onnx::tract_core::ops::scan::Scan;
 use tract_onnx::tract_core::optim::Optimizer;
 use tract_onnx::tract_hir::infer::{Factoid as _, InferenceFact, InferenceModel, InferenceModelExt as _};
 
+use crate::memory::{self, Need};
 use crate::simplify::SYMBOL_PREFIX;
 
 /// Parses a simplified graph, with the constants that were taken out of it; external data lies in `folder`.
@@ -20,6 +24,7 @@ pub(crate) fn parse(
     proto: &ModelProto,
     constants: Vec<(String, Tensor)>,
     folder: Option<&Path>,
+    run_bytes: u64,
 ) -> TractResult<InferenceModel> {
     // An embedded model has no folder and no external data; tract says so where some is named.
     let folder = folder.map(|folder| folder.to_str().ok_or_else(|| format_err!("the folder's name is not UTF-8")));
@@ -37,7 +42,10 @@ pub(crate) fn parse(
     }
     match parsed.unresolved_inputs.first() {
         Some(name) => bail!("uses '{name}', which nothing makes"),
-        None => Ok(parsed.model),
+        None => {
+            memory::bound(&mut parsed.model, run_bytes);
+            Ok(parsed.model)
+        }
     }
 }
 
@@ -55,16 +63,38 @@ pub(crate) fn fix_inputs<'a>(
 
 /// A plan for the shapes that the inputs of `model` have. Optimised where tract can; as it stands where its optimiser
 /// fails, which it does on some quantised graphs that run well without it.
-pub(crate) fn compile(model: InferenceModel, name: &str) -> TractResult<Arc<TypedSimplePlan>> {
+pub(crate) fn compile(model: InferenceModel, name: &str, run_bytes: u64) -> TractResult<Arc<TypedSimplePlan>> {
     let typed = model.into_typed()?;
+    // With open dimensions this says only what is fixed already; each request is looked at then.
+    Need::of(&typed, &SymbolValues::default())?.check(run_bytes)?;
     // Weights are shared between the two: the copy is of the nodes.
-    match optimise(typed.clone()).and_then(TypedSimplePlan::new) {
+    let optimised = optimise(typed.clone()).and_then(TypedSimplePlan::new);
+    match optimised.and_then(|plan| if has_scan(&typed) { tried(plan) } else { Ok(plan) }) {
         Ok(plan) => Ok(plan),
         Err(error) => {
-            tracing::warn!(model = name, error = %error.root_cause(), "tract runs the model unoptimised");
+            tracing::debug!(model = name, error = %error.root_cause(), "tract runs the model unoptimised");
             TypedSimplePlan::new(typed)
         }
     }
+}
+
+fn has_scan(model: &TypedModel) -> bool {
+    model.nodes().iter().any(|node| node.op_is::<Scan>())
+}
+
+/// The plan, if it can run at all: of some recurrent layers tract's optimiser makes one that fails on every input.
+/// Zeros tell, where all dimensions are fixed.
+fn tried(plan: Arc<TypedSimplePlan>) -> TractResult<Arc<TypedSimplePlan>> {
+    let model = plan.model();
+    let zeros = |outlet: &OutletId| {
+        let fact = model.outlet_fact(*outlet).ok()?;
+        Some(Tensor::zero_dt(fact.datum_type, fact.shape.as_concrete()?).ok()?.into_tvalue())
+    };
+    if let Some(inputs) = model.input_outlets()?.iter().map(zeros).collect::<Option<TVec<TValue>>>() {
+        catch_unwind(AssertUnwindSafe(|| plan.run(inputs)))
+            .unwrap_or_else(|_| Err(TractError::msg("tract panicked")))?;
+    }
+    Ok(plan)
 }
 
 fn optimise(mut model: TypedModel) -> TractResult<TypedModel> {
@@ -130,7 +160,7 @@ fn dtype(datum_type: DatumType) -> Option<DType> {
 mod tests {
     use corymb_core::{FileSource, ModelFiles};
     use tract_onnx::prelude::Framework as _;
-    use tract_onnx::tract_core::internal::{IntoTValue as _, tvec};
+    use tract_onnx::tract_core::internal::tvec;
 
     use super::*;
     use crate::proto::OnnxFile;
@@ -147,7 +177,7 @@ mod tests {
         let nodes = file.graph().node.len();
         let constants = simplify(&mut file.proto, &[]).constants;
         assert_eq!((constants.len(), file.graph().node.len()), (1, nodes - 1), "the Cast is folded");
-        let simplified = parse(&file.proto, constants, None).expect("parsed");
+        let simplified = parse(&file.proto, constants, None, memory::RUN_BYTES).expect("parsed");
         let plain = tract_onnx::onnx().model_for_path(path).expect("parsed");
 
         let shape = [2, 3, 16, 16];
@@ -155,7 +185,7 @@ mod tests {
         let pixels = Tensor::from_shape(&shape, &elements).expect("a tensor").into_tvalue();
         let scores = [simplified, plain].map(|mut graph| {
             fix_inputs(&mut graph, [(&signature.inputs[0], &shape[..])]).expect("fixed");
-            let plan = compile(graph, "image.onnx").expect("a plan");
+            let plan = compile(graph, "image.onnx", memory::RUN_BYTES).expect("a plan");
             plan.run(tvec![pixels.clone()]).expect("a run").remove(0)
         });
         assert_eq!(scores[0].shape(), [2, 6]);

@@ -39,6 +39,8 @@ pub(crate) struct Source {
     /// Kept where requests are expected to bring many shapes. Otherwise the file is read again: it costs some ten
     /// milliseconds once, and keeping the graph would cost its weights for good.
     pub(crate) graph: Option<InferenceModel>,
+    /// What the tensors of one run may take together.
+    pub(crate) run_bytes: u64,
 }
 
 /// Makes, keeps and evicts plans. Shared by the instances of a model.
@@ -81,6 +83,10 @@ impl Plans {
             table: Mutex::new(Table { pinned: plans.len(), plans, counts: Vec::new() }),
             making: Mutex::new(Symbolic::Untried),
         }
+    }
+
+    pub(crate) fn run_bytes(&self) -> u64 {
+        self.source.run_bytes
     }
 
     pub(crate) fn signature(&self) -> &Signature {
@@ -158,7 +164,7 @@ impl Plans {
         if shapes.is_some() {
             plan::fix_inputs(&mut graph, given).map_err(refused)?;
         }
-        plan::compile(graph, &name).map_err(refused)
+        plan::compile(graph, &name, self.source.run_bytes).map_err(refused)
     }
 
     fn read_again(&self, replaced: &[&str]) -> Result<InferenceModel, BackendError> {
@@ -169,7 +175,7 @@ impl Plans {
             return Err(BackendError::Failed(format!("'{name}' has changed since it was loaded; load it again")));
         }
         let simplified = simplify(&mut file.proto, replaced);
-        plan::parse(&file.proto, simplified.constants, files.model.folder())
+        plan::parse(&file.proto, simplified.constants, files.model.folder(), self.source.run_bytes)
             .map_err(|error| BackendError::Failed(format!("{error:#}")))
     }
 }
@@ -220,6 +226,7 @@ mod tests {
     use corymb_core::FileSource;
 
     use super::*;
+    use crate::memory::RUN_BYTES;
     use crate::signature::declared;
 
     fn plans(fixture: &str) -> Plans {
@@ -228,8 +235,9 @@ mod tests {
         let mut file = OnnxFile::read(&files).expect("a model");
         let signature = declared(&file.proto).signature;
         let constants = simplify(&mut file.proto, &[]).constants;
-        let graph = plan::parse(&file.proto, constants, None).expect("parsed");
-        Plans::new(signature, Source { files, stamp: None, graph: Some(graph) }, 1 << 40, None)
+        let graph = plan::parse(&file.proto, constants, None, RUN_BYTES).expect("parsed");
+        let source = Source { files, stamp: None, graph: Some(graph), run_bytes: RUN_BYTES };
+        Plans::new(signature, source, 1 << 40, None)
     }
 
     fn of_length(length: usize) -> Shapes {

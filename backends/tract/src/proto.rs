@@ -7,6 +7,8 @@ use corymb_core::{BackendError, FileSource, ModelFiles};
 use tract_onnx::pb::{AttributeProto, GraphProto, ModelProto, NodeProto, ValueInfoProto};
 use tract_onnx::prelude::Framework as _;
 
+use crate::stored;
+
 /// The largest file that is read: protobuf's own limit on one message.
 const MAX_FILE: u64 = 1 << 31;
 
@@ -51,8 +53,10 @@ impl OnnxFile {
             // The root cause alone: the context around it names folders.
             BackendError::InvalidModel(format!("'{name}' is not an ONNX model: {}", error.root_cause()))
         })?;
-        check(&proto).map_err(|reason| BackendError::InvalidModel(format!("'{name}' {reason}")))?;
-        Ok(Self { proto, size, stamp })
+        let stored_outside = check(&proto)
+            .and_then(|()| proto.graph.as_ref().map_or(Ok(0), |graph| stored::check(graph, files.model.folder())))
+            .map_err(|reason| BackendError::InvalidModel(format!("'{name}' {reason}")))?;
+        Ok(Self { proto, size: size + stored_outside, stamp })
     }
 
     /// The graph; there is one, since the file was checked.
@@ -70,6 +74,16 @@ impl OnnxFile {
 /// Whether a domain is that of the standard operators.
 pub(crate) fn is_standard(domain: &str) -> bool {
     domain.is_empty() || domain == "ai.onnx"
+}
+
+/// The version of the standard operator set; 0 where none is named.
+pub(crate) fn standard_opset(model: &ModelProto) -> i64 {
+    model.opset_import.iter().find(|set| is_standard(&set.domain)).map_or(0, |set| set.version)
+}
+
+/// The value of an attribute that is an integer.
+pub(crate) fn integer_attribute(node: &NodeProto, name: &str) -> Option<i64> {
+    node.attribute.iter().find(|attribute| attribute.name == name).map(|found| found.i)
 }
 
 /// The value of an attribute that is a text.

@@ -11,6 +11,7 @@ use tract_onnx::pb::{AttributeProto, GraphProto, ModelProto, NodeProto, TensorPr
 use tract_onnx::tract_core::internal::Tensor;
 
 use crate::proto::{is_standard, subgraphs, subgraphs_mut};
+use crate::rewrite::rewrite;
 
 /// The names that open dimensions get, numbered.
 pub(crate) const SYMBOL_PREFIX: &str = "corymb_dim_";
@@ -27,6 +28,7 @@ pub(crate) struct Simplified {
 
 /// Rewrites `model`. `given` are the inputs with a default that the caller gives a value for: they become inputs.
 pub(crate) fn simplify(model: &mut ModelProto, given: &[&str]) -> Simplified {
+    rewrite(model);
     let Some(graph) = &mut model.graph else { return Simplified::default() };
     graph.initializer.retain(|tensor| !given.contains(&tensor.name.as_str()));
     let symbols = name_dimensions(graph);

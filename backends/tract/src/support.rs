@@ -1,26 +1,24 @@
 //! What tract cannot run, or would run wrongly without a word: named by operator, domain and node.
 //!
-//! tract looks operators up by name alone. The rest of the table was found by comparing its answers with ONNX
-//! Runtime's on small models, tract 0.23.9.
+//! tract looks operators up by name alone. `mistakes.rs` has the rules for single operators.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use corymb_core::UnsupportedOperator;
 use tract_onnx::model::OnnxOpRegister;
 use tract_onnx::pb::tensor_proto::DataType;
-use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, TensorProto};
+use tract_onnx::pb::{GraphProto, ModelProto, NodeProto};
 
-use crate::proto::{is_standard, subgraphs, text_attribute};
+use crate::explain::label;
+use crate::mistakes::{self, Surroundings};
+use crate::proto::{is_standard, standard_opset, subgraphs};
 use crate::signature::unsupported;
+use crate::values::FromValues;
 
 /// The newest operator set whose operators are known to keep the meaning that tract gives them.
 const NEWEST_OPSET: i64 = 28;
 /// The newest version of the file format whose new features are looked for below.
 const NEWEST_IR: i64 = 14;
-/// The largest constant that the file may ask for by its shape alone: it would be allocated while loading.
-const MAX_FILLED_BYTES: u64 = 1 << 30;
-/// The widest element of such a constant.
-const WIDEST_ELEMENT: u64 = 8;
 
 /// Operators of `ai.onnx.ml`; a name of that domain means nothing in the standard one, and the other way round.
 const ML_OPERATORS: [&str; 5] =
@@ -42,8 +40,8 @@ pub(crate) fn unsupported_parts(model: &ModelProto, operators: &OnnxOpRegister) 
     let functions: HashSet<(&str, &str)> =
         model.functions.iter().map(|function| (function.domain(), function.name())).collect();
     if let Some(graph) = &model.graph {
-        let walk = Walk { operators, functions };
-        walk.graph(graph, &mut reports);
+        let walk = Walk { operators, functions, opset: standard_opset(model) };
+        walk.graph(graph, None, &mut reports);
     }
     reports
 }
@@ -51,36 +49,39 @@ pub(crate) fn unsupported_parts(model: &ModelProto, operators: &OnnxOpRegister) 
 struct Walk<'a> {
     operators: &'a OnnxOpRegister,
     functions: HashSet<(&'a str, &'a str)>,
+    opset: i64,
 }
 
-impl Walk<'_> {
+impl<'a> Walk<'a> {
     /// Protobuf's decoder bounds how deep graphs nest.
-    fn graph(&self, graph: &GraphProto, reports: &mut Vec<UnsupportedOperator>) {
+    fn graph(&self, graph: &'a GraphProto, outer: Option<&FromValues<'a>>, reports: &mut Vec<UnsupportedOperator>) {
         if !graph.sparse_initializer.is_empty() {
             reports.push(unsupported("Sparse initializer", "", "tract reads dense tensors only"));
         }
         for tensor in &graph.initializer {
-            if let Some(reason) = unreadable(tensor) {
+            if let Some(reason) = unread(tensor.data_type) {
                 reports.push(unsupported("Initializer", &tensor.name, reason));
             }
         }
-        let wires = Wires::of(graph);
+        let around = Surroundings::of(graph, self.opset);
+        let values = FromValues::of(graph, outer);
         for node in &graph.node {
-            if let Some(reason) = self.node(node, &wires) {
+            let reason = self.node(node, &around).or_else(|| values.report(node).map(str::to_owned));
+            if let Some(reason) = reason {
                 reports.push(UnsupportedOperator {
                     operator: node.op_type.clone(),
                     domain: node.domain.clone(),
-                    node: node.name.clone(),
+                    node: label(node).to_owned(),
                     reason,
                 });
             }
             for subgraph in subgraphs(node) {
-                self.graph(subgraph, reports);
+                self.graph(subgraph, Some(&values), reports);
             }
         }
     }
 
-    fn node(&self, node: &NodeProto, wires: &Wires<'_>) -> Option<String> {
+    fn node(&self, node: &NodeProto, around: &Surroundings<'_>) -> Option<String> {
         let (domain, operator) = (node.domain.as_str(), node.op_type.as_str());
         if self.functions.contains(&(domain, operator)) {
             return Some("is a function that the file defines, and tract reads none".to_owned());
@@ -97,83 +98,15 @@ impl Walk<'_> {
         } else if is_ml || !self.operators.0.contains_key(operator) {
             return Some("tract has no such operator".to_owned());
         }
-        wrong_without_a_word(node, wires).map(str::to_owned).or_else(|| filled(node, wires))
+        let constants = node.attribute.iter().filter_map(|attribute| attribute.t.as_ref());
+        let unread = constants.filter_map(|tensor| unread(tensor.data_type)).next();
+        unread.map(|what| format!("holds what tract does not read: {what}")).or_else(|| mistakes::known(node, around))
     }
 }
 
-/// Constants and neighbours, by the names of values.
-struct Wires<'a> {
-    constants: HashMap<&'a str, &'a TensorProto>,
-    makers: HashMap<&'a str, &'a NodeProto>,
-    quantized: HashSet<&'a str>,
-}
-
-impl<'a> Wires<'a> {
-    fn of(graph: &'a GraphProto) -> Self {
-        let mut constants: HashMap<&str, &TensorProto> =
-            graph.initializer.iter().map(|tensor| (tensor.name.as_str(), tensor)).collect();
-        let mut makers = HashMap::new();
-        let mut quantized = HashSet::new();
-        for node in &graph.node {
-            for output in &node.output {
-                makers.insert(output.as_str(), node);
-            }
-            match node.op_type.as_str() {
-                "QuantizeLinear" => quantized.extend(node.input.first().map(String::as_str)),
-                "Constant" => {
-                    let value = node.attribute.iter().find_map(|attribute| attribute.t.as_ref());
-                    constants.extend(node.output.first().map(String::as_str).zip(value));
-                }
-                _ => {}
-            }
-        }
-        Self { constants, makers, quantized }
-    }
-}
-
-fn wrong_without_a_word(node: &NodeProto, wires: &Wires<'_>) -> Option<&'static str> {
-    match node.op_type.as_str() {
-        "RNN" | "GRU" | "LSTM" if text_attribute(node, "direction") == Some("reverse") => {
-            Some("direction 'reverse' gives wrong values in tract")
-        }
-        "GRU" if node.input.get(4).is_some_and(|lengths| !lengths.is_empty()) => Some("tract has no sequence_lens"),
-        "TreeEnsembleClassifier" => {
-            let classes = node.attribute.iter().filter(|attribute| attribute.name.starts_with("classlabels_"));
-            let most = classes.map(|labels| labels.ints.len().max(labels.strings.len())).max().unwrap_or(0);
-            (most <= 2).then_some("with two classes the label is always the first one in tract")
-        }
-        "Softmax" => {
-            let made_by = |name: &String| wires.makers.get(name.as_str()).map(|node| node.op_type.as_str());
-            let dequantized = node.input.first().and_then(made_by) == Some("DequantizeLinear");
-            let requantized = node.output.first().is_some_and(|output| wires.quantized.contains(output.as_str()));
-            (dequantized && requantized)
-                .then_some("between DequantizeLinear and QuantizeLinear all outputs are 127 in tract")
-        }
-        _ => None,
-    }
-}
-
-/// A constant that a few bytes of shape blow up.
-fn filled(node: &NodeProto, wires: &Wires<'_>) -> Option<String> {
-    if !matches!(node.op_type.as_str(), "ConstantOfShape" | "Expand") {
-        return None;
-    }
-    let shape = wires.constants.get(node.input.last()?.as_str())?;
-    let dims: Vec<i64> = if shape.raw_data.is_empty() {
-        shape.int64_data.clone()
-    } else {
-        let (dims, _) = shape.raw_data.as_chunks::<8>();
-        dims.iter().map(|dim| i64::from_le_bytes(*dim)).collect()
-    };
-    let bytes = dims
-        .iter()
-        .try_fold(WIDEST_ELEMENT, |bytes, &dim| bytes.checked_mul(dim.max(1).unsigned_abs()))
-        .filter(|&bytes| bytes <= MAX_FILLED_BYTES);
-    bytes.is_none().then(|| format!("asks for a tensor of shape {dims:?}; at most {MAX_FILLED_BYTES} bytes are filled"))
-}
-
-fn unreadable(tensor: &TensorProto) -> Option<&'static str> {
-    match DataType::try_from(tensor.data_type) {
+/// Why tract does not read elements of this type, by its number in the format; none where it does.
+pub(crate) fn unread(data_type: i32) -> Option<&'static str> {
+    match DataType::try_from(data_type) {
         Ok(DataType::String) => Some("holds text, and tract has no operators on text"),
         Ok(DataType::Bfloat16) => Some("is bfloat16, which tract does not read"),
         Ok(DataType::Int4 | DataType::Uint4) => Some("has elements of 4 bits, which tract does not read"),

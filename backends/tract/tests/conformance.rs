@@ -8,7 +8,7 @@ use corymb_backend_tract::Tract;
 fn conformance() {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/models");
     corymb_core::conformance::run(
-        &Tract,
+        &Tract::default(),
         &fixtures,
         &[
             ("identity BF16", "tract's ONNX reader does not know bfloat16"),

@@ -12,7 +12,7 @@ use prometheus::{Registry, TextEncoder};
 
 /// The backends that are compiled in, best first.
 pub(crate) fn backends() -> Vec<Arc<dyn Backend>> {
-    vec![Arc::new(Tract)]
+    vec![Arc::new(Tract::default())]
 }
 
 /// What runs and compiles Wasm plugins.

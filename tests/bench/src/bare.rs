@@ -59,7 +59,7 @@ impl Bare {
         let path = folder.join("model.onnx");
         let name = path.display().to_string();
         let files = ModelFiles { model: FileSource::Path(path) };
-        let model = Tract.load(&files, &LoadOptions::default()).with_context(|| name.clone())?;
+        let model = Tract::default().load(&files, &LoadOptions::default()).with_context(|| name.clone())?;
         let input = model.signature().inputs.first().with_context(|| format!("{name} has no input"))?;
         let side = |axis: usize| input.shape.get(axis).and_then(Dim::fixed).unwrap_or(DEFAULT_SIZE);
         let plan = plan(u32::try_from(side(3))?, u32::try_from(side(2))?);

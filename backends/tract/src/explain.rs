@@ -1,0 +1,102 @@
+//! What tract's own errors are about: the operator, its domain and its node, which its messages name by halves.
+
+use corymb_core::UnsupportedOperator;
+use tract_onnx::pb::{GraphProto, NodeProto};
+use tract_onnx::tract_core::internal::TractError;
+
+use crate::proto::subgraphs;
+use crate::signature::unsupported;
+
+/// A report on the node of `graph` that `error` came from; on the graph where no node is to blame.
+pub(crate) fn report(graph: &GraphProto, error: &TractError) -> UnsupportedOperator {
+    let reason = reason(error);
+    let named = error.chain().filter_map(|cause| node_name(&cause.to_string())).find_map(|name| find(graph, &name));
+    match named {
+        Some(node) => UnsupportedOperator {
+            operator: node.op_type.clone(),
+            domain: node.domain.clone(),
+            node: label(node).to_owned(),
+            reason,
+        },
+        None => unsupported("Graph", "", &reason),
+    }
+}
+
+/// The node's name; where it has none, that of the first value it makes, which is what tract calls it.
+pub(crate) fn label(node: &NodeProto) -> &str {
+    if node.name.is_empty() { node.output.first().map_or("", String::as_str) } else { &node.name }
+}
+
+fn reason(error: &TractError) -> String {
+    let root = error.root_cause().to_string();
+    if root.contains("can not be typed") || root.contains("can not be made a TypedOp") {
+        return "tract reads the operator, but cannot run it".to_owned();
+    }
+    if root.contains("input is variable") {
+        return "its shape comes from a value of the request, and tract needs it to follow from the shapes".to_owned();
+    }
+    root
+}
+
+/// The name in `… node #3 "NAME" Operator …` or in `Building node NAME (Operator)`.
+fn node_name(text: &str) -> Option<String> {
+    if let Some(rest) = text.strip_prefix("Building node ") {
+        return Some(rest.rsplit_once(" (")?.0.to_owned());
+    }
+    let after = text.split_once("ode #").or_else(|| text.split_once("Evaluating #"))?.1;
+    let quoted = after.split_once('"')?.1;
+    Some(quoted.split_once('"')?.0.to_owned())
+}
+
+/// tract makes several nodes of one, whose names it appends to.
+fn find<'a>(graph: &'a GraphProto, name: &str) -> Option<&'a NodeProto> {
+    let is_it = |node: &&NodeProto| {
+        let label = label(node);
+        !label.is_empty() && name.strip_prefix(label).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    };
+    let here = graph.node.iter().filter(is_it).max_by_key(|node| label(node).len());
+    here.or_else(|| graph.node.iter().flat_map(subgraphs).find_map(|graph| find(graph, name)))
+}
+
+#[cfg(test)]
+mod tests {
+    use tract_onnx::tract_core::internal::format_err;
+
+    use super::*;
+
+    fn graph() -> GraphProto {
+        let node = |name: &str, operator: &str, domain: &str, output: &str| NodeProto {
+            name: name.to_owned(),
+            op_type: operator.to_owned(),
+            domain: domain.to_owned(),
+            output: vec![output.to_owned()],
+            ..NodeProto::default()
+        };
+        GraphProto {
+            node: vec![
+                node("layer", "LSTM", "", "y"),
+                node("layer.1", "Scaler", "ai.onnx.ml", "z"),
+                node("", "Neg", "", "negated"),
+            ],
+            ..GraphProto::default()
+        }
+    }
+
+    #[test]
+    fn the_node_is_found_in_every_form_of_message() {
+        for (text, operator, node) in [
+            (r#"Translating node #5 "layer" LSTM ToTypedTranslator"#, "LSTM", "layer"),
+            (r#"Failed analyse for node #5 "layer.1" Scaler"#, "Scaler", "layer.1"),
+            (r#"Evaluating #6 "layer.x" Scan"#, "LSTM", "layer"),
+            (r#"Node #2 "negated" Neg can not be typed"#, "Neg", "negated"),
+            ("Building node layer.1 (Scaler)", "Scaler", "layer.1"),
+            ("Loop detected", "Graph", ""),
+            (r#"Translating node #5 "layers" LSTM"#, "Graph", ""),
+        ] {
+            let error = format_err!("the cause").context(text);
+            let found = report(&graph(), &error);
+            assert_eq!((found.operator.as_str(), found.node.as_str()), (operator, node), "{text}");
+            assert_eq!(found.reason, "the cause");
+        }
+    }
+}

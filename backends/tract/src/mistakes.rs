@@ -1,0 +1,138 @@
+//! Single operators that tract 0.23.9 runs wrongly, or takes and then fails on. Found by comparing it with ONNX Runtime
+//! on the models of `tests/fixtures/zoo`.
+
+use std::collections::HashMap;
+
+use tract_onnx::pb::{GraphProto, NodeProto, TensorProto};
+
+use crate::proto::{integer_attribute, is_standard, text_attribute};
+use crate::rewrite::{SOFTMAX_OF_ONE_AXIS, is_quantised};
+use crate::support::unread;
+
+/// The largest constant that the file may ask for by its shape alone: it would be allocated while loading.
+const MAX_FILLED_BYTES: u64 = 1 << 30;
+/// The widest element of such a constant.
+const WIDEST_ELEMENT: u64 = 8;
+
+/// What the rules need to know of a graph.
+pub(crate) struct Surroundings<'a> {
+    constants: HashMap<&'a str, &'a TensorProto>,
+    quantised: bool,
+    opset: i64,
+}
+
+impl<'a> Surroundings<'a> {
+    pub(crate) fn of(graph: &'a GraphProto, opset: i64) -> Self {
+        let mut constants: HashMap<&str, &TensorProto> =
+            graph.initializer.iter().map(|tensor| (tensor.name.as_str(), tensor)).collect();
+        for node in graph.node.iter().filter(|node| node.op_type == "Constant") {
+            let value = node.attribute.iter().find_map(|attribute| attribute.t.as_ref());
+            constants.extend(node.output.first().map(String::as_str).zip(value));
+        }
+        Self { constants, quantised: is_quantised(graph), opset }
+    }
+
+    fn constant(&self, node: &NodeProto, operand: usize) -> Option<&'a TensorProto> {
+        self.constants.get(node.input.get(operand)?.as_str()).copied()
+    }
+}
+
+/// Why tract must not run this node; none where nothing is known against it.
+pub(crate) fn known(node: &NodeProto, around: &Surroundings<'_>) -> Option<String> {
+    if !is_standard(&node.domain) {
+        return match node.op_type.as_str() {
+            "TreeEnsembleClassifier" => two_classes(node).map(str::to_owned),
+            _ => None,
+        };
+    }
+    let reason = match node.op_type.as_str() {
+        "RNN" | "GRU" | "LSTM" => recurrent(node),
+        "Softmax" if around.quantised && around.opset < SOFTMAX_OF_ONE_AXIS => {
+            Some("between DequantizeLinear and QuantizeLinear tract gets it wrong, before operator set 13")
+        }
+        "LogSoftmax" if around.quantised => Some("between DequantizeLinear and QuantizeLinear tract gets it wrong"),
+        "BatchNormalization" if integer_attribute(node, "training_mode").unwrap_or(0) != 0 => {
+            Some("is in training mode, which tract does not know")
+        }
+        "Dropout" if drops(node, around) => Some("is in training mode, which tract does not know"),
+        "Cast" | "RandomNormal" | "RandomUniform" | "EyeLike" => return dtype_attribute(node),
+        _ => None,
+    };
+    reason.map(str::to_owned).or_else(|| filled(node, around))
+}
+
+fn recurrent(node: &NodeProto) -> Option<&'static str> {
+    const SEQUENCE_LENGTHS: usize = 4;
+    let defaults: &[&str] = match node.op_type.as_str() {
+        "LSTM" => &["Sigmoid", "Tanh", "Tanh"],
+        "GRU" => &["Sigmoid", "Tanh"],
+        _ => &["Tanh"],
+    };
+    let named = |name: &str| node.attribute.iter().find(|attribute| attribute.name == name);
+    let is_default =
+        |(index, name): (usize, &Vec<u8>)| name.eq_ignore_ascii_case(defaults[index % defaults.len()].as_bytes());
+    if text_attribute(node, "direction") == Some("reverse") {
+        Some("direction 'reverse' gives wrong values in tract")
+    } else if node.input.get(SEQUENCE_LENGTHS).is_some_and(|lengths| !lengths.is_empty()) {
+        Some("tract has no sequence_lens")
+    } else if named("activations").is_some_and(|found| !found.strings.iter().enumerate().all(is_default)) {
+        Some("tract ignores its activations and takes the usual ones")
+    } else if named("clip").is_some() {
+        Some("tract ignores its clip")
+    } else if integer_attribute(node, "input_forget").unwrap_or(0) != 0 {
+        Some("tract ignores its input_forget")
+    } else if integer_attribute(node, "layout").unwrap_or(0) != 0 {
+        Some("layout 1 is not trusted on tract")
+    } else {
+        None
+    }
+}
+
+fn two_classes(node: &NodeProto) -> Option<&'static str> {
+    let classes = node.attribute.iter().filter(|attribute| attribute.name.starts_with("classlabels_"));
+    let most = classes.map(|labels| labels.ints.len().max(labels.strings.len())).max().unwrap_or(0);
+    (most <= 2).then_some("with two classes the label is always the first one in tract")
+}
+
+/// Whether it drops anything: the third operand says so, and is false where it is left out.
+fn drops(node: &NodeProto, around: &Surroundings<'_>) -> bool {
+    const TRAINING: usize = 2;
+    let given = node.input.get(TRAINING).is_some_and(|name| !name.is_empty());
+    given
+        && around.constant(node, TRAINING).is_none_or(|flag| {
+            flag.raw_data.iter().any(|&byte| byte != 0) || flag.int32_data.iter().any(|&number| number != 0)
+        })
+}
+
+/// An element type that tract does not read, asked for by an attribute.
+fn dtype_attribute(node: &NodeProto) -> Option<String> {
+    let asked = integer_attribute(node, "to").or_else(|| integer_attribute(node, "dtype"))?;
+    unread(i32::try_from(asked).ok()?).map(|what| format!("makes what tract does not read: {what}"))
+}
+
+/// A constant that a few bytes of shape blow up.
+fn filled(node: &NodeProto, around: &Surroundings<'_>) -> Option<String> {
+    let dims: Vec<i64> = match node.op_type.as_str() {
+        "ConstantOfShape" => integers(around.constant(node, 0)?),
+        "Expand" => integers(around.constant(node, 1)?),
+        "Range" => {
+            let ends = [0, 1, 2].map(|operand| Some(*integers(around.constant(node, operand)?).first()?));
+            let [Some(start), Some(end), Some(step)] = ends else { return None };
+            vec![end.checked_sub(start)?.checked_div(step)?]
+        }
+        _ => return None,
+    };
+    let bytes = dims
+        .iter()
+        .try_fold(WIDEST_ELEMENT, |bytes, &dim| bytes.checked_mul(dim.max(1).unsigned_abs()))
+        .filter(|&bytes| bytes <= MAX_FILLED_BYTES);
+    bytes.is_none().then(|| format!("asks for a tensor of shape {dims:?}; at most {MAX_FILLED_BYTES} bytes are filled"))
+}
+
+fn integers(tensor: &TensorProto) -> Vec<i64> {
+    if tensor.raw_data.is_empty() {
+        return tensor.int64_data.clone();
+    }
+    let (elements, _) = tensor.raw_data.as_chunks::<8>();
+    elements.iter().map(|element| i64::from_le_bytes(*element)).collect()
+}
