@@ -6,6 +6,7 @@ mod doctor;
 mod drain;
 mod flowers;
 mod harness;
+mod hazards;
 mod hostile;
 mod mistakes;
 mod parity;

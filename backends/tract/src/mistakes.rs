@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 
+use tract_onnx::pb::tensor_proto::DataType;
 use tract_onnx::pb::{GraphProto, NodeProto, TensorProto};
 
 use crate::proto::{integer_attribute, is_standard, text_attribute};
@@ -55,6 +56,23 @@ pub(crate) fn known(node: &NodeProto, around: &Surroundings<'_>) -> Option<Strin
             Some("is in training mode, which tract does not know")
         }
         "Dropout" if drops(node, around) => Some("is in training mode, which tract does not know"),
+        "Celu" | "Swish" if float_attribute(node, "alpha").is_some_and(|alpha| alpha != 1.0) => {
+            Some("tract ignores its alpha")
+        }
+        "ConvTranspose" if node.attribute.iter().any(|attribute| attribute.name == "output_shape") => {
+            Some("tract ignores its output_shape")
+        }
+        "NonMaxSuppression" if !is_given(node, 2) => {
+            Some("without max_output_boxes_per_class there are no boxes, and tract gives all")
+        }
+        "Pad" if pads_less(node, around) => Some("negative pads make tract panic"),
+        "QuantizeLinear" if !is_given(node, 2) && integer_attribute(node, "output_dtype").unwrap_or(0) != 0 => {
+            Some("tract ignores its output_dtype")
+        }
+        "Range" if has_fraction(node, around) => Some("tract counts without the fraction"),
+        "Resize" if text_attribute(node, "coordinate_transformation_mode") == Some("tf_crop_and_resize") => {
+            Some("tract does not crop as tf_crop_and_resize says")
+        }
         "Cast" | "RandomNormal" | "RandomUniform" | "EyeLike" => return dtype_attribute(node),
         _ => None,
     };
@@ -73,7 +91,7 @@ fn recurrent(node: &NodeProto) -> Option<&'static str> {
         |(index, name): (usize, &Vec<u8>)| name.eq_ignore_ascii_case(defaults[index % defaults.len()].as_bytes());
     if text_attribute(node, "direction") == Some("reverse") {
         Some("direction 'reverse' gives wrong values in tract")
-    } else if node.input.get(SEQUENCE_LENGTHS).is_some_and(|lengths| !lengths.is_empty()) {
+    } else if is_given(node, SEQUENCE_LENGTHS) {
         Some("tract has no sequence_lens")
     } else if named("activations").is_some_and(|found| !found.strings.iter().enumerate().all(is_default)) {
         Some("tract ignores its activations and takes the usual ones")
@@ -97,11 +115,47 @@ fn two_classes(node: &NodeProto) -> Option<&'static str> {
 /// Whether it drops anything: the third operand says so, and is false where it is left out.
 fn drops(node: &NodeProto, around: &Surroundings<'_>) -> bool {
     const TRAINING: usize = 2;
-    let given = node.input.get(TRAINING).is_some_and(|name| !name.is_empty());
-    given
+    is_given(node, TRAINING)
         && around.constant(node, TRAINING).is_none_or(|flag| {
             flag.raw_data.iter().any(|&byte| byte != 0) || flag.int32_data.iter().any(|&number| number != 0)
         })
+}
+
+fn is_given(node: &NodeProto, operand: usize) -> bool {
+    node.input.get(operand).is_some_and(|name| !name.is_empty())
+}
+
+fn float_attribute(node: &NodeProto, name: &str) -> Option<f32> {
+    node.attribute.iter().find(|attribute| attribute.name == name).map(|found| found.f)
+}
+
+/// Whether constant pads take something away: an operand, or an attribute in old operator sets.
+fn pads_less(node: &NodeProto, around: &Surroundings<'_>) -> bool {
+    let attribute = node.attribute.iter().filter(|attribute| attribute.name == "pads").flat_map(|found| &found.ints);
+    let operand = around.constant(node, 1).map(integers).unwrap_or_default();
+    attribute.chain(&operand).any(|&pad| pad < 0)
+}
+
+/// Whether a constant operand is a floating-point number that is not whole.
+fn has_fraction(node: &NodeProto, around: &Surroundings<'_>) -> bool {
+    (0..node.input.len()).filter_map(|operand| around.constant(node, operand)).any(|tensor| {
+        let wide: Vec<f64> = match DataType::try_from(tensor.data_type) {
+            Ok(DataType::Float) => {
+                let (raw, _) = tensor.raw_data.as_chunks::<4>();
+                let raw = raw.iter().map(|element| f32::from_le_bytes(*element));
+                raw.chain(tensor.float_data.iter().copied()).map(f64::from).collect()
+            }
+            Ok(DataType::Double) => {
+                let (raw, _) = tensor.raw_data.as_chunks::<8>();
+                raw.iter()
+                    .map(|element| f64::from_le_bytes(*element))
+                    .chain(tensor.double_data.iter().copied())
+                    .collect()
+            }
+            _ => Vec::new(),
+        };
+        wide.iter().any(|number| number.fract() != 0.0)
+    })
 }
 
 /// An element type that tract does not read, asked for by an attribute.

@@ -21,7 +21,7 @@ pub fn differs(given: &Tensor, expected: &Tensor, tolerance: f64) -> Option<Stri
             let close = |left: f64, right: f64| {
                 left == right
                     || (left.is_nan() && right.is_nan())
-                    || (left - right).abs() <= tolerance * right.abs().max(1.0)
+                    || (right.is_finite() && (left - right).abs() <= tolerance * right.abs().max(1.0))
             };
             let place = (0..right.len()).find(|&place| !close(left[place], right[place]))?;
             Some(format!("is {} at place {place}; expected {}", left[place], right[place]))
