@@ -244,3 +244,48 @@ fn elements(fact: &InferenceFact) -> Option<u64> {
     let shape = fact.shape.concretize()?;
     shape.iter().try_fold(1_u64, |product, dim| Some(product.saturating_mul(dim.to_i64().ok()?.try_into().ok()?)))
 }
+
+#[cfg(test)]
+mod tests {
+    use tract_onnx::tract_core::internal::{DatumType, DatumTypeExt as _, SpecialOps as _};
+    use tract_onnx::tract_core::ops::math;
+    use tract_onnx::tract_core::ops::nn::{Reduce, Reducer};
+
+    use super::*;
+
+    /// The largest product of each element with each other, over `size` elements.
+    fn square(symbolic: bool, size: usize) -> (TypedModel, Option<TDim>) {
+        let mut model = TypedModel::default();
+        let symbol = symbolic.then(|| TDim::from(model.symbols.sym("N")));
+        let dim = symbol.clone().unwrap_or_else(|| TDim::from(size as i64));
+        let column = model.add_source("column", DatumType::F32.fact([dim.clone(), 1.into()])).expect("a source");
+        let row = model.add_source("row", DatumType::F32.fact([1.into(), dim])).expect("a source");
+        let product = model.wire_node("product", math::mul(), &[column, row]).expect("a product");
+        let most = Reduce::new([0, 1].into_iter().collect(), Reducer::Max);
+        let most = model.wire_node("most", most, &product).expect("a maximum");
+        model.select_output_outlets(&most).expect("outputs");
+        (model, symbol)
+    }
+
+    #[test]
+    fn the_peak_is_what_is_alive_at_the_same_time() {
+        let (model, _) = square(false, 1000);
+        let need = Need::of(&model, &SymbolValues::default()).expect("a need");
+        assert_eq!(need, Need { bytes: 4 * (1000 + 1000 + 1_000_000), largest: 4_000_000, node: "product".to_owned() });
+        assert!(need.check(4 * 1_002_000).is_ok());
+        let refusal = need.check(4 * 1_002_000 - 1).expect_err("too much").to_string();
+        assert!(refusal.contains("'product'") && refusal.contains("4008000"), "{refusal}");
+    }
+
+    #[test]
+    fn open_dimensions_count_what_the_request_gives_them() {
+        let (model, _) = square(true, 0);
+        let none = Need::of(&model, &SymbolValues::default()).expect("a need");
+        assert!(none.bytes < 100, "{none:?}");
+        let given = [vec![3_000_000_000, 1], vec![1, 3_000_000_000]];
+        let values = symbols(&model, given.iter().map(Vec::as_slice)).expect("values");
+        let need = Need::of(&model, &values).expect("a need");
+        // 3.6e19 bytes are more than a u64 holds.
+        assert_eq!((need.bytes, need.largest), (u64::MAX, u64::MAX));
+    }
+}

@@ -42,7 +42,7 @@ impl<'a> Surroundings<'a> {
 pub(crate) fn known(node: &NodeProto, around: &Surroundings<'_>) -> Option<String> {
     if !is_standard(&node.domain) {
         return match node.op_type.as_str() {
-            "TreeEnsembleClassifier" => two_classes(node).map(str::to_owned),
+            "TreeEnsembleClassifier" => trees(node).map(str::to_owned),
             _ => None,
         };
     }
@@ -106,7 +106,12 @@ fn recurrent(node: &NodeProto) -> Option<&'static str> {
     }
 }
 
-fn two_classes(node: &NodeProto) -> Option<&'static str> {
+fn trees(node: &NodeProto) -> Option<&'static str> {
+    let modes =
+        node.attribute.iter().filter(|attribute| attribute.name == "nodes_modes").flat_map(|found| &found.strings);
+    if modes.into_iter().any(|mode| mode == b"BRANCH_GTE") {
+        return Some("tract takes the wrong branch at BRANCH_GTE");
+    }
     let classes = node.attribute.iter().filter(|attribute| attribute.name.starts_with("classlabels_"));
     let most = classes.map(|labels| labels.ints.len().max(labels.strings.len())).max().unwrap_or(0);
     (most <= 2).then_some("with two classes the label is always the first one in tract")
