@@ -88,7 +88,7 @@ fn a_file_that_is_no_model_is_named() {
     let error = serve(&["--model-dir", &path("absent")]);
     assert!(error.contains("absent: No such file"), "{error}");
     let error = serve(&["--model", &format!("m={}", path("m")), "--backend", "tracd"]);
-    assert!(error.contains("backend 'tracd' is unknown; there are tract"), "{error}");
+    assert!(error.contains("backend 'tracd' is unknown; there are onnxruntime, tract"), "{error}");
     let error = serve(&["--device", "cuda"]);
     assert!(error.contains("tract") && error.contains("cuda"), "{error}");
 }

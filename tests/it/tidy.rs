@@ -67,15 +67,23 @@ fn core_knows_no_runtime_no_wire_and_no_engine() {
 
 #[test]
 fn servers_and_engines_are_known_where_they_should_be() {
-    let homes: [(&[&str], &[&str]); 4] = [
+    let homes: [(&[&str], &[&str]); 6] = [
         (
-            &["axum", "hyper", "hyper-util", "tonic", "tonic-health", "tonic-reflection", "prost"],
+            &["axum", "hyper", "hyper-util", "tonic", "tonic-health", "tonic-reflection"],
             &["corymb-server", "corymb-proto"],
         ),
+        (&["prost"], &["corymb-server", "corymb-proto", "corymb-onnx"]),
+        (&["ort", "libloading"], &["corymb-backend-onnxruntime"]),
         (&["wasmtime"], &["corymb-plugin-host"]),
         (&["tract-onnx", "tract-nnef", "tract-core"], &["corymb-backend-tract"]),
         (
-            &["corymb-backend-tract", "corymb-plugin-host", "opentelemetry_sdk", "opentelemetry-prometheus"],
+            &[
+                "corymb-backend-onnxruntime",
+                "corymb-backend-tract",
+                "corymb-plugin-host",
+                "opentelemetry_sdk",
+                "opentelemetry-prometheus",
+            ],
             &["corymb", "corymb-tests-bench"],
         ),
     ];
@@ -102,6 +110,8 @@ fn crates_import_only_what_lies_below_them() {
         ("corymb-repository", &["corymb-core"]),
         ("corymb-engine", &["corymb-core", "corymb-repository"]),
         ("corymb-server", &["corymb-core", "corymb-engine", "corymb-proto"]),
+        ("corymb-onnx", &["corymb-core"]),
+        ("corymb-backend-onnxruntime", &["corymb-core", "corymb-onnx"]),
         ("corymb-backend-tract", &["corymb-core"]),
         ("corymb-images", &["corymb-core"]),
         ("corymb-plugin-host", &["corymb-core", "corymb-images"]),

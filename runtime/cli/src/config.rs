@@ -14,6 +14,7 @@ use corymb_repository::nearest;
 use corymb_server::ServerOptions;
 
 use crate::sources::SourceFlags;
+use crate::wiring::LibrarySearch;
 
 const PREFIX: &str = "CORYMB_";
 
@@ -115,6 +116,7 @@ pub(crate) struct Config {
     pub(crate) listen_early: bool,
     pub(crate) threads: ThreadPlan,
     pub(crate) engine: EngineOptions,
+    pub(crate) libraries: LibrarySearch,
     pub(crate) server: ServerOptions,
     pub(crate) log_format: LogFormat,
     pub(crate) log_level: String,
@@ -209,6 +211,7 @@ impl ServeFlags {
             },
             threads,
             engine,
+            libraries: library_search(&self.sources, environment),
             sources: self.sources,
             log_format: self.log_format.unwrap_or(LogFormat::Auto),
             log_level: self.log_level.unwrap_or_else(|| "info".to_owned()),
@@ -234,6 +237,26 @@ pub(crate) fn engine_options(sources: &SourceFlags, environment: &Environment) -
         device: sources.device.clone().unwrap_or(defaults.device),
         cache: sources.cache.clone().or_else(|| cache.map(|cache| cache.join("corymb"))),
         ..defaults
+    }
+}
+
+/// Where ONNX Runtime's library is looked for.
+pub(crate) fn library_search(sources: &SourceFlags, environment: &Environment) -> LibrarySearch {
+    let path = |name: &str| environment.get(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let paths =
+        |name: &str| environment.get(name).map(|value| std::env::split_paths(value).collect()).unwrap_or_default();
+    let named = sources.onnxruntime.clone().or_else(|| path("CORYMB_ONNXRUNTIME"));
+    LibrarySearch {
+        disabled: named.as_ref().is_some_and(|named| named.as_os_str() == "none"),
+        explicit: named,
+        dylib_path: path("ORT_DYLIB_PATH"),
+        beside: std::env::current_exe().ok().and_then(|binary| binary.parent().map(PathBuf::from)),
+        library_path: paths("LD_LIBRARY_PATH"),
+        system: LibrarySearch::system_folders(),
+        virtual_env: path("VIRTUAL_ENV"),
+        conda_prefix: path("CONDA_PREFIX"),
+        path: paths("PATH"),
+        home: path("HOME"),
     }
 }
 

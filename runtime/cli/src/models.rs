@@ -7,11 +7,12 @@ use corymb_repository::ModelFolder;
 use serde_json::{Value, json};
 
 use crate::args::ListArguments;
+use crate::config::{environment, library_search};
 use crate::wiring;
 
 /// Lists the models that the flags name, without loading them.
 pub(crate) fn list(arguments: &ListArguments) -> anyhow::Result<()> {
-    let backends = wiring::backends();
+    let backends = wiring::backends(library_search(&arguments.sources, &environment()));
     let folders = arguments.sources.open()?;
     let models: Vec<Value> = folders.iter().map(|folder| describe(folder, &backends)).collect();
     if arguments.json {

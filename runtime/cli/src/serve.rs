@@ -57,7 +57,7 @@ async fn run(mut config: Config, start: Instant) -> anyhow::Result<()> {
     let signals = Signals::start()?;
     config.server.metrics = Some(signals.page());
     let folders = config.sources.open()?;
-    let engine = wiring::engine(config.engine.clone())?;
+    let engine = wiring::engine(config.engine.clone(), config.libraries.clone())?;
     engine.announce(&folders);
     let drain_timeout = config.server.drain_timeout;
     let server = Server::new(engine.clone(), config.server.clone());

@@ -22,12 +22,15 @@ pub(crate) struct SourceFlags {
     /// The name of the model in --model-dir, where it is one; by default its folder's
     #[arg(long, value_name = "NAME", alias = "model_name")]
     pub(crate) model_name: Option<String>,
-    /// For models whose manifest does not say: auto, tract [default: auto]
+    /// For models whose manifest does not say: auto, onnxruntime, tract [default: auto]
     #[arg(long, value_name = "NAME")]
     pub(crate) backend: Option<String>,
     /// For models whose manifest does not say: auto, cpu, cuda, cuda:N [default: auto]
     #[arg(long, value_name = "DEVICE")]
     pub(crate) device: Option<String>,
+    /// ONNX Runtime's library, or none to do without it [default: looked for, the newest pip package included]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) onnxruntime: Option<PathBuf>,
     /// Where to keep compiled plugins [default: the user's cache folder]
     #[arg(long, value_name = "DIR")]
     pub(crate) cache: Option<PathBuf>,
@@ -58,6 +61,7 @@ impl SourceFlags {
             model_name: self.model_name.or(lower.model_name),
             backend: self.backend.or(lower.backend),
             device: self.device.or(lower.device),
+            onnxruntime: self.onnxruntime.or(lower.onnxruntime),
             cache: self.cache.or(lower.cache),
         }
     }

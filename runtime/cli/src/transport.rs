@@ -8,7 +8,7 @@ use corymb_server::{Local, ServerOptions};
 use http::{Request, Response};
 use tokio::runtime::Runtime;
 
-use crate::config::{engine_options, environment};
+use crate::config::{engine_options, environment, library_search};
 use crate::sources::SourceFlags;
 use crate::wiring;
 
@@ -40,7 +40,8 @@ impl Transport {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let engine = {
             let _runtime = runtime.enter();
-            wiring::engine(engine_options(sources, &environment()))?
+            let environment = environment();
+            wiring::engine(engine_options(sources, &environment), library_search(sources, &environment))?
         };
         let (model, labels) = (folder.name.clone(), folder.labels.clone());
         runtime.block_on(engine.load(folder)).with_context(|| format!("load model '{model}'"))?;

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use corymb_backend_onnxruntime::OnnxRuntime;
+pub(crate) use corymb_backend_onnxruntime::Search as LibrarySearch;
 use corymb_backend_tract::Tract;
 use corymb_core::{Backend, PluginHost};
 use corymb_engine::{Engine, EngineOptions};
@@ -11,8 +13,8 @@ use opentelemetry_sdk::metrics::SdkMeterProvider;
 use prometheus::{Registry, TextEncoder};
 
 /// The backends that are compiled in, best first.
-pub(crate) fn backends() -> Vec<Arc<dyn Backend>> {
-    vec![Arc::new(Tract::default())]
+pub(crate) fn backends(libraries: LibrarySearch) -> Vec<Arc<dyn Backend>> {
+    vec![Arc::new(OnnxRuntime::new(libraries)), Arc::new(Tract::default())]
 }
 
 /// What runs and compiles Wasm plugins.
@@ -21,10 +23,10 @@ pub(crate) fn plugin_host() -> anyhow::Result<Arc<Host>> {
 }
 
 /// An engine without models.
-pub(crate) fn engine(options: EngineOptions) -> anyhow::Result<Engine> {
+pub(crate) fn engine(options: EngineOptions, libraries: LibrarySearch) -> anyhow::Result<Engine> {
     let plugins: Arc<dyn PluginHost> = plugin_host()?;
     let meter = opentelemetry::global::meter("corymb");
-    Engine::new(options, backends(), Some(plugins), &meter).context("start the compute pool")
+    Engine::new(options, backends(libraries), Some(plugins), &meter).context("start the compute pool")
 }
 
 /// The signals of this process: what records them, and the page that shows them.

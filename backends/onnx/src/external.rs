@@ -1,0 +1,139 @@
+//! External data: weights in files of their own, which may not leave the model's folder.
+
+use std::path::{Component, Path};
+
+use corymb_core::BackendError;
+
+use crate::file::subgraphs;
+use crate::proto::{GraphProto, ModelProto, TensorProto};
+
+const EXTERNAL: i32 = 1;
+
+/// Checks that every external tensor lies in a file inside `folder`, whole; none means that there is no folder.
+/// Answers the bytes that these files hold together, each counted once.
+///
+/// # Errors
+/// [`BackendError::InvalidModel`] with the name of the tensor and of its file.
+pub fn check_external(model: &ModelProto, folder: Option<&Path>) -> Result<u64, BackendError> {
+    let mut files: Vec<(String, u64)> = Vec::new();
+    if let Some(graph) = &model.graph {
+        graph_tensors(graph, folder, &mut files)?;
+    }
+    for node in model.functions.iter().flat_map(|function| &function.node) {
+        subgraphs(node).try_for_each(|graph| graph_tensors(graph, folder, &mut files))?;
+        node.attribute.iter().flat_map(|attribute| &attribute.t).try_for_each(|t| tensor(t, folder, &mut files))?;
+    }
+    Ok(files.iter().map(|(_, size)| size).sum())
+}
+
+fn graph_tensors(
+    graph: &GraphProto,
+    folder: Option<&Path>,
+    files: &mut Vec<(String, u64)>,
+) -> Result<(), BackendError> {
+    let sparse = graph.sparse_initializer.iter().flat_map(|sparse| sparse.values.iter().chain(&sparse.indices));
+    graph.initializer.iter().chain(sparse).try_for_each(|t| tensor(t, folder, files))?;
+    for node in &graph.node {
+        node.attribute
+            .iter()
+            .flat_map(|attribute| attribute.t.iter().chain(&attribute.tensors))
+            .try_for_each(|t| tensor(t, folder, files))?;
+        subgraphs(node).try_for_each(|graph| graph_tensors(graph, folder, files))?;
+    }
+    Ok(())
+}
+
+fn tensor(tensor: &TensorProto, folder: Option<&Path>, files: &mut Vec<(String, u64)>) -> Result<(), BackendError> {
+    if tensor.data_location != Some(EXTERNAL) {
+        return Ok(());
+    }
+    let name = &tensor.name;
+    let invalid = |reason: String| BackendError::InvalidModel(format!("the weights '{name}' {reason}"));
+    let entry = |key: &str| tensor.external_data.iter().find(|entry| entry.key == key).map(|entry| &*entry.value);
+    let number = |key: &str| {
+        let text = entry(key).unwrap_or("0");
+        text.parse::<u64>().map_err(|_| invalid(format!("have the {key} '{text}'; expected a number")))
+    };
+    let location = entry("location").unwrap_or_default();
+    let Some(folder) = folder else {
+        return Err(BackendError::Unsupported(format!(
+            "the weights '{name}' are in '{location}', and a model in memory has no folder to look in"
+        )));
+    };
+    let inside = Path::new(location).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+    if location.is_empty() || !inside {
+        return Err(invalid(format!("are in '{location}', which is outside the model's folder")));
+    }
+    let size = match files.iter().find(|(known, _)| known == location) {
+        Some((_, size)) => *size,
+        None => {
+            let path = folder.join(location);
+            let real = path.canonicalize().map_err(|error| invalid(format!("are in '{location}': {error}")))?;
+            // A link may lead out of the folder only where its owner put the whole model behind links, side by side.
+            let home = folder.canonicalize().map_err(|error| invalid(format!("are in '{location}': {error}")))?;
+            if !real.starts_with(&home) && !is_beside(&path, folder, &real) {
+                return Err(invalid(format!("are in '{location}', a link out of the model's folder")));
+            }
+            let metadata = real.metadata().map_err(|error| invalid(format!("are in '{location}': {error}")))?;
+            if !metadata.is_file() {
+                return Err(invalid(format!("are in '{location}', which is not a file")));
+            }
+            files.push((location.to_owned(), metadata.len()));
+            metadata.len()
+        }
+    };
+    let end = number("offset")?.checked_add(number("length")?);
+    if end.is_none_or(|end| end > size) {
+        return Err(invalid(format!("end beyond '{location}', which has {size} bytes")));
+    }
+    Ok(())
+}
+
+/// Whether a linked file is one of a store that all files of the folder link to, as a mounted Kubernetes volume
+/// (`..data/`) or a cache of downloads (`blobs/`) makes them: some other file of the folder links to the same place.
+fn is_beside(path: &Path, folder: &Path, real: &Path) -> bool {
+    let Some(store) = real.parent() else { return false };
+    let Ok(entries) = folder.read_dir() else { return false };
+    let others = entries.flatten().map(|entry| entry.path()).filter(|other| other != path);
+    others.filter_map(|other| other.canonicalize().ok()).any(|other| other.parent() == Some(store))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::StringStringEntryProto;
+
+    fn model(location: &str, length: &str) -> ModelProto {
+        let entry = |key: &str, value: &str| StringStringEntryProto { key: key.to_owned(), value: value.to_owned() };
+        let weights = TensorProto {
+            name: "w".to_owned(),
+            data_location: Some(EXTERNAL),
+            external_data: vec![entry("location", location), entry("length", length)],
+            ..TensorProto::default()
+        };
+        let graph = GraphProto { initializer: vec![weights], ..GraphProto::default() };
+        ModelProto { graph: Some(graph), ..ModelProto::default() }
+    }
+
+    #[test]
+    fn external_data_stays_in_its_folder() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+        let check = |location: &str, length: &str| {
+            check_external(&model(location, length), Some(&folder)).map_err(|error| error.to_string())
+        };
+        assert_eq!(check("lib.rs", "8"), Ok(folder.join("lib.rs").metadata().expect("this crate").len()));
+        for (location, length, says) in [
+            ("../Cargo.toml", "1", "outside the model's folder"),
+            ("/etc/hostname", "1", "outside the model's folder"),
+            ("", "1", "outside the model's folder"),
+            ("absent.bin", "1", "'absent.bin': No such file"),
+            (".", "1", "not a file"),
+            ("lib.rs", "99999999", "end beyond 'lib.rs'"),
+            ("lib.rs", "-1", "length '-1'"),
+        ] {
+            let error = check(location, length).expect_err(location);
+            assert!(error.starts_with("the weights 'w' ") && error.contains(says), "{location}: {error}");
+        }
+        assert!(check_external(&model("lib.rs", "1"), None).is_err());
+    }
+}

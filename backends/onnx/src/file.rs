@@ -1,0 +1,153 @@
+//! One ONNX file: its bytes, its messages, and what must hold before anything is concluded from them.
+
+use std::collections::HashSet;
+
+use bytes::Bytes;
+use corymb_core::{BackendError, FileSource, ModelFiles};
+use prost::Message as _;
+
+use crate::proto::{AttributeProto, GraphProto, ModelProto, NodeProto, ValueInfoProto};
+
+/// The largest file that is read: protobuf's own limit on one message.
+const MAX_FILE: u64 = (1 << 31) - 1;
+
+/// A file that holds a well-formed graph.
+#[derive(Clone, Debug)]
+pub struct OnnxFile {
+    /// The content; weights in `model` are slices of it.
+    pub bytes: Bytes,
+    /// The content, decoded.
+    pub model: ModelProto,
+}
+
+impl OnnxFile {
+    /// Reads, decodes and checks `files.model`.
+    ///
+    /// # Errors
+    /// [`BackendError::InvalidModel`], with the file's name and what is wrong.
+    pub fn read(files: &ModelFiles) -> Result<Self, BackendError> {
+        let name = files.model.name();
+        let invalid = |reason: String| BackendError::InvalidModel(reason);
+        if let FileSource::Path(path) = &files.model {
+            let metadata = std::fs::metadata(path).map_err(|error| invalid(format!("read '{name}': {error}")))?;
+            if !metadata.is_file() {
+                return Err(invalid(format!("'{name}' is not a file")));
+            }
+            if metadata.len() > MAX_FILE {
+                return Err(invalid(format!("'{name}' has {} bytes; at most {MAX_FILE} are read", metadata.len())));
+            }
+        }
+        let bytes = files.model.read().map_err(|error| invalid(format!("read '{name}': {error}")))?;
+        let model = ModelProto::decode(bytes.clone())
+            .map_err(|error| invalid(format!("'{name}' is not an ONNX model, or only a part of one: {error}")))?;
+        check(&model).map_err(|reason| invalid(format!("'{name}' {reason}")))?;
+        Ok(Self { bytes, model })
+    }
+
+    /// The graph; there is one, since the file was checked.
+    #[must_use]
+    pub fn graph(&self) -> &GraphProto {
+        static NONE: std::sync::LazyLock<GraphProto> = std::sync::LazyLock::new(GraphProto::default);
+        self.model.graph.as_ref().unwrap_or(&NONE)
+    }
+
+    /// The version of the standard operator set.
+    #[must_use]
+    pub fn opset(&self) -> Option<i64> {
+        self.model.opset_import.iter().find(|set| is_standard(&set.domain)).map(|set| set.version)
+    }
+}
+
+/// Whether a domain is that of the standard operators.
+#[must_use]
+pub fn is_standard(domain: &str) -> bool {
+    domain.is_empty() || domain == "ai.onnx"
+}
+
+/// The graphs inside a node's attributes: branches and loop bodies.
+pub fn subgraphs(node: &NodeProto) -> impl Iterator<Item = &GraphProto> {
+    node.attribute.iter().flat_map(|AttributeProto { g, graphs, .. }| g.iter().chain(graphs))
+}
+
+/// As [`subgraphs`], to be changed in place.
+pub fn subgraphs_mut(node: &mut NodeProto) -> impl Iterator<Item = &mut GraphProto> {
+    node.attribute.iter_mut().flat_map(|AttributeProto { g, graphs, .. }| g.iter_mut().chain(graphs))
+}
+
+/// That names are made once, before they are used, and that there is a graph with outputs.
+fn check(model: &ModelProto) -> Result<(), String> {
+    let Some(graph) = &model.graph else { return Err("is not an ONNX model: it holds no graph".to_owned()) };
+    if model.opset_import.is_empty() {
+        return Err("names no operator set, so its operators have no meaning".to_owned());
+    }
+    if graph.output.is_empty() {
+        return Err("has no outputs".to_owned());
+    }
+    unique("input", &graph.input)?;
+    unique("output", &graph.output)?;
+    let mut made: HashSet<&str> = graph.input.iter().map(|input| input.name.as_str()).collect();
+    made.extend(graph.initializer.iter().map(|tensor| tensor.name.as_str()));
+    made.extend(graph.sparse_initializer.iter().filter_map(|sparse| Some(sparse.values.as_ref()?.name.as_str())));
+    for node in &graph.node {
+        for output in node.output.iter().filter(|name| !name.is_empty()) {
+            if !made.insert(output) {
+                return Err(format!("makes '{output}' twice"));
+            }
+        }
+    }
+    let used = graph.node.iter().flat_map(|node| &node.input);
+    if let Some(missing) = used.into_iter().find(|name| !name.is_empty() && !made.contains(name.as_str())) {
+        return Err(format!("uses '{missing}', which nothing makes"));
+    }
+    match graph.output.iter().find(|output| !made.contains(output.name.as_str())) {
+        Some(output) => Err(format!("declares the output '{}', which nothing makes", output.name)),
+        None => Ok(()),
+    }
+}
+
+fn unique(role: &str, values: &[ValueInfoProto]) -> Result<(), String> {
+    let mut seen = HashSet::new();
+    match values.iter().find(|value| value.name.is_empty() || !seen.insert(value.name.as_str())) {
+        Some(value) if value.name.is_empty() => Err(format!("has an {role} without a name")),
+        Some(value) => Err(format!("declares the {role} '{}' twice", value.name)),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::{Path, PathBuf};
+
+    use super::*;
+
+    fn fixtures() -> impl Iterator<Item = PathBuf> {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/models");
+        let entries = std::fs::read_dir(folder).expect("fixtures").flatten().map(|entry| entry.path());
+        entries.filter(|path| path.extension().is_some_and(|ending| ending == "onnx"))
+    }
+
+    /// What is written again is what was read: no field of the format is lost.
+    #[test]
+    fn files_survive_being_written_again() {
+        let mut read = 0;
+        for path in fixtures() {
+            let Ok(file) = OnnxFile::read(&ModelFiles { model: FileSource::Path(path.clone()) }) else { continue };
+            let written = file.model.encode_to_vec();
+            assert_eq!(ModelProto::decode(written.as_slice()).expect("decodes"), file.model, "{}", path.display());
+            // Shorter would mean that something was dropped; the order of the fields is the writer's own.
+            assert!(written.len() >= file.bytes.len() - 16, "{}: {}", path.display(), written.len());
+            read += 1;
+        }
+        assert!(read > 20, "{read}");
+    }
+
+    #[test]
+    fn what_is_no_model_is_named() {
+        let read = |bytes: &[u8]| {
+            let source = FileSource::Embedded { name: "m.onnx".to_owned(), bytes: Bytes::copy_from_slice(bytes) };
+            OnnxFile::read(&ModelFiles { model: source }).map(drop).expect_err("refused").to_string()
+        };
+        assert_eq!(read(b""), "'m.onnx' is not an ONNX model: it holds no graph");
+        assert!(read(b"this is not a model").starts_with("'m.onnx' is not an ONNX model, or only a part of one: "));
+    }
+}

@@ -1,0 +1,111 @@
+//! What ONNX Runtime says went wrong, in words that may be shown, and whose fault it is.
+
+use corymb_core::BackendError;
+use ort::ErrorCode;
+
+/// Before the reason in the error of a run.
+const STATUS: &str = "Status Message: ";
+
+/// An error of a run: the caller's where the values are at fault, else the engine's.
+pub(crate) fn of_run(error: &ort::Error) -> BackendError {
+    let reason = reason(error.message());
+    let node = node_of(error.message()).map_or_else(String::new, |operator| format!("{operator}: "));
+    let of_values = error.code() == ErrorCode::InvalidArgument || reason.contains("by zero");
+    if of_values {
+        BackendError::InvalidInput(format!("the model refuses these values: {node}{reason}"))
+    } else {
+        BackendError::Failed(format!("run the model: {node}{reason}"))
+    }
+}
+
+/// An error of loading: the file's fault where it is malformed, else something that this engine lacks.
+pub(crate) fn of_load(name: &str, error: &ort::Error) -> BackendError {
+    let reason = reason(error.message());
+    match error.code() {
+        ErrorCode::InvalidProtobuf | ErrorCode::NoModel => {
+            BackendError::InvalidModel(format!("'{name}' is not an ONNX model: {reason}"))
+        }
+        ErrorCode::NoSuchFile => BackendError::InvalidModel(format!("'{name}' needs a file that is missing: {reason}")),
+        _ => BackendError::Unsupported(format!("onnxruntime cannot run '{name}': {reason}")),
+    }
+}
+
+/// The operator in the error of a run.
+fn node_of(message: &str) -> Option<&str> {
+    message.split_once("while running ")?.1.split_once(" node")?.0.split_whitespace().next()
+}
+
+/// The reason alone: without the places in ONNX Runtime's sources, its function names and stack traces.
+pub(crate) fn reason(message: &str) -> String {
+    let mut text = message.split_once(STATUS).map_or(message, |(_, reason)| reason);
+    for _ in 0..4 {
+        let cleaned = strip_location(text);
+        if cleaned.len() == text.len() {
+            break;
+        }
+        text = cleaned;
+    }
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    lines.take_while(|line| !line.starts_with("Stacktrace")).collect::<Vec<_>>().join(" ")
+}
+
+/// Drops `file.cc:123 function` or `/path/file.h:45 type function(arguments) const` at the start.
+fn strip_location(text: &str) -> &str {
+    let text = text.trim_start();
+    let Some((place, rest)) = text.split_once(' ') else { return text };
+    let is_place = place.rsplit_once(':').is_some_and(|(file, line)| {
+        (file.ends_with(".cc") || file.ends_with(".h")) && line.bytes().all(|byte| byte.is_ascii_digit())
+    });
+    if !is_place {
+        return text;
+    }
+    if !place.starts_with('/') {
+        return rest.split_once(' ').map_or(rest, |(_, reason)| reason);
+    }
+    let mut depth = 0_usize;
+    for (index, byte) in rest.bytes().enumerate() {
+        match byte {
+            b'(' => depth += 1,
+            b')' if depth == 1 => {
+                let after = rest[index + 1..].trim_start();
+                return after.strip_prefix("const ").unwrap_or(after);
+            }
+            b')' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    rest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_are_freed_of_sources() {
+        let cases = [
+            (
+                "Non-zero status code returned while running Gather node. Name:'x' Status Message: indices element out \
+                 of data bounds, idx=99 must be within the inclusive range [-10,9]",
+                "indices element out of data bounds, idx=99 must be within the inclusive range [-10,9]",
+            ),
+            (
+                "Non-zero status code returned while running Div node. Name:'' Status Message: element_wise_ops.cc:703 \
+                 Compute Integer division by zero",
+                "Integer division by zero",
+            ),
+            (
+                "Non-zero status code returned while running Range node. Name:'' Status Message: /src/core/bfc_arena.cc:360 \
+                 void* onnxruntime::BFCArena::AllocateRawInternal(size_t, bool, onnxruntime::Stream*) Failed to allocate \
+                 memory for requested buffer of size 140737488355328\n",
+                "Failed to allocate memory for requested buffer of size 140737488355328",
+            ),
+            ("plain words", "plain words"),
+        ];
+        for (message, expected) in cases {
+            assert_eq!(reason(message), expected);
+        }
+        assert_eq!(node_of(cases[1].0), Some("Div"));
+        assert_eq!(node_of("plain words"), None);
+    }
+}

@@ -1,0 +1,202 @@
+//! One executable copy of a model: requests in, answers out.
+
+use std::ffi::{CString, c_char};
+use std::ptr;
+use std::sync::Arc;
+
+use corymb_core::{
+    BackendError, Buffer, Device, Instance, RunOptions, Signature, SignatureError, Tensor, TensorSpec, Tensors,
+};
+use corymb_onnx::{answer_without_rows, check_empty};
+use ort::AsPointer as _;
+use ort::memory::MemoryInfo;
+use ort::session::SharedSessionInner;
+
+use crate::fault;
+use crate::values::{self, Input, Value};
+use crate::watch::{Slot, Watch};
+
+/// What all instances of a model share.
+pub(crate) struct Shared {
+    pub(crate) signature: Signature,
+    pub(crate) device: Device,
+    pub(crate) batch_axis: bool,
+    /// The names of the signature's inputs and outputs, in its order, as the library wants them.
+    pub(crate) input_names: Vec<CString>,
+    pub(crate) output_names: Vec<CString>,
+    pub(crate) memory: MemoryInfo<'static>,
+    pub(crate) watch: Arc<Watch>,
+}
+
+pub(crate) struct OrtInstance {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) session: Arc<SharedSessionInner>,
+    pub(crate) slot: Arc<Slot>,
+}
+
+impl Instance for OrtInstance {
+    fn run(&mut self, batch: &[Tensors], options: &RunOptions) -> Result<Vec<Tensors>, BackendError> {
+        let invalid = |error: SignatureError| BackendError::InvalidInput(error.to_string());
+        let signature = &self.shared.signature;
+        signature.check_outputs(options.outputs.iter().map(String::as_str)).map_err(invalid)?;
+        batch.iter().try_for_each(|inputs| signature.check_inputs(inputs)).map_err(invalid)?;
+        batch.iter().flat_map(Tensors::iter).try_for_each(check_empty)?;
+        if let Some(rows) = self.rows_together(batch)
+            && let Some(answers) = self.run_together(batch, &rows, options)?
+        {
+            return Ok(answers);
+        }
+        batch.iter().map(|inputs| self.run_one(inputs, options)).collect()
+    }
+}
+
+impl OrtInstance {
+    fn run_one(&self, inputs: &Tensors, options: &RunOptions) -> Result<Tensors, BackendError> {
+        let signature = &self.shared.signature;
+        if self.shared.batch_axis
+            && let Some(answer) = answer_without_rows(signature, inputs, |spec| is_wanted(spec, options))
+        {
+            return if options.cancel.is_cancelled() { Err(BackendError::Cancelled) } else { Ok(answer) };
+        }
+        let given: Vec<(usize, &Tensor)> = signature
+            .inputs
+            .iter()
+            .enumerate()
+            .filter_map(|(index, spec)| Some((index, inputs.get(&spec.name)?)))
+            .collect();
+        let outputs = self.execute(&given, options)?;
+        Ok(outputs.into_iter().map(|(spec, tensor)| (spec.name.as_str(), tensor)).collect())
+    }
+
+    /// The rows of each request, when all may share one run: a batch axis, no defaults replaced, other sizes alike.
+    fn rows_together(&self, batch: &[Tensors]) -> Option<Vec<usize>> {
+        if !self.shared.batch_axis || batch.len() < 2 {
+            return None;
+        }
+        let first = &batch[0];
+        let mut all = Vec::with_capacity(batch.len());
+        for inputs in batch {
+            if inputs.len() != self.shared.signature.required_inputs().count() {
+                return None;
+            }
+            let mut rows = None;
+            for spec in self.shared.signature.required_inputs() {
+                let (own, other) = (inputs.get(&spec.name)?, first.get(&spec.name)?);
+                let own_rows = own.rows()?;
+                if own.shape()[1..] != other.shape()[1..] || *rows.get_or_insert(own_rows) != own_rows {
+                    return None;
+                }
+            }
+            all.push(rows?);
+        }
+        (all.iter().sum::<usize>() > 0).then_some(all)
+    }
+
+    /// One run for all; none when the outputs turn out not to have a row for each row.
+    fn run_together(
+        &self,
+        batch: &[Tensors],
+        rows: &[usize],
+        options: &RunOptions,
+    ) -> Result<Option<Vec<Tensors>>, BackendError> {
+        let total: usize = rows.iter().sum();
+        let mut gathered = Vec::new();
+        for (index, spec) in self.shared.signature.inputs.iter().enumerate().filter(|(_, spec)| !spec.optional) {
+            gathered.push((index, gather(batch, spec, total)?));
+        }
+        let given: Vec<(usize, &Tensor)> = gathered.iter().map(|(index, tensor)| (*index, tensor)).collect();
+        let outputs = self.execute(&given, options)?;
+        if outputs.iter().any(|(_, tensor)| tensor.rows() != Some(total)) {
+            return Ok(None);
+        }
+        let mut start = 0;
+        let mut answers = Vec::with_capacity(batch.len());
+        for &rows in rows {
+            let slices = outputs.iter().filter_map(|(spec, all)| {
+                let slice = all.slice_rows(start, rows)?;
+                Some((spec.name.as_str(), slice))
+            });
+            answers.push(slices.collect());
+            start += rows;
+        }
+        Ok(Some(answers))
+    }
+
+    /// One run of the session. `given` are tensors with the indices of their inputs in the signature.
+    #[allow(unsafe_code, reason = "the library runs a session through its C interface")]
+    fn execute(
+        &self,
+        given: &[(usize, &Tensor)],
+        options: &RunOptions,
+    ) -> Result<Vec<(&TensorSpec, Tensor)>, BackendError> {
+        let shared = &*self.shared;
+        if options.cancel.is_cancelled() {
+            return Err(BackendError::Cancelled);
+        }
+        let inputs = given.iter().map(|(_, tensor)| values::input(&shared.memory, tensor));
+        let inputs = inputs.collect::<Result<Vec<Input<'_>>, _>>().map_err(|error| fault::of_run(&error))?;
+        let input_names: Vec<*const c_char> =
+            given.iter().map(|(index, _)| shared.input_names[*index].as_ptr()).collect();
+        let input_values: Vec<_> = inputs.iter().map(|input| input.value.as_ptr()).collect();
+        let wanted = shared.signature.outputs.iter().zip(&shared.output_names);
+        let wanted: Vec<(&TensorSpec, *const c_char)> =
+            wanted.filter(|(spec, _)| is_wanted(spec, options)).map(|(spec, name)| (spec, name.as_ptr())).collect();
+        let output_names: Vec<*const c_char> = wanted.iter().map(|(_, name)| *name).collect();
+        let mut outputs = vec![ptr::null_mut(); wanted.len()];
+
+        let watched = shared.watch.enter(&self.slot, &options.cancel);
+        // SAFETY: names are C strings that the model keeps; values are valid and outlive the call; all arrays are valid
+        // for the lengths given. `Run` may be called by several threads on one session: ONNX Runtime promises so, and
+        // sessions on accelerators, where that promise has had holes, are not shared between instances.
+        let status = values::checked(unsafe {
+            (ort::api().Run)(
+                self.session.ptr().cast_mut(),
+                self.slot.options.ptr(),
+                input_names.as_ptr(),
+                input_values.as_ptr(),
+                input_values.len(),
+                output_names.as_ptr(),
+                output_names.len(),
+                outputs.as_mut_ptr(),
+            )
+        });
+        drop(watched);
+        // Owned before anything else can fail.
+        let outputs: Vec<Option<Value>> = outputs.into_iter().map(Value::adopt).collect();
+        if let Err(error) = status {
+            let cancelled = options.cancel.is_cancelled();
+            return Err(if cancelled { BackendError::Cancelled } else { fault::of_run(&error) });
+        }
+        let tensors = wanted.iter().zip(outputs).map(|((spec, _), value)| {
+            let value = value.ok_or_else(|| BackendError::Failed(format!("output '{}' was not made", spec.name)))?;
+            let ranges = inputs.iter().map(|input| input.range.clone());
+            let tensor = values::output(spec, value, &self.session, ranges).map_err(BackendError::Failed)?;
+            Ok((*spec, tensor))
+        });
+        tensors.collect()
+    }
+}
+
+fn is_wanted(spec: &TensorSpec, options: &RunOptions) -> bool {
+    options.outputs.is_empty() || options.outputs.contains(&spec.name)
+}
+
+/// The rows of all requests for one input, in one buffer: the one copy that a batch costs.
+fn gather(batch: &[Tensors], spec: &TensorSpec, total: usize) -> Result<Tensor, BackendError> {
+    let failed =
+        |error: corymb_core::TensorError| BackendError::InvalidInput(format!("input '{}': {error}", spec.name));
+    let parts = || batch.iter().filter_map(|inputs| inputs.get(&spec.name));
+    let mut shape = parts().next().map(|tensor| tensor.shape().to_vec()).unwrap_or_default();
+    if let Some(rows) = shape.first_mut() {
+        *rows = total;
+    }
+    if spec.dtype.size().is_none() {
+        let elements = parts().filter_map(Tensor::elements).flatten().cloned().collect();
+        return Tensor::from_elements(shape, elements).map_err(failed);
+    }
+    let mut buffer = Buffer::with_capacity(parts().map(Tensor::byte_len).sum());
+    for bytes in parts().filter_map(Tensor::bytes) {
+        buffer.extend_from_slice::<u8>(bytes);
+    }
+    Tensor::from_buffer(spec.dtype, shape, buffer).map_err(failed)
+}

@@ -1,0 +1,227 @@
+//! The ONNX Runtime backend: the fastest engine on the processor, and the way to accelerators.
+//!
+//! Its library is not part of the binary: it is found when the process starts (`search.rs`), and a process without it
+//! serves on. What it does not check itself, or dies of, is looked for in the file before it sees it (`divide.rs`).
+
+mod devices;
+mod divide;
+mod fault;
+mod instance;
+mod library;
+mod model;
+mod operators;
+mod python;
+mod search;
+mod session;
+mod support;
+mod types;
+mod values;
+mod watch;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use bytes::Bytes;
+use corymb_core::{
+    Availability, Backend, BackendError, Device, Dim, LoadOptions, Model, ModelFiles, ModelInfo, Signature,
+    UnsupportedOperator,
+};
+use corymb_onnx::proto::encode;
+use corymb_onnx::{Declared, OnnxFile, batch_axis, check_external, declared};
+
+use crate::library::Library;
+use crate::model::OrtModel;
+pub use crate::search::{Place, Search};
+use crate::session::Recipe;
+use crate::watch::Watch;
+
+const NAME: &str = "onnxruntime";
+
+/// The inference engine ONNX Runtime, by a library that is looked for on this machine.
+#[derive(Debug)]
+pub struct OnnxRuntime {
+    search: Search,
+    found: OnceLock<(Vec<Place>, Result<Library, String>)>,
+    probed: OnceLock<Vec<(Device, Result<(), String>)>>,
+    watch: Mutex<Option<Arc<Watch>>>,
+}
+
+impl OnnxRuntime {
+    /// Looks for the library when it is first needed, not here.
+    #[must_use]
+    pub fn new(search: Search) -> Self {
+        Self { search, found: OnceLock::new(), probed: OnceLock::new(), watch: Mutex::new(None) }
+    }
+
+    /// Where the library was looked for, in that order, and what was found.
+    pub fn searched(&self) -> &[Place] {
+        &self.found().0
+    }
+
+    /// Each kind of device, best first, with its first index: usable, or why not. Empty without a library.
+    pub fn devices(&self) -> &[(Device, Result<(), String>)] {
+        match &self.found().1 {
+            Ok(library) => self.probed.get_or_init(|| devices::probe(library)),
+            Err(_) => &[],
+        }
+    }
+
+    fn found(&self) -> &(Vec<Place>, Result<Library, String>) {
+        self.found.get_or_init(|| library::find(&self.search))
+    }
+
+    fn library(&self) -> Result<&Library, BackendError> {
+        self.found().1.as_ref().map_err(|reason| BackendError::Unavailable { backend: NAME, reason: reason.clone() })
+    }
+
+    fn watch(&self) -> Result<Arc<Watch>, BackendError> {
+        let mut watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(watch) = &*watch {
+            return Ok(Arc::clone(watch));
+        }
+        let started = Watch::start().map_err(|error| BackendError::Failed(format!("start a thread: {error}")))?;
+        Ok(Arc::clone(watch.insert(Arc::new(started))))
+    }
+}
+
+impl Backend for OnnxRuntime {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn check(&self) -> Result<Availability, BackendError> {
+        let version = self.library()?.version.clone();
+        let usable = |(device, outcome): &(Device, Result<(), String>)| outcome.is_ok().then_some(*device);
+        let devices: Vec<Device> = self.devices().iter().filter_map(usable).collect();
+        match self.devices().last() {
+            // A library that cannot add two numbers on the processor is of no use.
+            Some((Device::Cpu, Err(reason))) => {
+                Err(BackendError::Unavailable { backend: NAME, reason: reason.clone() })
+            }
+            _ => Ok(Availability { version, devices }),
+        }
+    }
+
+    fn inspect(&self, files: &ModelFiles) -> Result<ModelInfo, BackendError> {
+        let library = self.library()?;
+        guarded(files, || {
+            let file = OnnxFile::read(files)?;
+            let external = check_external(&file.model, files.model.folder())?;
+            let opset = file.opset();
+            let size = file.bytes.len() as u64 + external;
+            let seen = examine(library, files, file);
+            let (signature, unsupported) = match seen {
+                Ok(Examined { signature, .. }) => (signature, Vec::new()),
+                Err(Refused { signature, reasons }) => (signature, reasons),
+            };
+            Ok(ModelInfo { platform: "onnx_onnxv1", opset, size, signature, unsupported })
+        })
+    }
+
+    /// The cache folder of `options` stays unused: see ARCHITECTURE.md.
+    fn load(&self, files: &ModelFiles, options: &LoadOptions) -> Result<Box<dyn Model>, BackendError> {
+        let library = self.library()?;
+        if options.device != Device::Cpu {
+            self.device(library, options.device)?;
+        }
+        guarded(files, || {
+            let name = files.model.name();
+            let file = OnnxFile::read(files)?;
+            check_external(&file.model, files.model.folder())?;
+            let examined = examine(library, files, file).map_err(|Refused { reasons, .. }| {
+                let reasons: Vec<String> = reasons.iter().map(UnsupportedOperator::to_string).collect();
+                BackendError::Unsupported(format!("onnxruntime cannot run '{name}': {}", reasons.join("; ")))
+            })?;
+            let Examined { signature, content, changed } = examined;
+            let is_batch = batch_axis(&signature);
+            let recipe = Recipe {
+                library: library.clone(),
+                device: options.device,
+                folder: files.model.folder().map(std::borrow::ToOwned::to_owned),
+                source: session::kept(files, &content, changed),
+                few_shapes: has_few_shapes(&signature),
+            };
+            let session = recipe.session_of(&content, 1).map_err(|error| fault::of_load(&name, &error))?;
+            drop(content);
+            let model = OrtModel::new(recipe, signature, is_batch, session.inner(), self.watch()?)?;
+            Ok(Box::new(model) as Box<dyn Model>)
+        })
+    }
+}
+
+impl OnnxRuntime {
+    /// That a device works, proved now or before.
+    fn device(&self, library: &Library, device: Device) -> Result<(), BackendError> {
+        let known = self.probed.get().and_then(|probed| probed.iter().find(|(tried, _)| *tried == device));
+        let outcome = match known {
+            Some((_, outcome)) => outcome.clone(),
+            None => devices::works(library, device),
+        };
+        let reason = |reason: String| format!("{device} cannot be used: {reason}");
+        outcome.map_err(|text| BackendError::Unavailable { backend: NAME, reason: reason(text) })
+    }
+}
+
+/// A model that may be loaded.
+struct Examined {
+    signature: Signature,
+    content: Bytes,
+    /// Whether `content` is another than the file's.
+    changed: bool,
+}
+
+/// A model that may not, with what it declares.
+struct Refused {
+    signature: Signature,
+    reasons: Vec<UnsupportedOperator>,
+}
+
+/// Everything that is decided about a file before it is loaded.
+fn examine(library: &Library, files: &ModelFiles, mut file: OnnxFile) -> Result<Examined, Refused> {
+    let folder = || files.model.folder().map(std::borrow::ToOwned::to_owned);
+    let Declared { mut signature, unsupported: mut reasons, open } = declared(&file.model);
+    reasons.extend(support::unsupported(library, &file, folder()));
+    if reasons.is_empty() && !open.is_empty() {
+        let closed = match session::look(library, &file.bytes, folder()) {
+            Ok(session) => support::close_outputs(signature.clone(), &open, &session, file.graph()),
+            Err(error) => Err(corymb_onnx::report("Model", "", &fault::reason(error.message()))),
+        };
+        match closed {
+            Ok(closed) => signature = closed,
+            Err(reason) => reasons.push(reason),
+        }
+    }
+    if !reasons.is_empty() {
+        return Err(Refused { signature, reasons });
+    }
+    let mut content = file.bytes.clone();
+    let mut changed = false;
+    if divide::divides(&file.model) {
+        let outcome = divide::guard(&mut file.model);
+        if !outcome.left.is_empty() {
+            return Err(Refused { signature, reasons: outcome.left });
+        }
+        if outcome.guarded > 0 {
+            tracing::debug!(model = files.model.name(), guarded = outcome.guarded, "integer divisions are guarded");
+            content = Bytes::from(encode(&file.model));
+            changed = true;
+        }
+    }
+    Ok(Examined { signature, content, changed })
+}
+
+/// Whether all shapes follow from the number of rows.
+fn has_few_shapes(signature: &Signature) -> bool {
+    let is_open = |dim: &Dim| dim.fixed().is_none();
+    signature.inputs.iter().all(|spec| !spec.shape.iter().skip(1).any(is_open))
+}
+
+/// The bindings panic in some places where they could answer. At load that is an answer: no, with a reason.
+fn guarded<T>(files: &ModelFiles, work: impl FnOnce() -> Result<T, BackendError>) -> Result<T, BackendError> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let reason = panic.downcast_ref::<String>().map(String::as_str);
+        let reason = reason.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no reason given");
+        let name = files.model.name();
+        Err(BackendError::Unsupported(format!("onnxruntime cannot run '{name}': it panicked: {reason}")))
+    })
+}

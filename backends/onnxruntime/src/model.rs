@@ -1,0 +1,97 @@
+//! A loaded model, and the sessions that its instances run on.
+
+use std::collections::HashMap;
+use std::ffi::CString;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::available_parallelism;
+
+use corymb_core::{BackendError, Device, Instance, Model, Profile, Signature};
+use ort::session::{RunOptions, SharedSessionInner};
+
+use crate::instance::{OrtInstance, Shared};
+use crate::session::Recipe;
+use crate::values;
+use crate::watch::Watch;
+
+/// A model on one device.
+pub(crate) struct OrtModel {
+    shared: Arc<Shared>,
+    recipe: Recipe,
+    /// Sessions by their number of threads, for instances on the processor: weights are in memory once for each number.
+    sessions: Mutex<HashMap<usize, Arc<SharedSessionInner>>>,
+    /// What [`OrtModel::new`] was given, until the first instance takes it.
+    first: Mutex<Option<Arc<SharedSessionInner>>>,
+}
+
+impl OrtModel {
+    /// `first` is a session of `recipe` with one thread.
+    pub(crate) fn new(
+        recipe: Recipe,
+        signature: Signature,
+        batch_axis: bool,
+        first: Arc<SharedSessionInner>,
+        watch: Arc<Watch>,
+    ) -> Result<Self, BackendError> {
+        let name = |spec: &corymb_core::TensorSpec| {
+            CString::new(spec.name.as_str())
+                .map_err(|_| BackendError::InvalidModel(format!("the name {:?} holds a NUL", spec.name)))
+        };
+        let failed = |error: ort::Error| BackendError::Failed(error.message().to_owned());
+        let shared = Shared {
+            input_names: signature.inputs.iter().map(name).collect::<Result<_, _>>()?,
+            output_names: signature.outputs.iter().map(name).collect::<Result<_, _>>()?,
+            memory: values::processor_memory().map_err(failed)?,
+            device: recipe.device,
+            signature,
+            batch_axis,
+            watch,
+        };
+        let is_shared = recipe.device == Device::Cpu;
+        let sessions = if is_shared { HashMap::from([(1, Arc::clone(&first))]) } else { HashMap::new() };
+        let first = if is_shared { None } else { Some(first) };
+        Ok(Self { shared: Arc::new(shared), recipe, sessions: Mutex::new(sessions), first: Mutex::new(first) })
+    }
+
+    /// On the processor, instances with as many threads share a session: its weights, its arena and its time to load
+    /// are there once. ONNX Runtime allows several runs at once on one session. A pool of k threads is the session's,
+    /// so instances with more than one thread have sessions of their own; so have those on accelerators.
+    fn session(&self, threads: usize) -> Result<Arc<SharedSessionInner>, BackendError> {
+        let spare = self.first.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(session) = spare {
+            return Ok(session);
+        }
+        if self.recipe.device != Device::Cpu || threads > 1 {
+            return Ok(self.recipe.session(threads)?.inner());
+        }
+        let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(session) = sessions.get(&threads) {
+            return Ok(Arc::clone(session));
+        }
+        let session = self.recipe.session(threads)?.inner();
+        sessions.insert(threads, Arc::clone(&session));
+        Ok(session)
+    }
+}
+
+impl Model for OrtModel {
+    fn signature(&self) -> &Signature {
+        &self.shared.signature
+    }
+
+    fn device(&self) -> &Device {
+        &self.shared.device
+    }
+
+    fn profile(&self) -> Profile {
+        let cores = available_parallelism().map_or(1, std::num::NonZero::get);
+        let max_threads = if self.recipe.device == Device::Cpu { cores } else { 1 };
+        Profile { batch_axis: self.shared.batch_axis, batches_pay: true, batch_sizes: Vec::new(), max_threads }
+    }
+
+    fn instance(&self, threads: usize) -> Result<Box<dyn Instance>, BackendError> {
+        let session = self.session(threads.max(1))?;
+        let options = RunOptions::new().map_err(|error| BackendError::Failed(error.message().to_owned()))?;
+        let slot = self.shared.watch.slot(options);
+        Ok(Box::new(OrtInstance { shared: Arc::clone(&self.shared), session, slot }))
+    }
+}

@@ -1,0 +1,120 @@
+//! Sessions: made from one model again and again, each with its own number of threads.
+
+use std::path::PathBuf;
+
+use bytes::Bytes;
+use corymb_core::{BackendError, Device, FileSource, ModelFiles};
+use ort::ep::ExecutionProviderDispatch;
+use ort::session::Session;
+use ort::session::builder::GraphOptimizationLevel;
+
+use crate::devices;
+use crate::library::Library;
+
+/// All that a session is made of, but its number of threads.
+#[derive(Debug)]
+pub(crate) struct Recipe {
+    pub(crate) library: Library,
+    pub(crate) device: Device,
+    /// In which external data lies.
+    pub(crate) folder: Option<PathBuf>,
+    pub(crate) source: Source,
+    /// Whether the sizes of all tensors follow from the number of rows, so that a plan of memory per number is worth
+    /// keeping. Such plans are kept for good, one for each combination of shapes.
+    pub(crate) few_shapes: bool,
+}
+
+/// The content of a model, for sessions that are made later.
+#[derive(Debug)]
+pub(crate) enum Source {
+    /// In memory: a model that came so, or that was changed.
+    Memory(Bytes),
+    /// On disk, with the content's length and hash at the time of loading.
+    File { files: ModelFiles, stamp: u64 },
+}
+
+impl Source {
+    fn content(&self) -> Result<Bytes, BackendError> {
+        match self {
+            Self::Memory(bytes) => Ok(bytes.clone()),
+            Self::File { files, stamp } => {
+                let name = files.model.name();
+                let bytes = files.model.read().map_err(|error| {
+                    BackendError::Failed(format!("read '{name}' again for another instance: {error}"))
+                })?;
+                if stamp_of(&bytes) == *stamp {
+                    Ok(bytes)
+                } else {
+                    Err(BackendError::Failed(format!("'{name}' has changed since it was loaded; load it again")))
+                }
+            }
+        }
+    }
+}
+
+/// A hash that tells whether content has changed by accident; it is never kept.
+pub(crate) fn stamp_of(bytes: &[u8]) -> u64 {
+    use std::hash::{DefaultHasher, Hasher as _};
+    let mut hasher = DefaultHasher::new();
+    hasher.write(bytes);
+    hasher.finish()
+}
+
+/// Where a model's content is kept after loading: on disk when it is there unchanged, since it may be large.
+pub(crate) fn kept(files: &ModelFiles, content: &Bytes, changed: bool) -> Source {
+    match &files.model {
+        FileSource::Path(path) if !changed => {
+            // A relative path would mean another file after a change of the working folder.
+            let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
+            Source::File { files: ModelFiles { model: FileSource::Path(path) }, stamp: stamp_of(content) }
+        }
+        _ => Source::Memory(content.clone()),
+    }
+}
+
+impl Recipe {
+    /// One more session, whose runs use at most `threads` threads, the caller's among them.
+    pub(crate) fn session(&self, threads: usize) -> Result<Session, BackendError> {
+        let content = self.source.content()?;
+        self.session_of(&content, threads).map_err(|error| {
+            BackendError::Failed(format!("make an instance: {}", crate::fault::reason(error.message())))
+        })
+    }
+
+    /// As [`Recipe::session`], of content that is at hand.
+    pub(crate) fn session_of(&self, content: &[u8], threads: usize) -> ort::Result<Session> {
+        let providers = devices::providers(self.device)?;
+        self.build(content, threads, &providers, GraphOptimizationLevel::All)
+    }
+
+    fn build(
+        &self,
+        content: &[u8],
+        threads: usize,
+        providers: &[ExecutionProviderDispatch],
+        level: GraphOptimizationLevel,
+    ) -> ort::Result<Session> {
+        let mut builder = Session::builder(&self.library.environment)?
+            .with_execution_providers(providers)?
+            .with_intra_threads(threads.max(1))?
+            .with_inter_threads(1)?
+            .with_parallel_execution(false)?
+            // Threads of a pool that spin take cores from other models.
+            .with_intra_op_spinning(false)?
+            .with_inter_op_spinning(false)?
+            .with_memory_pattern(self.few_shapes)?
+            .with_optimization_level(level)?;
+        if let Some(folder) = &self.folder {
+            let folder = folder.to_str().ok_or_else(|| ort::Error::new("the folder's name is not UTF-8"))?;
+            builder = builder.with_config_entry("session.model_external_initializers_file_folder_path", folder)?;
+        }
+        builder.commit_from_memory(content)
+    }
+}
+
+/// A session that is only looked at: nothing is optimised.
+pub(crate) fn look(library: &Library, content: &[u8], folder: Option<PathBuf>) -> ort::Result<Session> {
+    let source = Source::Memory(Bytes::new());
+    let recipe = Recipe { library: library.clone(), device: Device::Cpu, folder, source, few_shapes: false };
+    recipe.build(content, 1, &devices::providers(Device::Cpu)?, GraphOptimizationLevel::Disable)
+}
