@@ -22,6 +22,9 @@ const OWN: [&str; 4] = ["com.microsoft", "com.microsoft.nchwc", "com.microsoft.e
 /// Lists what the library refuses of a file; empty when nothing is known against it. A file that holds nothing unusual
 /// is not even shown to the library.
 pub(crate) fn unsupported(library: &Library, file: &OnnxFile, folder: Option<PathBuf>) -> Vec<UnsupportedOperator> {
+    if let Some(shadowed) = shadowed(&file.model) {
+        return vec![shadowed];
+    }
     let Some(suspect) = suspect(&file.model) else { return Vec::new() };
     match look(library, &file.bytes, folder) {
         Ok(_) => Vec::new(),
@@ -30,6 +33,15 @@ pub(crate) fn unsupported(library: &Library, file: &OnnxFile, folder: Option<Pat
             vec![UnsupportedOperator { reason: format!("onnxruntime {} says: {reason}", library.version), ..suspect }]
         }
     }
+}
+
+/// A function of the file with a standard operator's name: the library runs the standard operator and says nothing.
+fn shadowed(model: &ModelProto) -> Option<UnsupportedOperator> {
+    let known = |name: &str| STANDARD.contains(&name);
+    let function = model.functions.iter().find(|function| is_standard(&function.domain) && known(&function.name))?;
+    let reason = "the file defines a function of this name, and onnxruntime would run the standard operator; \
+                  rename the function";
+    Some(report(&function.name, "", reason))
 }
 
 /// The first thing in a model that this library may not know.

@@ -75,6 +75,12 @@ pub struct Case {
 }
 
 impl Case {
+    /// Whether there is an engine that runs the model.
+    #[must_use]
+    pub fn anybody_answers(&self) -> bool {
+        self.engines.values().any(|expectation| *expectation == Expectation::Answers)
+    }
+
     /// What is expected of the engine of this name.
     ///
     /// # Panics

@@ -29,6 +29,7 @@ pub(crate) fn backend() -> Option<OnnxRuntime> {
 }
 
 /// The folder of the small models.
+#[allow(dead_code, reason = "the zoo has a folder of its own")]
 pub(crate) fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/models")
 }
