@@ -2,11 +2,15 @@
 
 mod bare;
 mod flowers;
+mod h2load;
 mod load;
+mod onnx;
 mod process;
 mod report;
+mod rival;
 mod sample;
 mod start;
+mod tiny;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -36,6 +40,11 @@ enum Command {
     Flowers(FlowersArguments),
     /// Time from exec to the first answer, with a fresh and with a warm cache; memory held
     Start(StartArguments),
+    /// What the server itself costs: a model of 16 floats + 1, beside hand-written axum and tonic handlers; needs h2load
+    Tiny(TinyArguments),
+    /// The hand-written handlers alone; prints the addresses of REST and gRPC
+    #[command(hide = true)]
+    Rival,
 }
 
 /// What both commands need.
@@ -82,10 +91,31 @@ struct StartArguments {
     subject: Subject,
 }
 
+#[derive(Debug, Args)]
+struct TinyArguments {
+    /// Seconds of load on each side, for each protocol and concurrency
+    #[arg(long, default_value_t = 6.0)]
+    seconds: f64,
+    /// Connections, with one request in flight on each
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 16])]
+    concurrency: Vec<usize>,
+    /// The server; by default `corymb` beside this program
+    #[arg(long, value_name = "FILE")]
+    binary: Option<PathBuf>,
+    /// Print JSON instead of tables
+    #[arg(long)]
+    json: bool,
+    /// More arguments for `corymb serve`, behind `--`
+    #[arg(last = true, value_name = "SERVE")]
+    serve: Vec<String>,
+}
+
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Flowers(arguments) => flowers(&arguments),
         Command::Start(arguments) => start(&arguments),
+        Command::Tiny(arguments) => tiny(&arguments),
+        Command::Rival => rival::run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -96,11 +126,16 @@ fn main() -> ExitCode {
     }
 }
 
-fn flowers(arguments: &FlowersArguments) -> anyhow::Result<()> {
-    anyhow::ensure!((0.1..=600.0).contains(&arguments.seconds), "--seconds is {}; 0.1 to 600", arguments.seconds);
-    for concurrency in &arguments.concurrency {
+fn check_load(seconds: f64, concurrency: &[usize]) -> anyhow::Result<()> {
+    anyhow::ensure!((0.1..=600.0).contains(&seconds), "--seconds is {seconds}; 0.1 to 600");
+    for concurrency in concurrency {
         anyhow::ensure!((1..=1000).contains(concurrency), "--concurrency has {concurrency}; 1 to 1000");
     }
+    Ok(())
+}
+
+fn flowers(arguments: &FlowersArguments) -> anyhow::Result<()> {
+    check_load(arguments.seconds, &arguments.concurrency)?;
     let model = arguments.model.clone().unwrap_or_else(sample::flowers_folder);
     let plan = flowers::Options {
         binary: &arguments.subject.binary()?,
@@ -125,6 +160,20 @@ fn start(arguments: &StartArguments) -> anyhow::Result<()> {
     print(arguments.subject.json, &machine, &report, start::Start::print)
 }
 
+fn tiny(arguments: &TinyArguments) -> anyhow::Result<()> {
+    check_load(arguments.seconds, &arguments.concurrency)?;
+    let plan = tiny::Options {
+        binary: &server_binary(arguments.binary.as_ref())?,
+        concurrency: &arguments.concurrency,
+        seconds: arguments.seconds,
+        serve: &arguments.serve,
+    };
+    let mut machine = Machine::before()?;
+    let report = tiny::run(&plan)?;
+    machine.after()?;
+    print(arguments.json, &machine, &report, tiny::Tiny::print)
+}
+
 fn print<R: Serialize>(json: bool, machine: &Machine, report: &R, tables: impl FnOnce(&R)) -> anyhow::Result<()> {
     if json {
         let all = serde_json::json!({ "machine": machine, "report": report });
@@ -136,14 +185,19 @@ fn print<R: Serialize>(json: bool, machine: &Machine, report: &R, tables: impl F
     Ok(())
 }
 
+/// The server that was named, else the one beside this program.
+fn server_binary(named: Option<&PathBuf>) -> anyhow::Result<PathBuf> {
+    let binary = match named {
+        Some(binary) => binary.clone(),
+        None => std::env::current_exe().context("find this program")?.with_file_name("corymb"),
+    };
+    anyhow::ensure!(binary.is_file(), "{}: no such file; build it, or name it by --binary", binary.display());
+    Ok(binary)
+}
+
 impl Subject {
     fn binary(&self) -> anyhow::Result<PathBuf> {
-        let binary = match &self.binary {
-            Some(binary) => binary.clone(),
-            None => std::env::current_exe().context("find this program")?.with_file_name("corymb"),
-        };
-        anyhow::ensure!(binary.is_file(), "{}: no such file; build it, or name it by --binary", binary.display());
-        Ok(binary)
+        server_binary(self.binary.as_ref())
     }
 
     fn sample(&self) -> anyhow::Result<Sample> {

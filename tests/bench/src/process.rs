@@ -67,7 +67,7 @@ impl Server {
 
     /// CPU time of all threads so far.
     pub(crate) fn cpu(&self) -> anyhow::Result<Duration> {
-        cpu(&self.child.id().to_string())
+        cpu_of(self.child.id())
     }
 
     pub(crate) fn memory(&self) -> anyhow::Result<Memory> {
@@ -115,6 +115,11 @@ fn start_line(line: &str) -> Option<StartLine> {
 /// CPU time of this process so far.
 pub(crate) fn own_cpu() -> anyhow::Result<Duration> {
     cpu("self")
+}
+
+/// CPU time of another process so far.
+pub(crate) fn cpu_of(process: u32) -> anyhow::Result<Duration> {
+    cpu(&process.to_string())
 }
 
 /// User and system time of a process, its threads included.
