@@ -1,24 +1,85 @@
 //! The log: readable on a terminal, JSON elsewhere, one line per event, on standard error.
+//!
+//! Every request makes an event, so lines are written here rather than by a general formatter, whose line costs more
+//! than the rest of the server does for a small model. What they look like is `line.rs`, when they go out `sink.rs`.
 
+mod line;
+mod sink;
+
+use std::cell::RefCell;
 use std::io::{IsTerminal as _, stderr};
 
 use anyhow::Context as _;
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt;
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::layer::{Context, SubscriberExt as _};
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer, registry};
 
 use crate::config::LogFormat;
+use crate::logs::line::Style;
+use crate::logs::sink::Sink;
+
+/// The target of the events that every request makes.
+const ACCESS: &str = "corymb::access";
+
+/// A line that grew longer than this gives its memory back.
+const KEPT: usize = 16 << 10;
+
+/// The running log. Dropping it writes what was gathered.
+#[derive(Debug)]
+pub(crate) struct Log(Sink);
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        self.0.flush();
+    }
+}
 
 /// Starts the log of this process.
-pub(crate) fn start(format: LogFormat, level: &str) -> anyhow::Result<()> {
+pub(crate) fn start(format: LogFormat, level: &str) -> anyhow::Result<Log> {
     // The SDK of the signals reports each of its own steps at info.
     let directives = format!("opentelemetry=warn,opentelemetry_sdk=warn,{level}");
     let filter = EnvFilter::try_new(directives).with_context(|| format!("log level '{level}'"))?;
     let terminal = stderr().is_terminal();
-    let builder = fmt().with_env_filter(filter).with_writer(stderr).with_ansi(terminal);
-    let started = match format {
-        LogFormat::Json => builder.json().flatten_event(true).with_current_span(false).try_init(),
-        LogFormat::Auto if !terminal => builder.json().flatten_event(true).with_current_span(false).try_init(),
-        LogFormat::Auto | LogFormat::Text => builder.with_target(false).try_init(),
+    let style = match format {
+        LogFormat::Json => Style::Json,
+        LogFormat::Auto if !terminal => Style::Json,
+        LogFormat::Auto | LogFormat::Text => Style::Text { colour: terminal },
     };
-    started.map_err(|error| anyhow::anyhow!("the log could not be started: {error}"))
+    let sink = Sink::start().context("start the log's thread")?;
+    let started = registry().with(filter).with(Lines { style, sink: sink.clone() }).try_init();
+    started.map_err(|error| anyhow::anyhow!("the log could not be started: {error}"))?;
+    Ok(Log(sink))
+}
+
+/// Makes a line of each event.
+struct Lines {
+    style: Style,
+    sink: Sink,
+}
+
+impl<S: Subscriber> Layer<S> for Lines {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        thread_local! {
+            static LINE: RefCell<String> = const { RefCell::new(String::new()) };
+        }
+        let write = |line: &mut String| {
+            line.clear();
+            line::write(line, self.style, event);
+            // What says that something is wrong must not wait, since the process may end before it is written.
+            if event.metadata().target() == ACCESS && *event.metadata().level() > Level::WARN {
+                self.sink.gather(line);
+            } else {
+                self.sink.write(line);
+            }
+            if line.capacity() > KEPT {
+                *line = String::new();
+            }
+        };
+        // Where a field's own formatting logs, or the thread is ending, the line has memory of its own.
+        let written = LINE.try_with(|line| line.try_borrow_mut().map(|mut line| write(&mut line)).is_ok());
+        if written != Ok(true) {
+            write(&mut String::new());
+        }
+    }
 }

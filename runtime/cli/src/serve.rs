@@ -27,7 +27,7 @@ const LAST_GRACE: Duration = Duration::from_secs(1);
 pub(crate) fn serve(flags: ServeFlags, start: Instant) -> anyhow::Result<()> {
     let hardware = Hardware::read();
     let config = Config::build(flags, &environment(), &hardware)?;
-    logs::start(config.log_format, &config.log_level)?;
+    let _log = logs::start(config.log_format, &config.log_level)?;
     for warning in config.warnings.iter().chain(&hardware.notes) {
         tracing::warn!("{warning}");
     }

@@ -1,9 +1,10 @@
 //! The engine's instruments, recorded through the OpenTelemetry API. Nothing here depends on who reads them, or how often.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use corymb_core::Code;
-use opentelemetry::metrics::{Counter, Histogram, Meter};
+use opentelemetry::metrics::{BoundCounter, BoundHistogram, Counter, Histogram, Meter};
 use opentelemetry::{KeyValue, StringValue};
 
 use crate::pool::Stage;
@@ -31,6 +32,8 @@ pub enum Protocol {
 }
 
 impl Protocol {
+    const COUNT: usize = 4;
+
     /// The word for the `protocol` attribute of metrics.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -95,14 +98,24 @@ impl Signals {
     }
 }
 
-/// The instruments with the attributes of one version, made once so that recording allocates nothing for them.
+/// The instruments with the attributes of one version. Its series are bound when they are first needed: recording
+/// hashes no attributes and allocates nothing.
 pub(crate) struct VersionSignals {
     signals: Signals,
     model: StringValue,
     version: StringValue,
-    stages: [[KeyValue; 3]; Stage::ALL.len()],
     /// One for each device.
-    runs: Vec<[KeyValue; 4]>,
+    runs: Vec<RunSeries>,
+    stages: [OnceLock<BoundHistogram<f64>>; Stage::ALL.len()],
+    /// Of requests that went well, by protocol.
+    ok: [OnceLock<BoundHistogram<f64>>; Protocol::COUNT],
+}
+
+/// The series of the runs on one device.
+struct RunSeries {
+    attributes: [KeyValue; 4],
+    busy_time: OnceLock<BoundCounter<f64>>,
+    batch_size: OnceLock<BoundHistogram<u64>>,
 }
 
 impl VersionSignals {
@@ -110,21 +123,27 @@ impl VersionSignals {
         // Shared strings: cloning them into attributes copies no text.
         let shared = |text: &str| StringValue::from(std::sync::Arc::<str>::from(text));
         let (model, version) = (shared(model), shared(version));
-        let own = || [KeyValue::new("model", model.clone()), KeyValue::new("version", version.clone())];
-        let stages = Stage::ALL.map(|stage| {
-            let [model, version] = own();
-            [model, version, KeyValue::new("stage", stage.name())]
-        });
-        let run = |device: &String| {
-            let [model, version] = own();
-            [model, version, KeyValue::new("backend", backend), KeyValue::new("device", shared(device))]
+        let run = |device: &String| RunSeries {
+            attributes: [
+                KeyValue::new("model", model.clone()),
+                KeyValue::new("version", version.clone()),
+                KeyValue::new("backend", backend),
+                KeyValue::new("device", shared(device)),
+            ],
+            busy_time: OnceLock::new(),
+            batch_size: OnceLock::new(),
         };
         let runs = devices.iter().map(run).collect();
-        Self { signals, model, version, stages, runs }
+        let (stages, ok) = Default::default();
+        Self { signals, model, version, runs, stages, ok }
     }
 
     pub(crate) fn stage(&self, stage: Stage, time: Duration) {
-        self.signals.stage_duration.record(time.as_secs_f64(), &self.stages[stage as usize]);
+        let bind = || {
+            let [model, version] = self.own();
+            self.signals.stage_duration.bind(&[model, version, KeyValue::new("stage", stage.name())])
+        };
+        self.stages[stage as usize].get_or_init(bind).record(time.as_secs_f64());
     }
 
     /// One run of an instance on the device of that index: its time, and how many requests it served.
@@ -132,18 +151,26 @@ impl VersionSignals {
         for _ in 0..requests {
             self.stage(Stage::Infer, time);
         }
-        let Some(attributes) = self.runs.get(device) else { return };
-        self.signals.busy_time.add(time.as_secs_f64(), attributes);
-        self.signals.batch_size.record(requests, attributes);
+        let Some(RunSeries { attributes, busy_time, batch_size }) = self.runs.get(device) else { return };
+        busy_time.get_or_init(|| self.signals.busy_time.bind(attributes)).add(time.as_secs_f64());
+        batch_size.get_or_init(|| self.signals.batch_size.bind(attributes)).record(requests);
     }
 
     pub(crate) fn request(&self, protocol: Protocol, outcome: Result<(), Code>, time: Duration) {
-        let attributes = [
-            KeyValue::new("model", self.model.clone()),
-            KeyValue::new("version", self.version.clone()),
-            KeyValue::new("protocol", protocol.name()),
-            KeyValue::new("outcome", outcome_name(outcome)),
-        ];
-        self.signals.request_duration.record(time.as_secs_f64(), &attributes);
+        let attributes = || {
+            let [model, version] = self.own();
+            let outcome = KeyValue::new("outcome", outcome_name(outcome));
+            [model, version, KeyValue::new("protocol", protocol.name()), outcome]
+        };
+        let duration = &self.signals.request_duration;
+        if outcome.is_ok() {
+            self.ok[protocol as usize].get_or_init(|| duration.bind(&attributes())).record(time.as_secs_f64());
+        } else {
+            duration.record(time.as_secs_f64(), &attributes());
+        }
+    }
+
+    fn own(&self) -> [KeyValue; 2] {
+        [KeyValue::new("model", self.model.clone()), KeyValue::new("version", self.version.clone())]
     }
 }

@@ -5,10 +5,10 @@
 
 use bytes::{Buf, Bytes};
 use corymb_core::{Code, DType, Dim, Error, Signature, Tensor, TensorError, TensorSpec, element_count, format_dims};
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 
 /// How many bytes of the body are JSON.
-pub(crate) const HEADER: &str = "inference-header-content-length";
+pub(crate) static HEADER: HeaderName = HeaderName::from_static("inference-header-content-length");
 
 /// A BYTES element costs memory however short it is; four bytes on the wire could else become 32.
 const MAX_ELEMENTS: usize = 16 * 1024 * 1024;
@@ -24,7 +24,7 @@ pub(crate) enum Parts {
 
 /// Takes a body apart as its header says.
 pub(crate) fn split(headers: &HeaderMap, body: &Bytes) -> Result<Parts, Error> {
-    let Some(value) = headers.get(HEADER) else { return Ok(Parts::Json(body.clone(), Bytes::new())) };
+    let Some(value) = headers.get(&HEADER) else { return Ok(Parts::Json(body.clone(), Bytes::new())) };
     let given = String::from_utf8_lossy(value.as_bytes());
     match given.trim().parse::<usize>() {
         Ok(0) => Ok(Parts::Raw(body.clone())),
@@ -162,7 +162,7 @@ mod tests {
         let body = Bytes::from_static(b"{}ABCD");
         let split = |value: &'static str| {
             let mut headers = HeaderMap::new();
-            headers.insert(HEADER, HeaderValue::from_static(value));
+            headers.insert(&HEADER, HeaderValue::from_static(value));
             split(&headers, &body).map_err(|error| error.message)
         };
         assert_eq!(split("2"), Ok(Parts::Json(body.slice(..2), body.slice(2..))));

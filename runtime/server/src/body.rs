@@ -1,5 +1,8 @@
 //! Reads a request's body: bounded, accounted, given up when it stalls, and decompressed.
 
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -8,6 +11,7 @@ use corymb_core::Code;
 use corymb_engine::Permit;
 use http::HeaderMap;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
+use http_body::{Body as _, Frame};
 use http_body_util::BodyExt;
 
 use crate::app::App;
@@ -71,7 +75,10 @@ async fn collect(
 /// The next data of a body, none at its end; an error when nothing comes for `stall`.
 pub(crate) async fn next_data(body: &mut Body, stall: Duration) -> Result<Option<Bytes>, ServerError> {
     loop {
-        let Ok(frame) = tokio::time::timeout(stall, body.frame()).await else {
+        if body.is_end_stream() {
+            return Ok(None);
+        }
+        let Some(frame) = next_frame(body, stall).await else {
             return Err(ServerError::new(
                 Code::DeadlineExceeded,
                 format!("the request's body made no progress for {stall:?}"),
@@ -89,6 +96,25 @@ pub(crate) async fn next_data(body: &mut Body, stall: Duration) -> Result<Option
                 return Err(ServerError::new(Code::Cancelled, "the request's body ended early").with_details(details));
             }
         }
+    }
+}
+
+/// The next frame, none of it when nothing comes for `stall`. A timer is set only when a second look finds nothing either:
+/// by then the bytes that came with the head have been handed over, and a timer is under a lock that all cores share.
+async fn next_frame(body: &mut Body, stall: Duration) -> Option<Option<Result<Frame<Bytes>, axum::Error>>> {
+    let mut looked = false;
+    let soon = poll_fn(|context| match Pin::new(&mut *body).poll_frame(context) {
+        Poll::Ready(frame) => Poll::Ready(Some(frame)),
+        Poll::Pending if looked => Poll::Ready(None),
+        Poll::Pending => {
+            looked = true;
+            context.waker().wake_by_ref();
+            Poll::Pending
+        }
+    });
+    match soon.await {
+        Some(frame) => Some(frame),
+        None => tokio::time::timeout(stall, body.frame()).await.ok(),
     }
 }
 

@@ -45,11 +45,9 @@ impl Endpoint {
     pub(crate) fn new(observer: Observer, connections: Connections) -> Self {
         let options = observer.options();
         let mut builder = auto::Builder::new(StreamExecutor { limit: options.body_timeout });
-        builder
-            .http1()
-            .timer(TokioTimer::new())
-            // hyper's timer runs from the last answer to the next head's end; ours tell the two apart and come first.
-            .header_read_timeout(options.idle_timeout + options.header_timeout);
+        // hyper's timer runs from the last answer to the next head's end, and is set and taken back for each request;
+        // ours tell the two apart and rarely move.
+        builder.http1().header_read_timeout(None);
         builder
             .http2()
             .timer(TokioTimer::new())

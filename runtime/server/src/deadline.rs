@@ -2,18 +2,18 @@
 
 use std::time::{Duration, Instant};
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 
 use crate::status::ServerError;
 
-const HEADER: &str = "x-request-timeout";
+static HEADER: HeaderName = HeaderName::from_static("x-request-timeout");
 
 /// The deadline that the headers of a request received at `begin` set; none without the header.
 ///
 /// The value is a whole number and its unit: `250ms`, `2s`, `900us`. A bare number is refused: too many clients mean
 /// another unit than their server.
 pub(crate) fn of_headers(headers: &HeaderMap, begin: Instant) -> Result<Option<Instant>, ServerError> {
-    let Some(value) = headers.get(HEADER) else { return Ok(None) };
+    let Some(value) = headers.get(&HEADER) else { return Ok(None) };
     let timeout = value.to_str().ok().and_then(parse).ok_or_else(|| {
         let given = String::from_utf8_lossy(value.as_bytes());
         ServerError::invalid(format!(
@@ -71,15 +71,15 @@ mod tests {
         let mut headers = HeaderMap::new();
         let begin = Instant::now();
         assert_eq!(of_headers(&headers, begin), Ok(None));
-        headers.insert(HEADER, HeaderValue::from_static("250"));
+        headers.insert(&HEADER, HeaderValue::from_static("250"));
         let message = of_headers(&headers, begin).expect_err("refused").message;
         assert_eq!(
             message,
             "header x-request-timeout is '250'; expected a number and a unit, as in 250ms, 2s or 900us"
         );
-        headers.insert(HEADER, HeaderValue::from_static("250ms"));
+        headers.insert(&HEADER, HeaderValue::from_static("250ms"));
         assert_eq!(of_headers(&headers, begin), Ok(Some(begin + Duration::from_millis(250))));
-        headers.insert(HEADER, HeaderValue::from_static("18446744073709551615s"));
+        headers.insert(&HEADER, HeaderValue::from_static("18446744073709551615s"));
         assert_eq!(of_headers(&headers, begin), Ok(None));
     }
 

@@ -42,3 +42,4 @@ pub use drain::Drained;
 pub use listen::Server;
 pub use local::Local;
 pub use options::{MetricsPage, ServerOptions};
+pub use trace::with_current_request;

@@ -13,10 +13,9 @@ use corymb_core::Code;
 use corymb_engine::InFlight;
 use futures::FutureExt;
 use http::header::{CONNECTION, USER_AGENT};
-use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version};
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
-use tracing::Instrument;
 
 use crate::activity::{ActiveRequest, Activity};
 use crate::app::{App, Routes, grpc_content};
@@ -27,7 +26,11 @@ use crate::listen::{Connections, OpenRequest};
 use crate::options::ServerOptions;
 use crate::stall::Sending;
 use crate::status::{Refusal, ServerError};
-use crate::trace::{RequestId, TraceContext};
+use crate::trace::{RequestId, TraceContext, scoped};
+
+static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+static KUBELET_PROBE: HeaderName = HeaderName::from_static("k-kubelet-probe");
+static NETWORK_PROBE: HeaderName = HeaderName::from_static("k-network-probe");
 
 /// A response goes out in pieces of at most this size, so that a reader's progress can be seen.
 const PIECE: usize = 64 * 1024;
@@ -60,26 +63,26 @@ impl Observer {
         &self.0.app.drain
     }
 
-    /// The answer to one request. Counting begins with the call, not with the first poll.
+    /// The answer to one request. Counting begins with the call, not with the first poll. Boxed, since it is large and
+    /// moves through several hands on its way to the task that drives it.
     pub(crate) fn answer(
         &self,
         request: Request<Incoming>,
         activity: &Activity,
         connections: &Connections,
-    ) -> impl Future<Output = Response<ResponseBody>> + Send + use<> {
+    ) -> Pin<Box<dyn Future<Output = Response<ResponseBody>> + Send>> {
         let guards = (activity.request(), connections.request());
         let record = Record::begin(&self.0, &request, guards);
         let shared = Arc::clone(&self.0);
         let activity = activity.clone();
-        async move {
-            let span = tracing::info_span!("request", trace_id = %record.trace.id(), request_id = %record.request_id);
-            let answered = AssertUnwindSafe(shared.routes.answer(Lingering::wrap(request))).catch_unwind();
-            let response = answered.instrument(span).await.unwrap_or_else(|panic| {
+        Box::pin(async move {
+            let handler = scoped(record.trace, record.request_id.clone(), shared.routes.answer(Lingering::wrap(request)));
+            let response = AssertUnwindSafe(handler).catch_unwind().await.unwrap_or_else(|panic| {
                 let error = ServerError::internal(format!("a handler panicked: {}", panic_text(&*panic)));
                 if record.grpc { error.into_grpc() } else { error.into_response() }
             });
             record.respond(response, activity.sending(), shared.app.drain.phase())
-        }
+        })
     }
 }
 
@@ -141,10 +144,10 @@ impl Record {
     fn respond(mut self, response: Response, sending: Sending, phase: Phase) -> Response<ResponseBody> {
         let (mut parts, body) = response.into_parts();
         self.status = Some(parts.status.as_u16());
-        self.grpc_status = parts.headers.get("grpc-status").cloned();
+        self.grpc_status = parts.headers.get(&GRPC_STATUS).cloned();
         self.refusal = parts.extensions.remove::<Refusal>();
         self.model = parts.extensions.remove::<ModelName>().map(|name| name.0);
-        parts.headers.insert("x-request-id", self.request_id.header());
+        self.request_id.put(&mut parts.headers);
         if let Some(traceresponse) = self.trace.response_header() {
             parts.headers.insert("traceresponse", traceresponse);
         }
@@ -194,7 +197,7 @@ impl Drop for Record {
                     model = self.model.as_deref(),
                     protocol = self.protocol(),
                     bytes = self.bytes,
-                    duration_ms = took.as_secs_f64() * 1e3,
+                    duration_ms = took.as_micros() as f64 / 1e3,
                     complete = self.complete,
                     error = self.refusal.as_ref().map(|refusal| &*refusal.message),
                     details = self.refusal.as_ref().and_then(|refusal| refusal.details.as_deref()),
@@ -224,7 +227,7 @@ fn is_probe(method: &Method, path: &str, headers: &HeaderMap) -> bool {
     ) || path.starts_with("/grpc.health.v1.Health/")
         || (path == "/" && method != Method::POST);
     let kubelet = || headers.get(USER_AGENT).is_some_and(|agent| agent.as_bytes().starts_with(b"kube-probe/"));
-    by_path || headers.contains_key("k-kubelet-probe") || headers.contains_key("k-network-probe") || kubelet()
+    by_path || headers.contains_key(&KUBELET_PROBE) || headers.contains_key(&NETWORK_PROBE) || kubelet()
 }
 
 /// A response's body on its way out.
@@ -258,7 +261,7 @@ impl http_body::Body for ResponseBody {
                     Ok(data) => body.rest = data,
                     Err(frame) => {
                         if let Some(trailers) = frame.trailers_ref() {
-                            body.record.grpc_status = trailers.get("grpc-status").cloned();
+                            body.record.grpc_status = trailers.get(&GRPC_STATUS).cloned();
                             body.record.complete = true;
                         }
                         return Poll::Ready(Some(Ok(frame)));

@@ -172,7 +172,7 @@ fn reply(encoded: Encoded) -> Response {
     let mut response = Response::new(Body::from(encoded.body));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     if let Some(json_len) = encoded.json_len {
-        response.headers_mut().insert(binary::HEADER, HeaderValue::from(json_len));
+        response.headers_mut().insert(binary::HEADER.clone(), HeaderValue::from(json_len));
     }
     response
 }

@@ -10,7 +10,7 @@ use crate::binary;
 /// Whether the body is a picture: by its content type, or, since no JSON begins so, by its first bytes. Bodies with
 /// Triton's header are binary tensors, whatever they look like.
 pub(crate) fn is_picture(headers: &HeaderMap, body: &[u8]) -> bool {
-    if headers.contains_key(binary::HEADER) {
+    if headers.contains_key(&binary::HEADER) {
         return false;
     }
     let declared = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
@@ -78,7 +78,7 @@ mod tests {
         assert!(!of(Some("imag"), b""));
 
         let mut headers = HeaderMap::new();
-        headers.insert(binary::HEADER, HeaderValue::from_static("0"));
+        headers.insert(&binary::HEADER, HeaderValue::from_static("0"));
         assert!(!is_picture(&headers, JPEG));
     }
 

@@ -75,6 +75,10 @@ where
                 if stream.as_mut().poll(context).is_ready() {
                     return Poll::Ready(());
                 }
+                // The note changes only while the stream is polled: until a response waits for its peer, no timer.
+                if sending.since().is_none() {
+                    return Poll::Pending;
+                }
                 stalled.as_mut().poll(context).map(|()| {
                     tracing::debug!(?limit, "a response was not read and is given up");
                 })

@@ -1,13 +1,53 @@
 //! Who a request is: W3C trace context and `x-request-id`, taken from its headers or made here.
 
+use std::cell::Cell;
 use std::fmt;
 use std::hash::{BuildHasher, Hasher, RandomState};
 
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use tokio::task_local;
 
-/// A random number; unguessable is not needed, never twice is.
+static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+task_local! {
+    /// The request whose handler is being polled.
+    static CURRENT: (TraceContext, RequestId);
+}
+
+/// Polls `handler` as the one of this request.
+pub(crate) fn scoped<F: Future>(
+    trace: TraceContext,
+    request: RequestId,
+    handler: F,
+) -> impl Future<Output = F::Output> + use<F> {
+    CURRENT.scope((trace, request), handler)
+}
+
+/// Calls `take` with the trace id and the request id where a request's handler is being polled. For the log: a line of
+/// whatever happens there says to which request it belongs.
+pub fn with_current_request(take: impl FnOnce(&dyn fmt::Display, &dyn fmt::Display)) {
+    let _ = CURRENT.try_with(|(trace, request)| take(&trace.id(), request));
+}
+
+/// A random number; unguessable is not needed, never twice is. SplitMix64 (Steele, Lea and Flood, 2014), from a seed of
+/// its own on each thread.
 fn random() -> u64 {
-    RandomState::new().build_hasher().finish()
+    thread_local! {
+        static STATE: Cell<u64> = Cell::new(RandomState::new().build_hasher().finish());
+    }
+    let mut mixed = STATE.with(|state| {
+        state.set(state.get().wrapping_add(0x9e37_79b9_7f4a_7c15));
+        state.get()
+    });
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}
+
+/// The last `DIGITS` hexadecimal digits.
+fn hex<const DIGITS: usize>(number: u128) -> [u8; DIGITS] {
+    std::array::from_fn(|index| b"0123456789abcdef"[(number >> (4 * (DIGITS - 1 - index))) as usize & 15])
 }
 
 /// The trace that a request belongs to.
@@ -23,7 +63,7 @@ pub(crate) struct TraceContext {
 
 impl TraceContext {
     pub(crate) fn of(headers: &HeaderMap) -> Self {
-        let inherited = headers.get("traceparent").and_then(|value| parse(value.as_bytes()));
+        let inherited = headers.get(&TRACEPARENT).and_then(|value| parse(value.as_bytes()));
         let (trace, flags) = inherited.unwrap_or_else(|| (u128::from(random()) << 64 | u128::from(random()), 0));
         Self { trace, span: random(), flags, inherited: inherited.is_some() }
     }
@@ -44,7 +84,7 @@ struct Hex(u128);
 
 impl fmt::Display for Hex {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:032x}", self.0)
+        f.write_str(std::str::from_utf8(&hex::<32>(self.0)).unwrap_or_default())
     }
 }
 
@@ -75,16 +115,20 @@ impl RequestId {
     const MAX: usize = 128;
 
     pub(crate) fn of(headers: &HeaderMap) -> Self {
-        let given = headers.get("x-request-id").filter(|value| {
+        let given = headers.get(&REQUEST_ID).filter(|value| {
             (1..=Self::MAX).contains(&value.len()) && value.as_bytes().iter().all(u8::is_ascii_graphic)
         });
-        Self(given.cloned().unwrap_or_else(|| {
-            HeaderValue::try_from(format!("{:016x}", random())).unwrap_or(HeaderValue::from_static("0"))
-        }))
+        let made = || HeaderValue::from_bytes(&hex::<16>(random().into())).unwrap_or(HeaderValue::from_static("0"));
+        Self(given.cloned().unwrap_or_else(made))
     }
 
-    pub(crate) fn header(&self) -> HeaderValue {
-        self.0.clone()
+    /// Says it in an answer.
+    pub(crate) fn put(&self, headers: &mut HeaderMap) {
+        let mut value = self.0.clone();
+        // HTTP/2 remembers header values for the next answers of a connection, except those marked so: this one never
+        // comes again.
+        value.set_sensitive(true);
+        headers.insert(REQUEST_ID.clone(), value);
     }
 }
 

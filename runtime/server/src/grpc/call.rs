@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::response::Response;
-use http::{HeaderMap, Request};
+use http::{HeaderMap, HeaderName, Request};
 
 use super::frames::{Message, Messages, UnaryBody, respond};
 use crate::app::App;
@@ -12,6 +12,8 @@ use crate::status::ServerError;
 
 /// Bytes of a message that names a model and little else.
 const MAX: usize = 64 * 1024;
+
+static TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
 /// Answers a method that takes and gives little: no admission, so that it works on an overloaded server too.
 pub(super) async fn small<Q, A>(
@@ -37,7 +39,7 @@ where
 
 /// When the caller stops waiting, by its `grpc-timeout`; none without one.
 pub(super) fn deadline(headers: &HeaderMap, arrived: Instant) -> Result<Option<Instant>, ServerError> {
-    let Some(value) = headers.get("grpc-timeout") else { return Ok(None) };
+    let Some(value) = headers.get(&TIMEOUT) else { return Ok(None) };
     match timeout(value.as_bytes()) {
         // Beyond what a clock can hold is as good as none.
         Some(timeout) => Ok(arrived.checked_add(timeout)),

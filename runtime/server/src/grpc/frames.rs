@@ -15,7 +15,7 @@ use corymb_engine::{Permit, Stage};
 use flate2::Compression;
 use flate2::write::{GzEncoder, ZlibEncoder};
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::{Frame, SizeHint};
 
 use crate::app::App;
@@ -25,6 +25,10 @@ use crate::status::ServerError;
 
 /// Bytes before each message: a flag, and the length in network order.
 pub(super) const PREFIX: usize = 5;
+
+static ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
+static ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
+static STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
 /// From here on compressing an answer is left to the compute pool.
 const LARGE: usize = 64 * 1024;
@@ -157,7 +161,7 @@ fn cut_off() -> ServerError {
 }
 
 fn coding(headers: &HeaderMap) -> Result<Option<Coding>, ServerError> {
-    let Some(value) = headers.get("grpc-encoding") else { return Ok(None) };
+    let Some(value) = headers.get(&ENCODING) else { return Ok(None) };
     match value.to_str().unwrap_or_default().trim() {
         "identity" | "" => Ok(None),
         name => Coding::from_name(name).map(Some).ok_or_else(|| {
@@ -252,10 +256,10 @@ pub(super) fn respond(body: Body, coding: Option<Coding>) -> Response {
     let mut response = Response::new(body);
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    headers.insert("grpc-accept-encoding", HeaderValue::from_static(ACCEPTED));
+    headers.insert(&ACCEPT_ENCODING, HeaderValue::from_static(ACCEPTED));
     match coding {
-        Some(Coding::Gzip) => headers.insert("grpc-encoding", HeaderValue::from_static("gzip")),
-        Some(Coding::Deflate) => headers.insert("grpc-encoding", HeaderValue::from_static("deflate")),
+        Some(Coding::Gzip) => headers.insert(&ENCODING, HeaderValue::from_static("gzip")),
+        Some(Coding::Deflate) => headers.insert(&ENCODING, HeaderValue::from_static("deflate")),
         None => None,
     };
     response
@@ -264,7 +268,7 @@ pub(super) fn respond(body: Body, coding: Option<Coding>) -> Response {
 /// The trailers that end a successful answer.
 pub(super) fn ok_trailers() -> HeaderMap {
     let mut trailers = HeaderMap::with_capacity(1);
-    trailers.insert("grpc-status", HeaderValue::from_static("0"));
+    trailers.insert(&STATUS, HeaderValue::from_static("0"));
     trailers
 }
 
@@ -336,7 +340,7 @@ mod tests {
     fn encodings_are_told() {
         let of = |name: &'static str| {
             let mut headers = HeaderMap::new();
-            headers.insert("grpc-encoding", HeaderValue::from_static(name));
+            headers.insert(&ENCODING, HeaderValue::from_static(name));
             coding(&headers).map_err(|error| error.code)
         };
         assert_eq!(of("identity"), Ok(None));

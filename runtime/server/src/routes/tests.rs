@@ -213,20 +213,20 @@ async fn v2_answers_as_it_is_asked() {
     let mut body = json.as_bytes().to_vec();
     body.extend_from_slice(bytemuck::cast_slice(&[1.0_f32, 2.5]));
     let length = json.len().to_string();
-    let headers = [(binary::HEADER, length.as_str())];
+    let headers = [(binary::HEADER.as_str(), length.as_str())];
     let answer = send(&router, "POST", "/v2/models/m/versions/1/infer", &headers, body).await;
     assert_eq!(answer.status, 200, "{:?}", answer.body);
     assert_eq!(answer.headers[CONTENT_TYPE], "application/octet-stream");
-    let json_len: usize = answer.headers[binary::HEADER].to_str().expect("ASCII").parse().expect("a number");
+    let json_len: usize = answer.headers[&binary::HEADER].to_str().expect("ASCII").parse().expect("a number");
     assert_eq!(answer.body[json_len..], *bytemuck::cast_slice::<f32, u8>(&[2.0, 5.0]));
 
     // Nothing but the data.
     let raw: Vec<u8> = bytemuck::cast_slice(&[1.0_f32, 2.5, 3.0, 4.0]).to_vec();
-    let answer = send(&router, "POST", "/v2/models/m/infer", &[(binary::HEADER, "0")], raw).await;
-    let json_len: usize = answer.headers[binary::HEADER].to_str().expect("ASCII").parse().expect("a number");
+    let answer = send(&router, "POST", "/v2/models/m/infer", &[(binary::HEADER.as_str(), "0")], raw).await;
+    let json_len: usize = answer.headers[&binary::HEADER].to_str().expect("ASCII").parse().expect("a number");
     assert_eq!(answer.body[json_len..], *bytemuck::cast_slice::<f32, u8>(&[2.0, 5.0, 6.0, 8.0]));
 
-    let answer = send(&router, "POST", "/v2/models/m/infer", &[(binary::HEADER, "9")], "{}").await;
+    let answer = send(&router, "POST", "/v2/models/m/infer", &[(binary::HEADER.as_str(), "9")], "{}").await;
     assert_eq!(answer.status, 400);
     let expected =
         json!({ "error": "header inference-header-content-length is '9'; expected 0 to 2, the body's length" });
