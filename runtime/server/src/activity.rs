@@ -72,6 +72,11 @@ impl Activity {
         ActiveRequest(self.clone())
     }
 
+    /// Whether the connection holds one request and no other.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.state().requests == 1
+    }
+
     /// The note that a response on this connection keeps of its peer.
     pub(crate) fn sending(&self) -> Sending {
         Sending::of_stream().unwrap_or_else(|| self.0.sending.clone())
@@ -156,20 +161,20 @@ impl Future for Watch<'_> {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Overdue> {
         loop {
-            // Nothing due: look again later, since an HTTP/2 stream may end without waking this task.
             let due = self.activity.due(self.options);
-            let (when, what) = match due {
-                Some((when, what)) => (when, Some(what)),
-                None => (Instant::now() + self.options.idle_timeout.min(LINGER), None),
-            };
-            if let Some(what) = what
-                && when <= Instant::now()
-            {
-                return Poll::Ready(what);
-            }
-            let expired = self.timer.is_elapsed();
-            if expired || (what.is_some() && self.timer.deadline() > when.into()) {
-                self.timer.as_mut().reset(when.into());
+            // Mostly the timer comes early enough, and the clock need not be read.
+            let early = due.is_none_or(|(when, _)| self.timer.deadline() <= when.into());
+            if self.timer.is_elapsed() || !early {
+                let now = Instant::now();
+                match due {
+                    Some((when, what)) if when <= now => return Poll::Ready(what),
+                    Some((when, _)) => self.timer.as_mut().reset(when.into()),
+                    // Look again later, since an HTTP/2 stream may end without waking this task.
+                    None => {
+                        let later = now + self.options.idle_timeout.min(LINGER);
+                        self.timer.as_mut().reset(later.into());
+                    }
+                }
             }
             ready!(self.timer.as_mut().poll(context));
         }

@@ -67,6 +67,7 @@ impl App {
 /// answered in gRPC's own way.
 #[derive(Clone)]
 pub(crate) struct Routes {
+    app: App,
     rest: axum::Router,
     grpc: axum::Router,
     metrics: Option<MetricsPage>,
@@ -75,7 +76,7 @@ pub(crate) struct Routes {
 impl Routes {
     pub(crate) fn new(app: &App) -> Self {
         let metrics = app.options.metrics.clone();
-        Self { rest: crate::routes::router(app.clone()), grpc: crate::grpc::router(app), metrics }
+        Self { app: app.clone(), rest: crate::routes::router(app.clone()), grpc: crate::grpc::router(app), metrics }
     }
 
     pub(crate) async fn answer(&self, request: Request<Body>) -> Response {
@@ -84,11 +85,18 @@ impl Routes {
         {
             return metrics(request.method(), page);
         }
+        // What nearly all requests ask for does not take the router's way, with its boxes and copies.
         let router = match grpc_content(request.headers()) {
-            None => &self.rest,
+            None => match crate::routes::v2_infer(&request) {
+                Some(target) => return crate::v2::predict(&self.app, &target, request).await,
+                None => &self.rest,
+            },
             // gRPC's status stands in trailers, which HTTP/1.1 clients do not read.
             Some(_) if request.version() < Version::HTTP_2 => {
                 return ServerError::invalid("gRPC needs HTTP/2").into_response();
+            }
+            Some("" | "+proto") if crate::grpc::is_infer(&request) => {
+                return crate::grpc::model_infer(&self.app, request).await;
             }
             Some("" | "+proto") => &self.grpc,
             Some(other) => {

@@ -1,6 +1,7 @@
 //! One connection from its first byte to its last.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::time::Duration;
 
 use http::Request;
@@ -17,6 +18,7 @@ use crate::observe::Observer;
 use crate::options::ServerOptions;
 use crate::sniff::{Limits, Speaks, sniff};
 use crate::stall::StreamExecutor;
+use crate::turn::{Begun, Turns};
 
 /// HTTP/2: what one peer may ask at a time.
 const MAX_STREAMS: u32 = 200;
@@ -37,28 +39,11 @@ const LAST_LOOK: Duration = Duration::from_millis(5);
 pub(crate) struct Endpoint {
     observer: Observer,
     connections: Connections,
-    http1: auto::Builder<StreamExecutor>,
-    http2: auto::Builder<StreamExecutor>,
 }
 
 impl Endpoint {
     pub(crate) fn new(observer: Observer, connections: Connections) -> Self {
-        let options = observer.options();
-        let mut builder = auto::Builder::new(StreamExecutor { limit: options.body_timeout });
-        // hyper's timer runs from the last answer to the next head's end, and is set and taken back for each request;
-        // ours tell the two apart and rarely move.
-        builder.http1().header_read_timeout(None);
-        builder
-            .http2()
-            .timer(TokioTimer::new())
-            .max_concurrent_streams(MAX_STREAMS)
-            .max_header_list_size(MAX_HEADERS)
-            .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
-            .max_frame_size(MAX_FRAME)
-            .keep_alive_interval(PING_INTERVAL)
-            .keep_alive_timeout(PING_TIMEOUT);
-        let (http1, http2) = (builder.clone().http1_only(), builder.http2_only());
-        Self { observer, connections, http1, http2 }
+        Self { observer, connections }
     }
 
     pub(crate) fn connections(&self) -> &Connections {
@@ -91,10 +76,9 @@ impl Endpoint {
             let answer = self.observer.answer(request, &activity, &self.connections);
             async move { Ok::<_, Infallible>(answer.await) }
         });
-        let builder = match speaks {
-            Speaks::Http1 => &self.http1,
-            Speaks::Http2 => &self.http2,
-        };
+        let begun = Begun::default();
+        let turns = Turns::new(begun.clone());
+        let builder = builder(speaks, StreamExecutor { limit: self.options().body_timeout, begun });
         let io = TokioIo::new(Metered::new(stream, first, activity.clone()));
         let connection = builder.serve_connection(io, service);
         let closing = async {
@@ -109,7 +93,7 @@ impl Endpoint {
             // The connection first, so that what has arrived is seen before it is judged.
             let overdue = tokio::select! {
                 biased;
-                end = &mut connection => {
+                end = poll_fn(|context| turns.poll(context, |own| connection.as_mut().poll(own), || activity.is_alone())) => {
                     if let Err(error) = end {
                         tracing::debug!(%error, "a connection ended early");
                     }
@@ -126,6 +110,31 @@ impl Endpoint {
             farewell = true;
             activity.close();
             connection.as_mut().graceful_shutdown();
+        }
+    }
+}
+
+/// hyper's settings, which hold what begins streams, so that each connection has its own.
+fn builder(speaks: Speaks, executor: StreamExecutor) -> auto::Builder<StreamExecutor> {
+    let mut builder = auto::Builder::new(executor);
+    match speaks {
+        Speaks::Http1 => {
+            // hyper's timer runs from the last answer to the next head's end, and is set and taken back for each
+            // request; ours tell the two apart and rarely move.
+            builder.http1().header_read_timeout(None);
+            builder.http1_only()
+        }
+        Speaks::Http2 => {
+            builder
+                .http2()
+                .timer(TokioTimer::new())
+                .max_concurrent_streams(MAX_STREAMS)
+                .max_header_list_size(MAX_HEADERS)
+                .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
+                .max_frame_size(MAX_FRAME)
+                .keep_alive_interval(PING_INTERVAL)
+                .keep_alive_timeout(PING_TIMEOUT);
+            builder.http2_only()
         }
     }
 }

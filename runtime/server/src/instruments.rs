@@ -83,7 +83,8 @@ impl Instruments {
     }
 
     fn add(&self, method: usize, change: i64) {
-        let attributes = || [KeyValue::new("http.request.method", METHODS[method]), KeyValue::new("url.scheme", "http")];
+        let attributes =
+            || [KeyValue::new("http.request.method", METHODS[method]), KeyValue::new("url.scheme", "http")];
         self.bound.active[method].get_or_init(|| self.active.bind(&attributes())).add(change);
     }
 
@@ -132,8 +133,7 @@ const CODES: [&str; 17] = [
 ];
 
 /// The conventions' words for methods; the last is for all others, which must not multiply the series.
-const METHODS: [&str; 10] =
-    ["GET", "POST", "HEAD", "OPTIONS", "PUT", "DELETE", "PATCH", "CONNECT", "TRACE", "_OTHER"];
+const METHODS: [&str; 10] = ["GET", "POST", "HEAD", "OPTIONS", "PUT", "DELETE", "PATCH", "CONNECT", "TRACE", "_OTHER"];
 
 /// The place of a method's word in [`METHODS`].
 fn known(method: &Method) -> usize {

@@ -24,6 +24,7 @@ mod sniff;
 mod stall;
 mod status;
 mod trace;
+mod turn;
 
 mod binary;
 mod deadline;

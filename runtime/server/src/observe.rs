@@ -76,7 +76,8 @@ impl Observer {
         let shared = Arc::clone(&self.0);
         let activity = activity.clone();
         Box::pin(async move {
-            let handler = scoped(record.trace, record.request_id.clone(), shared.routes.answer(Lingering::wrap(request)));
+            let handler =
+                scoped(record.trace, record.request_id.clone(), shared.routes.answer(Lingering::wrap(request)));
             let response = AssertUnwindSafe(handler).catch_unwind().await.unwrap_or_else(|panic| {
                 let error = ServerError::internal(format!("a handler panicked: {}", panic_text(&*panic)));
                 if record.grpc { error.into_grpc() } else { error.into_response() }
@@ -116,11 +117,12 @@ struct Record {
 }
 
 impl Record {
-    fn begin<B>(shared: &Arc<Shared>, request: &Request<B>, guards: (ActiveRequest, OpenRequest)) -> Self {
+    fn begin<B>(shared: &Arc<Shared>, request: &Request<B>, guards: (ActiveRequest, OpenRequest)) -> Box<Self> {
         let headers = request.headers();
         let probe = is_probe(request.method(), request.uri().path(), headers);
         shared.instruments.begin(request.method());
-        Self {
+        // Boxed, since it goes through many hands.
+        Box::new(Self {
             begin: Instant::now(),
             method: request.method().clone(),
             uri: request.uri().clone(),
@@ -138,10 +140,10 @@ impl Record {
             _in_flight: (!probe).then(|| shared.app.engine.track()),
             _guards: guards,
             shared: Arc::clone(shared),
-        }
+        })
     }
 
-    fn respond(mut self, response: Response, sending: Sending, phase: Phase) -> Response<ResponseBody> {
+    fn respond(mut self: Box<Self>, response: Response, sending: Sending, phase: Phase) -> Response<ResponseBody> {
         let (mut parts, body) = response.into_parts();
         self.status = Some(parts.status.as_u16());
         self.grpc_status = parts.headers.get(&GRPC_STATUS).cloned();
@@ -237,7 +239,7 @@ pub(crate) struct ResponseBody {
     /// What is left of a frame that was larger than a piece.
     rest: Bytes,
     sending: Sending,
-    record: Record,
+    record: Box<Record>,
 }
 
 impl http_body::Body for ResponseBody {

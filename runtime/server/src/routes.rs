@@ -46,6 +46,19 @@ pub(crate) struct Target {
     pub(crate) version: Option<String>,
 }
 
+/// The target of a V2 prediction whose names stand in the URL as they are, found as the router would find it.
+pub(crate) fn v2_infer(request: &Request<Body>) -> Option<Target> {
+    let names = request.uri().path().strip_prefix("/v2/models/")?.strip_suffix("/infer")?;
+    if request.method() != Method::POST || names.contains('%') {
+        return None;
+    }
+    let name = |name: &str| (!name.is_empty() && !name.contains('/')).then(|| name.to_owned());
+    match names.split_once("/versions/") {
+        None => Some(Target { model: name(names)?, version: None }),
+        Some((model, version)) => Some(Target { model: name(model)?, version: Some(name(version)?) }),
+    }
+}
+
 impl<S: Send + Sync> FromRequestParts<S> for Target {
     type Rejection = ServerError;
 

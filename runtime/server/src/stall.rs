@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 
 use tokio::task_local;
 
+use crate::turn::Begun;
+
 task_local! {
     /// The note of the HTTP/2 stream that is being driven.
     static STREAM: Sending;
@@ -55,10 +57,12 @@ impl Sending {
     }
 }
 
-/// Runs hyper's HTTP/2 streams as tasks and drops those that stall, which resets them.
-#[derive(Clone, Copy, Debug)]
+/// Begins hyper's HTTP/2 streams and drops those that stall, which resets them.
+#[derive(Clone, Debug)]
 pub(crate) struct StreamExecutor {
     pub(crate) limit: Duration,
+    /// Of the connection.
+    pub(crate) begun: Begun,
 }
 
 impl<F> hyper::rt::Executor<F> for StreamExecutor
@@ -68,9 +72,11 @@ where
     fn execute(&self, stream: F) {
         let limit = self.limit;
         let sending = Sending::default();
-        tokio::spawn(STREAM.scope(sending.clone(), async move {
+        // Moved once, here: it is large, and there are several hands between here and the task that drives it.
+        let mut stream = Box::pin(stream);
+        self.begun.push(Box::pin(STREAM.scope(sending.clone(), async move {
             let stalled = sending.stalled(limit);
-            tokio::pin!(stream, stalled);
+            tokio::pin!(stalled);
             poll_fn(|context| {
                 if stream.as_mut().poll(context).is_ready() {
                     return Poll::Ready(());
@@ -84,22 +90,33 @@ where
                 })
             })
             .await;
-        }));
+        })));
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::task::{Context, Waker};
+
     use hyper::rt::Executor;
     use tokio::sync::oneshot;
 
     use super::*;
+    use crate::turn::Turns;
+
+    /// As a connection does that holds other requests too.
+    fn execute(limit: Duration, stream: impl Future<Output = ()> + Send + 'static) {
+        let begun = Begun::default();
+        StreamExecutor { limit, begun: begun.clone() }.execute(stream);
+        let mut context = Context::from_waker(Waker::noop());
+        let polled = Turns::new(begun).poll(&mut context, |_| Poll::<()>::Pending, || false);
+        assert!(polled.is_pending());
+    }
 
     #[tokio::test]
     async fn a_stream_whose_peer_does_not_read_is_dropped() {
-        let executor = StreamExecutor { limit: Duration::from_millis(10) };
         let (alive, dropped) = oneshot::channel::<()>();
-        executor.execute(async move {
+        execute(Duration::from_millis(10), async move {
             Sending::of_stream().expect("in a stream").handed_over();
             std::future::pending::<()>().await;
             drop(alive);
@@ -111,7 +128,7 @@ mod tests {
     async fn a_stream_that_waits_for_us_is_kept() {
         let limit = Duration::from_millis(5);
         let (done, finished) = oneshot::channel();
-        StreamExecutor { limit }.execute(async move {
+        execute(limit, async move {
             let sending = Sending::of_stream().expect("in a stream");
             sending.handed_over();
             sending.taken();

@@ -2,7 +2,7 @@
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use corymb_core::{Code, Error, Signature, TensorSpec};
 use corymb_engine::{Protocol, State as VersionState};
@@ -13,7 +13,7 @@ use crate::app::{App, EXTENSIONS, NAME};
 use crate::binary::{self, Parts};
 use crate::json::v2::{Ask, decode};
 use crate::json::v2_reply::{Encoded, encode};
-use crate::predict::{Decoded, Wire, predict};
+use crate::predict::{self, Decoded, Wire};
 use crate::routes::{Target, json_response};
 use crate::status::ServerError;
 use crate::{body, raw};
@@ -114,12 +114,13 @@ pub(crate) async fn index(State(app): State<App>, request: Request<Body>) -> Res
 }
 
 /// `POST /v2/models/M[/versions/V]/infer`.
-pub(crate) async fn infer(
-    State(app): State<App>,
-    target: Target,
-    request: Request<Body>,
-) -> Result<Response, ServerError> {
-    predict::<V2>(&app, &target, request).await
+pub(crate) async fn infer(State(app): State<App>, target: Target, request: Request<Body>) -> Response {
+    predict(&app, &target, request).await
+}
+
+/// The same for who has no router.
+pub(crate) async fn predict(app: &App, target: &Target, request: Request<Body>) -> Response {
+    predict::predict::<V2>(app, target, request).await.into_response()
 }
 
 struct V2;

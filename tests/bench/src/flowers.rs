@@ -6,10 +6,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use corymb_backend_tract::Tract;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::bare::{Bare, Rounds};
+use crate::bare::{Bare, Rounds, Spread};
 use crate::load::{Connection, Load, Percentiles, Until, run as load};
 use crate::process::Server;
 use crate::sample::{MODEL, Sample};
@@ -107,13 +108,13 @@ impl Row {
 /// Measures each concurrency in turn on one server.
 pub(crate) fn run(options: &Options<'_>, sample: &Sample) -> anyhow::Result<Flowers> {
     let cores = std::thread::available_parallelism()?.get();
-    let bare = Bare::load(options.model, sample.pictures.clone())?;
+    let bare = Bare::flowers(&Tract, options.model, sample.pictures.clone())?;
     let cache = tempfile::tempdir().context("a folder for the server's cache")?;
     let mut arguments = vec!["--model".to_owned(), format!("{MODEL}={}", options.model.display())];
     arguments.extend_from_slice(options.serve);
     let server = Server::start(options.binary, 0, cache.path(), &arguments)?;
     let address = server.ready()?.address;
-    compare(&mut Connection::open(address)?, sample, &bare.scores()?)?;
+    compare(&mut Connection::open(address)?, sample, &bare.outputs()?)?;
     let subject = Subject { bare: &bare, server: &server, address, message: &sample.message, cores };
     let time = Duration::from_secs_f64(options.seconds);
     let row = |&concurrency: &usize| {
@@ -130,7 +131,7 @@ pub(crate) fn run(options: &Options<'_>, sample: &Sample) -> anyhow::Result<Flow
 }
 
 /// Both sides must do the same work.
-fn compare(connection: &mut Connection, sample: &Sample, expected: &[f32]) -> anyhow::Result<()> {
+pub(crate) fn compare(connection: &mut Connection, sample: &Sample, expected: &[f32]) -> anyhow::Result<()> {
     let answer = connection.send(&sample.message)?;
     let text = String::from_utf8_lossy(answer.body);
     anyhow::ensure!(answer.status == 200, "the server answers {}: {text}", answer.status);
@@ -155,20 +156,20 @@ impl Subject<'_> {
     fn measure(&self, concurrency: usize, time: Duration) -> anyhow::Result<Row> {
         // Connections, thread-local scratch memory, the processor's caches.
         load(self.address, self.message, concurrency, Until::time(time / 10))?;
-        self.bare.run(self.cores, time / 10)?;
+        self.bare.run(Spread::instances(self.cores), time / 10)?;
 
         let stages_before = self.stages()?;
         let turn = time / TURNS;
         let (mut one, mut all) = (Turns::default(), Turns::default());
         let (mut served, mut rates, mut cpu) = (Load::default(), Vec::new(), Duration::ZERO);
         for _ in 0..TURNS {
-            one.add(&self.bare.run(1, turn)?);
+            one.add(&self.bare.run(Spread::instances(1), turn)?);
             let cpu_before = self.server.cpu()?;
             let part = load(self.address, self.message, concurrency, Until::time(turn))?;
             cpu += self.server.cpu()? - cpu_before;
             rates.push(part.rate());
             served.add(part);
-            all.add(&self.bare.run(self.cores, turn)?);
+            all.add(&self.bare.run(Spread::instances(self.cores), turn)?);
         }
         let stages_after = self.stages()?;
 

@@ -1,12 +1,17 @@
 //! Benchmarks of the server binary: what it serves beside the bare engine, and how it starts. Programs, never timed tests.
 
+mod backends;
 mod bare;
+mod batching;
+mod engines;
 mod flowers;
 mod h2load;
 mod load;
 mod onnx;
+mod open;
 mod process;
 mod report;
+mod request;
 mod rival;
 mod sample;
 mod start;
@@ -42,6 +47,12 @@ enum Command {
     Start(StartArguments),
     /// What the server itself costs: a model of 16 floats + 1, beside hand-written axum and tonic handlers; needs h2load
     Tiny(TinyArguments),
+    /// Two models of usual size on each engine, beside a bare loop around the same engine
+    Engines(engines::Arguments),
+    /// What batches bring where they help and cost where they do not, beside the same server without them
+    Batching(batching::BatchingArguments),
+    /// Ten times the load that a model with a latency target can bear
+    Overload(batching::OverloadArguments),
     /// The hand-written handlers alone; prints the addresses of REST and gRPC
     #[command(hide = true)]
     Rival,
@@ -115,6 +126,9 @@ fn main() -> ExitCode {
         Command::Flowers(arguments) => flowers(&arguments),
         Command::Start(arguments) => start(&arguments),
         Command::Tiny(arguments) => tiny(&arguments),
+        Command::Engines(arguments) => engines(&arguments),
+        Command::Batching(arguments) => batching(&arguments),
+        Command::Overload(arguments) => overload(&arguments),
         Command::Rival => rival::run(),
     };
     match result {
@@ -172,6 +186,32 @@ fn tiny(arguments: &TinyArguments) -> anyhow::Result<()> {
     let report = tiny::run(&plan)?;
     machine.after()?;
     print(arguments.json, &machine, &report, tiny::Tiny::print)
+}
+
+fn engines(arguments: &engines::Arguments) -> anyhow::Result<()> {
+    check_load(arguments.seconds, &arguments.concurrency)?;
+    let mut machine = Machine::before()?;
+    let report = engines::run(&server_binary(arguments.binary.as_ref())?, arguments)?;
+    machine.after()?;
+    print(arguments.json, &machine, &report, engines::Engines::print)
+}
+
+fn batching(arguments: &batching::BatchingArguments) -> anyhow::Result<()> {
+    let subject = &arguments.subject;
+    check_load(subject.seconds, &[])?;
+    let mut machine = Machine::before()?;
+    let report = batching::batching(&server_binary(subject.binary.as_ref())?, arguments)?;
+    machine.after()?;
+    print(subject.json, &machine, &report, batching::Batching::print)
+}
+
+fn overload(arguments: &batching::OverloadArguments) -> anyhow::Result<()> {
+    let subject = &arguments.subject;
+    check_load(subject.seconds, &[])?;
+    let mut machine = Machine::before()?;
+    let report = batching::overload(&server_binary(subject.binary.as_ref())?, arguments)?;
+    machine.after()?;
+    print(subject.json, &machine, &report, batching::Overload::print)
 }
 
 fn print<R: Serialize>(json: bool, machine: &Machine, report: &R, tables: impl FnOnce(&R)) -> anyhow::Result<()> {

@@ -105,7 +105,7 @@ struct Dimension {
 pub(crate) fn write_add_one(folder: &Path, width: usize) -> anyhow::Result<()> {
     let one = tensor("one", &[1], &[1.0])?;
     let nodes = vec![node("Add", &["x", "one"], "y")];
-    write(folder, graph("add_one", nodes, vec![one], width, width)?)
+    write(folder, graph("add_one", nodes, vec![one], width)?)
 }
 
 /// `layers` dense layers without bias on FP32[N, `width`], written as `model.onnx` into a folder. Small deterministic
@@ -132,7 +132,19 @@ pub(crate) fn write_dense(folder: &Path, width: usize, layers: usize) -> anyhow:
         weights.push(tensor(&weight, &[width, width], &values)?);
         nodes.push(node("MatMul", &[&name(layer), &weight], &name(layer + 1)));
     }
-    write(folder, graph("dense", nodes, weights, width, width)?)
+    write(folder, graph("dense", nodes, weights, width)?)
+}
+
+/// `nodes` times Tanh, one after the other, of FP32[N, `width`], written as `model.onnx` into a folder: a row costs the
+/// same alone and in a batch.
+pub(crate) fn write_tanh(folder: &Path, width: usize, nodes: usize) -> anyhow::Result<()> {
+    let name = |node: usize| match node {
+        0 => "x".to_owned(),
+        node if node == nodes => "y".to_owned(),
+        node => format!("h{node}"),
+    };
+    let nodes = (0..nodes).map(|index| node("Tanh", &[&name(index)], &name(index + 1))).collect();
+    write(folder, graph("tanh", nodes, Vec::new(), width)?)
 }
 
 fn write(folder: &Path, graph: GraphProto) -> anyhow::Result<()> {
@@ -142,21 +154,15 @@ fn write(folder: &Path, graph: GraphProto) -> anyhow::Result<()> {
     std::fs::write(&path, model.encode_to_vec()).with_context(|| path.display().to_string())
 }
 
-/// One input `x` and one output `y` with a batch dimension.
-fn graph(
-    name: &str,
-    node: Vec<NodeProto>,
-    initializer: Vec<TensorProto>,
-    input: usize,
-    output: usize,
-) -> anyhow::Result<GraphProto> {
-    let rows = |name: &str, width: usize| -> anyhow::Result<ValueInfo> {
+/// One input `x` and one output `y`, FP32[N, `width`].
+fn graph(name: &str, node: Vec<NodeProto>, initializer: Vec<TensorProto>, width: usize) -> anyhow::Result<GraphProto> {
+    let rows = |name: &str| -> anyhow::Result<ValueInfo> {
         let batch = Dimension { dim_value: None, dim_param: Some("N".to_owned()) };
         let width = Dimension { dim_value: Some(i64::try_from(width)?), dim_param: None };
         let tensor_type = TensorType { elem_type: FLOAT, shape: TensorShape { dim: vec![batch, width] } };
         Ok(ValueInfo { name: name.to_owned(), r#type: TypeProto { tensor_type } })
     };
-    let (input, output) = (vec![rows("x", input)?], vec![rows("y", output)?]);
+    let (input, output) = (vec![rows("x")?], vec![rows("y")?]);
     Ok(GraphProto { node, name: name.to_owned(), initializer, input, output })
 }
 

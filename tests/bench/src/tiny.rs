@@ -6,9 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use corymb_backend_tract::Tract;
-use corymb_core::{
-    Backend as _, DType, FileSource, LoadOptions, ModelFiles, RunOptions, Tensor, Tensors,
-};
+use corymb_core::{Backend as _, DType, FileSource, LoadOptions, ModelFiles, RunOptions, Tensor, Tensors};
 use corymb_proto::inference::ModelInferRequest;
 use corymb_proto::inference::grpc_inference_service_client::GrpcInferenceServiceClient;
 use corymb_proto::inference::model_infer_request::InferInputTensor;
@@ -21,6 +19,7 @@ use crate::load::{Connection, Percentiles};
 use crate::onnx;
 use crate::process::Server;
 use crate::report::Table;
+use crate::request::{Request, floats, raw};
 use crate::rival::Rival;
 
 /// Turns of both sides that make a cell, so that the machine's noise meets both.
@@ -28,8 +27,6 @@ const TURNS: u32 = 6;
 
 const NAME: &str = "tiny";
 const WIDTH: usize = 16;
-const REST_PATH: &str = "/v2/models/tiny/infer";
-const GRPC_PATH: &str = "/inference.GRPCInferenceService/ModelInfer";
 
 /// What to measure.
 #[derive(Debug)]
@@ -95,54 +92,35 @@ impl Protocol {
     }
 }
 
-/// A request as it is sent, in a file.
+/// A request as it is sent, its body in a file too.
 #[derive(Debug)]
 struct Question {
     protocol: Protocol,
-    headers: Vec<(&'static str, String)>,
-    body: Vec<u8>,
+    request: Request,
     file: PathBuf,
 }
 
 impl Question {
     fn write(protocol: Protocol, folder: &Path) -> anyhow::Result<Self> {
-        let (headers, body) = match protocol {
-            Protocol::Json => {
-                let input = serde_json::json!({"name": "x", "shape": [1, WIDTH], "datatype": "FP32", "data": input()});
-                let body = serde_json::json!({ "inputs": [input] }).to_string().into_bytes();
-                (vec![("content-type", "application/json".to_owned())], body)
-            }
-            Protocol::Binary => {
-                let raw = raw(&input());
-                let size = serde_json::json!({ "binary_data_size": raw.len() });
-                let input =
-                    serde_json::json!({"name": "x", "shape": [1, WIDTH], "datatype": "FP32", "parameters": size});
-                let output = serde_json::json!({"name": "y", "parameters": {"binary_data": true}});
-                let json = serde_json::json!({"inputs": [input], "outputs": [output]}).to_string();
-                let headers = vec![
-                    ("content-type", "application/octet-stream".to_owned()),
-                    ("inference-header-content-length", json.len().to_string()),
-                ];
-                (headers, [json.as_bytes(), &raw].concat())
-            }
+        let request = match protocol {
+            Protocol::Json => Request::json(NAME, "x", &[1, WIDTH], &input()),
+            Protocol::Binary => Request::binary(NAME, "x", "y", &[1, WIDTH], &input()),
             Protocol::Grpc => {
                 let message = message()?.encode_to_vec();
                 let length = u32::try_from(message.len())?.to_be_bytes();
                 let headers = vec![("content-type", "application/grpc".to_owned()), ("te", "trailers".to_owned())];
-                (headers, [&[0][..], &length, &message].concat())
+                let path = "/inference.GRPCInferenceService/ModelInfer".to_owned();
+                Request { path, headers, body: [&[0][..], &length, &message].concat() }
             }
         };
         let file = folder.join(format!("{protocol:?}"));
-        std::fs::write(&file, &body).with_context(|| file.display().to_string())?;
-        Ok(Self { protocol, headers, body, file })
+        std::fs::write(&file, &request.body).with_context(|| file.display().to_string())?;
+        Ok(Self { protocol, request, file })
     }
 
     fn ask(&self, address: SocketAddr) -> Ask<'_> {
-        let (path, http1) = match self.protocol {
-            Protocol::Grpc => (GRPC_PATH, false),
-            _ => (REST_PATH, true),
-        };
-        Ask { address, path, http1, headers: &self.headers, body: &self.file }
+        let http1 = self.protocol != Protocol::Grpc;
+        Ask { address, path: &self.request.path, http1, headers: &self.request.headers, body: &self.file }
     }
 
     /// Both sides must answer, and right, before it is worth measuring how fast.
@@ -158,13 +136,8 @@ impl Question {
     }
 
     fn ask_rest(&self, address: SocketAddr) -> anyhow::Result<Vec<f32>> {
-        let mut head = format!("POST {REST_PATH} HTTP/1.1\r\nHost: localhost\r\n");
-        for (name, value) in &self.headers {
-            head.push_str(&format!("{name}: {value}\r\n"));
-        }
-        head.push_str(&format!("content-length: {}\r\n\r\n", self.body.len()));
         let mut connection = Connection::open(address)?;
-        let answer = connection.send(&[head.as_bytes(), &self.body].concat())?;
+        let answer = connection.send(&self.request.message())?;
         let text = String::from_utf8_lossy(answer.body);
         anyhow::ensure!(answer.status == 200, "{address} answers {}: {text}", answer.status);
         let binary = if self.protocol == Protocol::Binary { WIDTH * 4 } else { 0 };
@@ -204,14 +177,6 @@ fn message() -> anyhow::Result<ModelInferRequest> {
 
 fn input() -> Vec<f32> {
     (0..WIDTH).map(|index| index as f32 * 0.125).collect()
-}
-
-fn raw(values: &[f32]) -> Vec<u8> {
-    values.iter().flat_map(|value| value.to_le_bytes()).collect()
-}
-
-fn floats(raw: &[u8]) -> Vec<f32> {
-    raw.as_chunks::<4>().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect()
 }
 
 /// Measures each protocol at each concurrency, both sides in turns.

@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
-use axum::extract::State;
 use axum::response::Response;
 use bytes::Bytes;
 use corymb_engine::{Permit, Protocol, Stage};
@@ -23,7 +22,8 @@ use crate::status::ServerError;
 /// Smaller messages are decoded where they arrive: the way to the compute pool and back takes longer.
 const LARGE: usize = 256 * 1024;
 
-pub(super) async fn model_infer(State(app): State<App>, request: Request<Body>) -> Response {
+/// Answers one call.
+pub(crate) async fn model_infer(app: &App, request: Request<Body>) -> Response {
     let arrived = Instant::now();
     let (parts, body) = request.into_parts();
     let mut model = None;
@@ -31,14 +31,14 @@ pub(super) async fn model_infer(State(app): State<App>, request: Request<Body>) 
         // First the place, then the body.
         let mut permit = app.admit()?;
         let deadline = deadline(&parts.headers, arrived)?;
-        let mut messages = Messages::new(&app, &parts.headers, body, app.options.max_body)?;
-        let bytes = messages.only(&app, Some(&mut permit)).await?;
+        let mut messages = Messages::new(app, &parts.headers, body, app.options.max_body)?;
+        let bytes = messages.only(app, Some(&mut permit)).await?;
         let begin = Instant::now();
-        let (decoded, permit) = read(&app, bytes, permit).await?;
+        let (decoded, permit) = read(app, bytes, permit).await?;
         model = Some(decoded.model.clone());
         let context =
             Context { headers: &parts.headers, arrived, deadline, coding: messages.coding(), form: Form::Unary };
-        let message = answer(&app, &context, decoded, begin.elapsed()).await?;
+        let message = answer(app, &context, decoded, begin.elapsed()).await?;
         drop(permit);
         Ok::<_, ServerError>((message, messages.coding()))
     };

@@ -16,11 +16,13 @@ mod wire;
 
 use axum::Router;
 use axum::body::Body;
+use axum::extract::State;
 use axum::response::Response;
 use axum::routing::post;
-use http::Request;
+use http::{Method, Request};
 use tonic_health::pb::health_server::HealthServer;
 
+pub(crate) use self::infer::model_infer;
 use crate::app::App;
 use crate::status::ServerError;
 
@@ -36,7 +38,7 @@ pub(crate) fn router(app: &App) -> Router {
         .route(&path("ModelReady"), post(metadata::model_ready))
         .route(&path("ServerMetadata"), post(metadata::server_metadata))
         .route(&path("ModelMetadata"), post(metadata::model_metadata))
-        .route(&path("ModelInfer"), post(infer::model_infer))
+        .route(&path("ModelInfer"), post(routed_infer))
         .route(&path("ModelStreamInfer"), post(stream::model_stream_infer))
         .fallback(unknown_method)
         .with_state(app.clone());
@@ -52,6 +54,16 @@ pub(crate) fn router(app: &App) -> Router {
         (Err(error), _) | (_, Err(error)) => tracing::error!(%error, "reflection is not offered"),
     }
     routes.into_axum_router()
+}
+
+/// Whether a request is a call of `ModelInfer`, as the router would find.
+pub(crate) fn is_infer(request: &Request<Body>) -> bool {
+    let method = request.uri().path().strip_prefix('/').and_then(|path| path.strip_prefix(SERVICE)?.strip_prefix('/'));
+    request.method() == Method::POST && method == Some("ModelInfer")
+}
+
+async fn routed_infer(State(app): State<App>, request: Request<Body>) -> Response {
+    model_infer(&app, request).await
 }
 
 async fn unknown_method(request: Request<Body>) -> Response {

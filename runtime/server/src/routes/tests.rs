@@ -392,3 +392,29 @@ async fn a_loading_model_is_there_but_not_ready() {
     engine.load(folder("m")).await.expect("loads");
     assert_eq!(waiting.await.expect("no panic").text(), r#"{"predictions":[[2.0,4.0]]}"#);
 }
+
+#[test]
+fn the_short_way_finds_what_the_router_finds() {
+    let target = |method: &str, path: &str| {
+        let request = Request::builder().method(method).uri(path).body(Body::empty()).expect("valid");
+        v2_infer(&request).map(|target| (target.model, target.version))
+    };
+    let named = |model: &str, version: Option<&str>| Some((model.to_owned(), version.map(str::to_owned)));
+    assert_eq!(target("POST", "/v2/models/m/infer"), named("m", None));
+    assert_eq!(target("POST", "/v2/models/m/infer?query"), named("m", None));
+    assert_eq!(target("POST", "/v2/models/m/versions/3/infer"), named("m", Some("3")));
+    assert_eq!(target("POST", "/v2/models/versions/infer"), named("versions", None));
+    for others in [
+        "/v2/models//infer",
+        "/v2/models/m%20n/infer",
+        "/v2/models/m/n/infer",
+        "/v2/models/m/versions//infer",
+        "/v2/models/m/versions/3/4/infer",
+        "/v2/models/m/infer/",
+        "/v2/models/m",
+        "/v2/models/infer",
+    ] {
+        assert_eq!(target("POST", others), None, "{others}");
+    }
+    assert_eq!(target("GET", "/v2/models/m/infer"), None);
+}
