@@ -70,19 +70,6 @@ pub(crate) fn choose(
             Err(error) => passed_over.push(error.to_string()),
         }
     }
-    // A single one says in loading what it lacks; looking first would only cost time.
-    if usable.len() > 1 {
-        usable.retain(|(backend, _)| match backend.inspect(files) {
-            Ok(info) => {
-                passed_over.extend(info.unsupported.first().map(|lack| format!("{} lacks {lack}", backend.name())));
-                info.unsupported.is_empty()
-            }
-            Err(error) => {
-                passed_over.push(format!("{}: {error}", backend.name()));
-                false
-            }
-        });
-    }
     if let Some((backend, _)) = usable.first() {
         fits(*backend)?;
     }
@@ -100,6 +87,7 @@ pub(crate) fn choose(
         devices => all().map(|found| (found, devices.clone())).collect(),
     };
     let mut last = None;
+    // Nothing is looked into before: loading says what a backend lacks.
     for ((backend, available), devices) in attempts {
         match load_on(backend, available, &devices, wanted, files) {
             Ok((models, note)) => {

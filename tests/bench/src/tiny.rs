@@ -232,7 +232,7 @@ pub(crate) fn run(options: &Options<'_>) -> anyhow::Result<Tiny> {
 fn engine_us(folder: &Path) -> anyhow::Result<f64> {
     const RUNS: u32 = 20_000;
     let files = ModelFiles { model: FileSource::Path(folder.join("model.onnx")) };
-    let model = Tract.load(&files, &LoadOptions::default()).context("load the tiny model")?;
+    let model = Tract::default().load(&files, &LoadOptions::default()).context("load the tiny model")?;
     let mut instance = model.instance(1)?;
     let tensor = Tensor::new(DType::Fp32, [1, WIDTH], raw(&input()).into())?;
     let mut run = || instance.run(&[Tensors::from_iter([("x", tensor.clone())])], &RunOptions::default());

@@ -1,7 +1,7 @@
 //! Choices among backends that differ in what they have, what they lack and how fast they are.
 
 use corymb_core::{
-    DType, Dim, FileSource, Instance, ModelInfo, Profile, Signature, Tensor, TensorSpec, UnsupportedOperator,
+    DType, Dim, FileSource, Instance, ModelInfo, Profile, Signature, Tensor, TensorSpec,
 };
 
 use super::*;
@@ -45,13 +45,7 @@ impl Backend for Fake {
     }
 
     fn inspect(&self, _: &ModelFiles) -> Result<ModelInfo, BackendError> {
-        let lack = |operator: &&str| UnsupportedOperator {
-            operator: (*operator).to_owned(),
-            domain: String::new(),
-            node: String::new(),
-            reason: "unknown".to_owned(),
-        };
-        let unsupported = self.lacks.iter().map(lack).collect();
+        let unsupported = Vec::new();
         Ok(ModelInfo {
             platform: "onnx_onnxv1",
             opset: None,
@@ -63,6 +57,9 @@ impl Backend for Fake {
 
     fn load(&self, _: &ModelFiles, options: &LoadOptions) -> Result<Box<dyn Model>, BackendError> {
         let device = options.device;
+        if let Some(operator) = self.lacks {
+            return Err(BackendError::Unsupported(format!("it lacks {operator}")));
+        }
         if !self.devices.contains(&device) || self.broken.contains(&device) {
             return Err(BackendError::Unavailable { backend: self.name, reason: format!("{device} does not work") });
         }
@@ -127,7 +124,7 @@ fn auto_takes_the_first_that_can() {
     assert_eq!(chosen(&[&first, &second], "auto", "auto").0, "first on cpu");
     let lacking = Fake { lacks: Some("Loop"), ..first.clone() };
     let (what, why) = chosen(&[&lacking, &second], "auto", "auto");
-    assert_eq!((&*what, &*why), ("second on cpu", "first lacks Loop: unknown"));
+    assert_eq!((&*what, &*why), ("second on cpu", "first: it lacks Loop"));
     let missing = Fake { missing: true, ..first.clone() };
     let (what, why) = chosen(&[&missing, &second], "auto", "auto");
     assert_eq!((&*what, &*why), ("second on cpu", "first is not usable here: its library was not found"));
