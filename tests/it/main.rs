@@ -4,6 +4,7 @@ mod clients;
 mod commands;
 mod doctor;
 mod drain;
+mod engines;
 mod flowers;
 mod harness;
 mod hazards;

@@ -444,3 +444,11 @@ pub mod elem {
 pub fn encode(model: &ModelProto) -> Vec<u8> {
     model.encode_to_vec()
 }
+
+/// A model of its bytes, of which it keeps slices.
+///
+/// # Errors
+/// What the decoder says.
+pub fn decode(bytes: Bytes) -> Result<ModelProto, String> {
+    ModelProto::decode(bytes).map_err(|error| error.to_string())
+}

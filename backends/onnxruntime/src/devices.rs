@@ -24,7 +24,7 @@ const ACCELERATORS: [Device; 6] = [
 ];
 
 /// What is said of a provider that the library was built without.
-fn how_to_get(device: Device) -> &'static str {
+pub(crate) fn how_to_get(device: Device) -> &'static str {
     match device {
         Device::Cuda(_) | Device::TensorRt(_) => {
             "install `pip install onnxruntime-gpu[cuda,cudnn]` in place of onnxruntime"
@@ -92,7 +92,7 @@ pub(crate) fn probe(library: &Library) -> Vec<(Device, Result<(), String>)> {
 pub(crate) fn works(library: &Library, device: Device) -> Result<(), String> {
     if !is_built_in(device) {
         let (path, kind) = (library.path.display(), device.kind());
-        return Err(format!("{path} has no {kind} provider: {}", how_to_get(device)));
+        return Err(format!("{path} has no {kind} provider"));
     }
     if matches!(device, Device::Cuda(_) | Device::TensorRt(_)) {
         preload(&library.path);
@@ -118,7 +118,7 @@ pub(crate) fn why(device: Device, reason: &str) -> String {
         return "there is no NVIDIA driver here (libcuda.so.1 is missing)".to_owned();
     }
     if let Some(name) = missing {
-        return format!("{name} is missing, which {kind} needs: {}", how_to_get(device));
+        return format!("{name} is missing, which {kind} needs");
     }
     if reason.contains("no CUDA-capable device") {
         return "no NVIDIA GPU is visible here".to_owned();
@@ -188,7 +188,7 @@ mod tests {
         let cuda = Device::Cuda(3);
         let missing = "Failed to load library libonnxruntime_providers_cuda.so with error: libcublasLt.so.13: cannot open \
             shared object file: No such file or directory";
-        assert!(why(cuda, missing).starts_with("libcublasLt.so.13 is missing, which cuda needs: "));
+        assert!(why(cuda, missing).starts_with("libcublasLt.so.13 is missing, which cuda needs"));
         assert!(why(cuda, &missing.replace("libcublasLt.so.13", "libcuda.so.1")).contains("no NVIDIA driver"));
         assert_eq!(
             why(cuda, "CUDA failure 101: invalid device ordinal"),

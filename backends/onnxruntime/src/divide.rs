@@ -1,8 +1,8 @@
 //! Guards integer division: what would end the process becomes a defined answer or an error of that request.
 //!
 //! ONNX Runtime divides integers by the processor's instruction. The smallest int32 or int64 divided by -1 does not fit,
-//! so the processor raises an exception, which ends the process (seen with 1.24 and 1.32). Remainders do the same in
-//! older versions, by -1 and by 0. A request can do that to every graph that divides integers which come from its
+//! so the processor raises an exception, which ends the process (seen from 1.24 to 1.32). Remainders by -1 do the same up
+//! to 1.31. A request can do that to every graph that divides integers which come from its
 //! inputs, so such nodes are replaced by several that give the same answers: the divisor -1 becomes 1, and the sign of
 //! the quotient is turned. The smallest integer stays itself, as in every arithmetic that wraps.
 
@@ -88,7 +88,7 @@ fn free_prefix(graph: &GraphProto) -> String {
 /// Divisors that do no harm.
 #[derive(Clone, Default)]
 struct Harmless {
-    /// Constants without -1 and 0.
+    /// Constants without -1. Division by 0 is an error of the request, and no more.
     constants: HashSet<String>,
     /// Values that are never negative, since they are sizes.
     sizes: HashSet<String>,
@@ -136,18 +136,13 @@ impl Guard<'_> {
     /// The nodes that stand for a division; itself when its operands are no integers, or when it cannot be guarded.
     fn replaced(&mut self, node: NodeProto, types: &Types) -> Vec<NodeProto> {
         let operand = node.input.iter().take(2).find_map(|name| types.get(name)).copied();
-        let is_mod = node.op_type == "Mod";
         let direct = matches!(operand, Some(elem::INT32 | elem::INT64));
-        let narrow = matches!(operand, Some(elem::INT8 | elem::INT16 | elem::UINT8 | elem::UINT16 | elem::UINT32));
         let reason = match operand {
             None => "divides values of a type that the file does not tell; integers could end the process",
             Some(_) if direct && self.opset < BROADCASTS_SINCE => {
                 "divides integers in an operator set older than 7, which could end the process; convert the model"
             }
-            Some(elem::UINT64) if is_mod => {
-                "divides unsigned 64-bit integers, which by 0 could end the process; use int64 instead"
-            }
-            Some(_) if !direct && !(narrow && is_mod) => return vec![node],
+            Some(_) if !direct => return vec![node],
             Some(_) => "",
         };
         if !reason.is_empty() || node.input.len() != 2 || node.output.len() != 1 {
@@ -155,25 +150,7 @@ impl Guard<'_> {
             return vec![node];
         }
         self.outcome.guarded += 1;
-        if narrow {
-            self.widened(node, operand.unwrap_or_default())
-        } else {
-            self.guarded(node, operand.unwrap_or_default())
-        }
-    }
-
-    /// A remainder of narrow integers, taken in int64, which holds them all.
-    fn widened(&mut self, node: NodeProto, narrow: i32) -> Vec<NodeProto> {
-        let at = format!("{}{}/", self.prefix, self.outcome.guarded);
-        let name = |part: &str| format!("{at}{part}");
-        let mut wide = node.clone();
-        wide.input = vec![name("wide_dividend"), name("wide_divisor")];
-        wide.output = vec![name("wide_remainder")];
-        let mut nodes =
-            vec![cast(&node.input[0], &wide.input[0], elem::INT64), cast(&node.input[1], &wide.input[1], elem::INT64)];
-        nodes.extend(self.guarded(wide, elem::INT64));
-        nodes.push(cast(&name("wide_remainder"), &node.output[0], narrow));
-        nodes
+        self.guarded(node, operand.unwrap_or_default())
     }
 
     fn guarded(&mut self, mut node: NodeProto, dtype: i32) -> Vec<NodeProto> {
@@ -190,10 +167,8 @@ impl Guard<'_> {
             new("Add", &[&divisor, &name("twice")], &name("safe")),
         ];
         if node.op_type == "Mod" {
-            // A remainder by 1 is 0, as by -1. ONNX Runtime checks for 0 in Div, so that is asked first.
-            nodes.push(new("Div", &[&name("safe"), &name("safe")], &name("not_zero")));
-            nodes.push(new("Mul", &[&name("safe"), &name("not_zero")], &name("checked")));
-            node.input[1] = name("checked");
+            // A remainder by 1 is 0, as by -1.
+            node.input[1] = name("safe");
             nodes.push(node);
             return nodes;
         }
@@ -213,8 +188,7 @@ impl Guard<'_> {
         types::of_nodes(body, self.functions, &mut types, 0);
         for node in body {
             let may_harm = match node.input.iter().take(2).find_map(|name| types.get(name)) {
-                Some(&known) if node.op_type == "Div" => matches!(known, elem::INT32 | elem::INT64),
-                Some(&known) => !matches!(known, elem::FLOAT | elem::FLOAT16 | elem::DOUBLE | elem::BFLOAT16),
+                Some(&known) => matches!(known, elem::INT32 | elem::INT64),
                 None => true,
             };
             if is_division(node) && may_harm {
@@ -290,7 +264,7 @@ fn cast(input: &str, output: &str, dtype: i32) -> NodeProto {
 impl Harmless {
     fn add_constant(&mut self, name: &str, tensor: &TensorProto) {
         let Some(elements) = integers(tensor) else { return };
-        if elements.iter().all(|&element| element != -1 && element != 0) {
+        if elements.iter().all(|&element| element != -1) {
             self.constants.insert(name.to_owned());
         }
         if elements.iter().all(|&element| element >= 0) {
@@ -313,7 +287,7 @@ impl Harmless {
                 if let Some(value) =
                     node.attribute.iter().find(|found| found.name == "value_int").and_then(|found| found.i)
                 {
-                    self.constants.extend((value != -1 && value != 0).then(|| output.clone()));
+                    self.constants.extend((value != -1).then(|| output.clone()));
                     self.sizes.extend((value >= 0).then(|| output.clone()));
                 }
                 return;
@@ -326,10 +300,8 @@ impl Harmless {
     }
 
     fn covers(&self, division: &NodeProto) -> bool {
-        // Division by 0 is an error of the request already; a remainder may not be.
-        division.input.get(1).is_some_and(|divisor| {
-            self.constants.contains(divisor) || (division.op_type == "Div" && self.sizes.contains(divisor))
-        })
+        let harmless = |divisor: &String| self.constants.contains(divisor) || self.sizes.contains(divisor);
+        division.input.get(1).is_some_and(harmless)
     }
 }
 

@@ -23,10 +23,10 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bytes::Bytes;
 use corymb_core::{
-    Availability, Backend, BackendError, Device, Dim, LoadOptions, Model, ModelFiles, ModelInfo, Signature,
+    Availability, Backend, BackendError, Device, Dim, Finding, LoadOptions, Model, ModelFiles, ModelInfo, Signature,
     UnsupportedOperator,
 };
-use corymb_onnx::proto::encode;
+use corymb_onnx::proto::{decode, encode};
 use corymb_onnx::{Declared, OnnxFile, batch_axis, check_external, declared};
 
 use crate::library::Library;
@@ -118,6 +118,18 @@ impl Backend for OnnxRuntime {
         })
     }
 
+    fn diagnose(&self) -> Vec<Finding> {
+        let libraries = self.searched().iter().map(|place| {
+            let (subject, verdict) = (place.path.display().to_string(), format!("{}: {}", place.origin, place.verdict));
+            if place.is_used() { Finding::usable(subject, verdict) } else { Finding::unusable(subject, verdict, None) }
+        });
+        let devices = self.devices().iter().map(|(device, outcome)| match outcome {
+            Ok(()) => Finding::usable(device.to_string(), "works"),
+            Err(reason) => Finding::unusable(device.kind(), reason, Some(devices::how_to_get(*device))),
+        });
+        libraries.chain(devices).collect()
+    }
+
     /// The cache folder of `options` stays unused: see ARCHITECTURE.md.
     fn load(&self, files: &ModelFiles, options: &LoadOptions) -> Result<Box<dyn Model>, BackendError> {
         let library = self.library()?;
@@ -157,7 +169,8 @@ impl OnnxRuntime {
             Some((_, outcome)) => outcome.clone(),
             None => devices::works(library, device),
         };
-        let reason = |reason: String| format!("{device} cannot be used: {reason}");
+        let remedy = devices::how_to_get(device);
+        let reason = |reason: String| format!("{device} cannot be used: {reason}; {remedy}");
         outcome.map_err(|text| BackendError::Unavailable { backend: NAME, reason: reason(text) })
     }
 }
@@ -197,7 +210,13 @@ fn examine(library: &Library, files: &ModelFiles, mut file: OnnxFile) -> Result<
     let mut content = file.bytes.clone();
     let mut changed = false;
     if divide::divides(&file.model) {
-        let outcome = divide::guard(&mut file.model);
+        let mut outcome = divide::guard(&mut file.model);
+        if !outcome.left.is_empty()
+            && let Ok(mut resolved) = session::resolved(library, &file.bytes, folder()).and_then(decode)
+        {
+            outcome = divide::guard(&mut resolved);
+            file.model = resolved;
+        }
         if !outcome.left.is_empty() {
             return Err(Refused { signature, reasons: outcome.left });
         }

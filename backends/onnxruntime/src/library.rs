@@ -10,10 +10,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use ort::environment::Environment;
 use ort::logging::LogLevel;
 
-use crate::search::{Place, Search};
+use crate::search::{Place, Search, USED};
 
-/// The oldest version whose C API has what is called here.
-const OLDEST: u32 = 24;
+/// The oldest version that is accepted. The C API that is called here came with 24, but up to that one an integer divided
+/// by 0 ends the process.
+const OLDEST: u32 = 25;
 const HOW_TO_GET_IT: &str = "install it with `pip install onnxruntime` into the virtual environment or the Python that \
     the PATH names, or name the library with --onnxruntime PATH";
 
@@ -58,7 +59,7 @@ pub(crate) fn find(search: &Search) -> (Vec<Place>, Result<Library, String>) {
             }
             let verdict = match open(&path) {
                 Ok(library) => {
-                    let verdict = format!("used: ONNX Runtime {}", library.version);
+                    let verdict = format!("{USED}ONNX Runtime {}", library.version);
                     found = Some(library);
                     verdict
                 }

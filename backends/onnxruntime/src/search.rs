@@ -38,9 +38,20 @@ pub struct Place {
     pub origin: &'static str,
     /// A file, or the folder in which none was found.
     pub path: PathBuf,
-    /// `used`, `not reached`, or what is wrong with it.
+    /// `used: ` and its version, `not reached`, or what is wrong with it.
     pub verdict: String,
 }
+
+impl Place {
+    /// Whether the library that runs models was found here.
+    #[must_use]
+    pub fn is_used(&self) -> bool {
+        self.verdict.starts_with(USED)
+    }
+}
+
+/// How the verdict on the library that runs models begins.
+pub(crate) const USED: &str = "used: ";
 
 /// Files to try in one place.
 pub(crate) struct Candidates {

@@ -1,14 +1,15 @@
 //! Sessions: made from one model again and again, each with its own number of threads.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use corymb_core::{BackendError, Device, FileSource, ModelFiles};
 use ort::ep::ExecutionProviderDispatch;
 use ort::session::Session;
-use ort::session::builder::GraphOptimizationLevel;
+use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 
 use crate::devices;
+use crate::fault;
 use crate::library::Library;
 
 /// All that a session is made of, but its number of threads.
@@ -76,9 +77,8 @@ impl Recipe {
     /// One more session, whose runs use at most `threads` threads, the caller's among them.
     pub(crate) fn session(&self, threads: usize) -> Result<Session, BackendError> {
         let content = self.source.content()?;
-        self.session_of(&content, threads).map_err(|error| {
-            BackendError::Failed(format!("make an instance: {}", crate::fault::reason(error.message())))
-        })
+        self.session_of(&content, threads)
+            .map_err(|error| BackendError::Failed(format!("make an instance: {}", fault::reason(error.message()))))
     }
 
     /// As [`Recipe::session`], of content that is at hand.
@@ -94,7 +94,7 @@ impl Recipe {
         providers: &[ExecutionProviderDispatch],
         level: GraphOptimizationLevel,
     ) -> ort::Result<Session> {
-        let mut builder = Session::builder(&self.library.environment)?
+        let builder = Session::builder(&self.library.environment)?
             .with_execution_providers(providers)?
             .with_intra_threads(threads.max(1))?
             .with_inter_threads(1)?
@@ -104,12 +104,31 @@ impl Recipe {
             .with_inter_op_spinning(false)?
             .with_memory_pattern(self.few_shapes)?
             .with_optimization_level(level)?;
-        if let Some(folder) = &self.folder {
-            let folder = folder.to_str().ok_or_else(|| ort::Error::new("the folder's name is not UTF-8"))?;
-            builder = builder.with_config_entry("session.model_external_initializers_file_folder_path", folder)?;
-        }
-        builder.commit_from_memory(content)
+        with_folder(builder, self.folder.as_deref())?.commit_from_memory(content)
     }
+}
+
+/// The model as the library understands it before it optimises: functions in line, the type of every value told.
+pub(crate) fn resolved(library: &Library, content: &[u8], folder: Option<PathBuf>) -> Result<Bytes, String> {
+    let text = |error: ort::Error| fault::reason(error.message());
+    let scratch = tempfile::tempdir().map_err(|error| format!("a temporary folder: {error}"))?;
+    let path = scratch.path().join("model.onnx");
+    let mut builder = Session::builder(&library.environment).map_err(text)?;
+    builder = with_folder(builder, folder.as_deref()).map_err(text)?;
+    let written = builder
+        .with_optimization_level(GraphOptimizationLevel::Disable)
+        .and_then(|builder| builder.with_optimized_model_path(&path))
+        .map_err(|error| fault::reason(error.message()))
+        .and_then(|mut builder| builder.commit_from_memory(content).map_err(text));
+    written?;
+    std::fs::read(&path).map(Bytes::from).map_err(|error| format!("what onnxruntime wrote: {error}"))
+}
+
+/// Names the folder that external data lies in, for content that comes from memory.
+fn with_folder(builder: SessionBuilder, folder: Option<&Path>) -> ort::Result<SessionBuilder> {
+    let Some(folder) = folder else { return Ok(builder) };
+    let folder = folder.to_str().ok_or_else(|| ort::Error::new("the folder's name is not UTF-8"))?;
+    Ok(builder.with_config_entry("session.model_external_initializers_file_folder_path", folder)?)
 }
 
 /// A session that is only looked at: nothing is optimised.

@@ -82,6 +82,9 @@ fn integer_attribute(node: &NodeProto, name: &str) -> Option<i32> {
 /// The types of an operator's outputs, where they follow from its attributes and the types of its inputs.
 fn of_operator(node: &NodeProto, types: &Types) -> Vec<Option<i32>> {
     let input = |index: usize| node.input.get(index).and_then(|name| types.get(name)).copied();
+    if node.domain == "ai.onnx.ml" {
+        return of_ml_operator(node, types);
+    }
     if !is_standard(&node.domain) {
         return Vec::new();
     }
@@ -136,6 +139,25 @@ fn of_operator(node: &NodeProto, types: &Types) -> Vec<Option<i32>> {
         | "ImageDecoder" | "MelWeightMatrix" | "TfIdfVectorizer" | "Attention" | "DFT" | "STFT" => Vec::new(),
         // Every other operator answers in the type of its first input.
         _ => node.output.iter().map(|_| input(0)).collect(),
+    }
+}
+
+fn of_ml_operator(node: &NodeProto, types: &Types) -> Vec<Option<i32>> {
+    let input = || node.input.first().and_then(|name| types.get(name)).copied();
+    match node.op_type.as_str() {
+        "Scaler"
+        | "Normalizer"
+        | "LinearRegressor"
+        | "SVMRegressor"
+        | "TreeEnsembleRegressor"
+        | "OneHotEncoder"
+        | "FeatureVectorizer" => vec![Some(elem::FLOAT)],
+        "LinearClassifier" | "SVMClassifier" | "TreeEnsembleClassifier" => {
+            let has_texts = node.attribute.iter().any(|found| !found.strings.is_empty());
+            vec![Some(if has_texts { elem::STRING } else { elem::INT64 }), Some(elem::FLOAT)]
+        }
+        "ArrayFeatureExtractor" | "Binarizer" | "Imputer" | "TreeEnsemble" => vec![input()],
+        _ => Vec::new(),
     }
 }
 

@@ -1,4 +1,6 @@
-//! Where the tests find ONNX Runtime's library: `CORYMB_TEST_ONNXRUNTIME`, or where the server would look.
+//! Where the tests find ONNX Runtime's library: in the virtual environment (or by the library) that
+//! `CORYMB_TEST_ONNXRUNTIME` names, or where the
+//! server would look.
 
 use std::path::{Path, PathBuf};
 
@@ -8,10 +10,11 @@ use corymb_core::Backend as _;
 /// The backend, or none after saying why the test has nothing to do. Under CI that is a failure.
 pub(crate) fn backend() -> Option<OnnxRuntime> {
     let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let named = variable("CORYMB_TEST_ONNXRUNTIME");
     let search = Search {
-        explicit: variable("CORYMB_TEST_ONNXRUNTIME"),
+        explicit: named.clone().filter(|path| path.is_file()),
         system: Search::system_folders(),
-        virtual_env: variable("VIRTUAL_ENV"),
+        virtual_env: named.or_else(|| variable("VIRTUAL_ENV")),
         conda_prefix: variable("CONDA_PREFIX"),
         path: std::env::var_os("PATH").map(|path| std::env::split_paths(&path).collect()).unwrap_or_default(),
         home: variable("HOME"),
