@@ -212,7 +212,7 @@ fn examine(library: &Library, files: &ModelFiles, mut file: OnnxFile) -> Result<
     if divide::divides(&file.model) {
         let mut outcome = divide::guard(&mut file.model);
         if !outcome.left.is_empty()
-            && let Ok(mut resolved) = session::resolved(library, &file.bytes, folder()).and_then(decode)
+            && let Ok(mut resolved) = session::resolved(library, &file.bytes, files.model.folder()).and_then(decode)
         {
             outcome = divide::guard(&mut resolved);
             file.model = resolved;

@@ -1,6 +1,5 @@
 //! A loaded model, and the sessions that its instances run on.
 
-use std::collections::HashMap;
 use std::ffi::CString;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::available_parallelism;
@@ -17,9 +16,8 @@ use crate::watch::Watch;
 pub(crate) struct OrtModel {
     shared: Arc<Shared>,
     recipe: Recipe,
-    /// Sessions by their number of threads, for instances on the processor: weights are in memory once for each number.
-    sessions: Mutex<HashMap<usize, Arc<SharedSessionInner>>>,
-    /// What [`OrtModel::new`] was given, until the first instance takes it.
+    /// The session with one thread. On the processor every instance with one thread runs on it; on an accelerator the
+    /// first instance takes it.
     first: Mutex<Option<Arc<SharedSessionInner>>>,
 }
 
@@ -46,30 +44,24 @@ impl OrtModel {
             batch_axis,
             watch,
         };
-        let is_shared = recipe.device == Device::Cpu;
-        let sessions = if is_shared { HashMap::from([(1, Arc::clone(&first))]) } else { HashMap::new() };
-        let first = if is_shared { None } else { Some(first) };
-        Ok(Self { shared: Arc::new(shared), recipe, sessions: Mutex::new(sessions), first: Mutex::new(first) })
+        Ok(Self { shared: Arc::new(shared), recipe, first: Mutex::new(Some(first)) })
     }
 
-    /// On the processor, instances with as many threads share a session: its weights, its arena and its time to load
-    /// are there once. ONNX Runtime allows several runs at once on one session. A pool of k threads is the session's,
-    /// so instances with more than one thread have sessions of their own; so have those on accelerators.
+    /// On the processor, instances with one thread share a session: its weights, its arena and its time to load are
+    /// there once. ONNX Runtime promises that several runs at once on one session work. A pool of more threads is the
+    /// session's, so instances that have one have sessions of their own; so have those on accelerators.
     fn session(&self, threads: usize) -> Result<Arc<SharedSessionInner>, BackendError> {
-        let spare = self.first.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(session) = spare {
-            return Ok(session);
+        let mut first = self.first.lock().unwrap_or_else(PoisonError::into_inner);
+        let ready = match (self.recipe.device, threads) {
+            (Device::Cpu, 1) => first.clone(),
+            (Device::Cpu, _) => None,
+            _ => first.take(),
+        };
+        drop(first);
+        match ready {
+            Some(session) => Ok(session),
+            None => Ok(self.recipe.session(threads)?.inner()),
         }
-        if self.recipe.device != Device::Cpu || threads > 1 {
-            return Ok(self.recipe.session(threads)?.inner());
-        }
-        let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(session) = sessions.get(&threads) {
-            return Ok(Arc::clone(session));
-        }
-        let session = self.recipe.session(threads)?.inner();
-        sessions.insert(threads, Arc::clone(&session));
-        Ok(session)
     }
 }
 

@@ -109,19 +109,18 @@ impl Recipe {
 }
 
 /// The model as the library understands it before it optimises: functions in line, the type of every value told.
-pub(crate) fn resolved(library: &Library, content: &[u8], folder: Option<PathBuf>) -> Result<Bytes, String> {
-    let text = |error: ort::Error| fault::reason(error.message());
+pub(crate) fn resolved(library: &Library, content: &[u8], folder: Option<&Path>) -> Result<Bytes, String> {
     let scratch = tempfile::tempdir().map_err(|error| format!("a temporary folder: {error}"))?;
     let path = scratch.path().join("model.onnx");
-    let mut builder = Session::builder(&library.environment).map_err(text)?;
-    builder = with_folder(builder, folder.as_deref()).map_err(text)?;
-    let written = builder
-        .with_optimization_level(GraphOptimizationLevel::Disable)
-        .and_then(|builder| builder.with_optimized_model_path(&path))
-        .map_err(|error| fault::reason(error.message()))
-        .and_then(|mut builder| builder.commit_from_memory(content).map_err(text));
-    written?;
+    write_resolved(library, content, folder, &path).map_err(|error| fault::reason(error.message()))?;
     std::fs::read(&path).map(Bytes::from).map_err(|error| format!("what onnxruntime wrote: {error}"))
+}
+
+fn write_resolved(library: &Library, content: &[u8], folder: Option<&Path>, path: &Path) -> ort::Result<()> {
+    let builder = Session::builder(&library.environment)?
+        .with_optimization_level(GraphOptimizationLevel::Disable)?
+        .with_optimized_model_path(path)?;
+    with_folder(builder, folder)?.commit_from_memory(content).map(drop)
 }
 
 /// Names the folder that external data lies in, for content that comes from memory.

@@ -1,6 +1,5 @@
-//! Where the tests find ONNX Runtime's library: in the virtual environment (or by the library) that
-//! `CORYMB_TEST_ONNXRUNTIME` names, or where the
-//! server would look.
+//! Where the tests find ONNX Runtime's library: in the virtual environment that `CORYMB_TEST_ONNXRUNTIME` names (or it
+//! is the library itself), or where the server would look.
 
 use std::path::{Path, PathBuf};
 
