@@ -113,9 +113,13 @@ pub(crate) fn load(shared: &Arc<Shared>, folder: &ModelFolder) -> Result<Loaded,
 
 fn load_model(shared: &Shared, folder: &ModelFolder, files: &ModelFiles) -> Result<Chosen, LoadError> {
     let manifest = &folder.manifest;
+    // A manifest that says `auto` says nothing: the server's flags are of more weight.
+    let said = |word: &Option<String>, or: &String| word.clone().filter(|word| word != "auto").unwrap_or(or.clone());
+    let (backend, device) =
+        (said(&manifest.backend, &shared.options.backend), said(&manifest.device, &shared.options.device));
     let wanted = Wanted {
-        backend: manifest.backend.as_deref().unwrap_or(&shared.options.backend),
-        device: manifest.device.as_deref().unwrap_or(&shared.options.device),
+        backend: &backend,
+        device: &device,
         options: LoadOptions {
             device: Device::Cpu,
             cache: shared.options.cache.as_ref().map(|cache| cache.join("optimised")),

@@ -1,8 +1,6 @@
 //! Choices among backends that differ in what they have, what they lack and how fast they are.
 
-use corymb_core::{
-    DType, Dim, FileSource, Instance, ModelInfo, Profile, Signature, Tensor, TensorSpec,
-};
+use corymb_core::{DType, Dim, FileSource, Instance, ModelInfo, Profile, Signature, Tensor, TensorSpec};
 
 use super::*;
 

@@ -268,7 +268,7 @@ async fn different_shapes_never_share_a_run() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_lower_priority_number_goes_first() {
-    let habits = Habits { run: Duration::from_millis(60), ..Habits::default() };
+    let habits = Habits { run: Duration::from_millis(150), ..Habits::default() };
     let (engine, habits) = serving(habits, "[batching]\nenabled = false\n[instances]\ncount = 1", None).await;
     let asked = |x: f32, priority: Option<u64>| {
         let mut parameters = Parameters::new();
@@ -279,10 +279,13 @@ async fn the_lower_priority_number_goes_first() {
         tokio::spawn(async move { infer(&engine, Request { parameters, ..request(&[x], 1) }).await })
     };
     habits.order.lock().expect("not poisoned").clear();
-    let first = asked(1.0, None);
-    tokio::time::sleep(Duration::from_millis(10)).await;
-    let rest = [(2.0, None), (3.0, Some(5)), (4.0, Some(1)), (5.0, Some(0))].map(|(x, priority)| asked(x, priority));
-    for task in std::iter::once(first).chain(rest) {
+    let mut tasks = Vec::new();
+    for (x, priority) in [(1.0, None), (2.0, None), (3.0, Some(5)), (4.0, Some(1)), (5.0, Some(0))] {
+        tasks.push(asked(x, priority));
+        // Until it is in the queue, or runs.
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    for task in tasks {
         task.await.expect("no panic").expect("answered");
     }
     assert_eq!(*habits.order.lock().expect("not poisoned"), [1.0, 4.0, 3.0, 2.0, 5.0]);

@@ -348,7 +348,10 @@ async fn health_and_metadata_are_what_clients_parse() {
     ]);
     assert_eq!(metadata["inputs"], inputs);
     assert_eq!(metadata["outputs"][0], json!({ "name": "scores", "datatype": "FP32", "shape": [-1, 2] }));
-    assert_eq!(metadata["parameters"], json!({ "backend": "fake", "device": "cpu" }));
+    assert_eq!(
+        metadata["parameters"],
+        json!({ "backend": "fake", "device": "cpu", "choice": "the best that is usable" })
+    );
     assert_eq!(get_url(&router, "/v2/models/m/versions/1").await.json(), metadata);
 
     let index = json!([{ "name": "m", "version": "1", "state": "READY", "reason": "" }]);
