@@ -53,10 +53,13 @@ pub(crate) fn unmeasured(sharing: &Sharing, batch_axis: bool, batches_pay: bool)
     if !batch_axis || sharing.enabled != Some(true) {
         return Rows::Whole;
     }
-    let (true, Some(max)) = (batches_pay, sharing.max_size.or(sharing.preferred.last().copied())) else {
-        return Rows::Apart;
-    };
-    Rows::Together { max, preferred: sharing.preferred.clone(), max_delay: sharing.max_delay }
+    // A size that somebody chose needs no measurement.
+    match sharing.max_size.or(sharing.preferred.last().copied()) {
+        Some(max) if batches_pay => {
+            Rows::Together { max, preferred: sharing.preferred.clone(), max_delay: sharing.max_delay }
+        }
+        _ => Rows::Apart,
+    }
 }
 
 /// The rows of a run that follow from a record, and the words for them.
@@ -70,6 +73,10 @@ pub(crate) fn rows_by(record: &Record, sharing: &Sharing, batches_pay: bool) -> 
     }
     if !batches_pay {
         return (Rows::Apart, "rows run apart: larger runs do not pay on this backend".to_owned());
+    }
+    if record.times.is_empty() {
+        let trusted = Sharing { enabled: Some(true), ..sharing.clone() };
+        return (unmeasured(&trusted, true, true), "sizes are not measured yet".to_owned());
     }
     let allowed = |rows: usize, run: Duration| {
         sharing.max_size.is_none_or(|max| rows <= max) && sharing.latency_target.is_none_or(|target| run <= target / 2)

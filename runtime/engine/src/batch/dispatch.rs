@@ -93,13 +93,17 @@ impl<I, C: Candidate> State<I, C> {
 
     /// Whether a request of so many rows, none where they cannot be told, may run at once and as a whole.
     fn may_run_at_once(&self, rows: Option<usize>) -> bool {
-        self.line.is_empty()
-            && self.idle.len() > self.tickets
+        self.has_spare()
             && match &self.rows {
                 Rows::Whole => true,
                 Rows::Apart => rows.is_none_or(|rows| rows <= 1),
                 Rows::Together { max, max_delay, .. } => max_delay.is_zero() && rows.is_none_or(|rows| rows <= *max),
             }
+    }
+
+    /// Whether an instance is free that nobody waits for.
+    fn has_spare(&self) -> bool {
+        self.line.is_empty() && self.idle.len() > self.tickets
     }
 
     fn issue_tickets(&mut self, host: &impl Host<Instance = I, Request = C>) {
@@ -144,6 +148,11 @@ pub(super) fn at_once<H: Host>(
         }
         state.take(host, alone)
     })
+}
+
+/// An instance that nobody waits for, for a run that no request asked for.
+pub(super) fn spare<H: Host>(host: &H) -> Option<Taken<H::Instance, H::Reservation>> {
+    host.with(|state| if state.has_spare() { state.take(host, false) } else { None })
 }
 
 /// Why a request may not wait.

@@ -196,7 +196,7 @@ impl Queue {
     /// Runs rows together on an idle instance, if nobody waits for one; unseen by the signals.
     pub(crate) fn try_run(&self, rows: &[Tensors]) -> Option<(Duration, Result<Vec<Tensors>, String>)> {
         let shared = &self.shared;
-        let taken = dispatch::at_once(shared, None, false)?;
+        let taken = dispatch::spare(shared)?;
         Some(dispatch::run_taken(shared, taken, |mut copy| {
             let begin = Instant::now();
             let result = catch_unwind(AssertUnwindSafe(|| copy.instance.run(rows, &RunOptions::default())));
