@@ -45,6 +45,15 @@ pub(crate) fn sample_request() -> Option<Vec<u8>> {
     }
 }
 
+/// Sets a flag when it is dropped, after a panic too: threads that run until it is set end with the test.
+pub(crate) struct SetOnDrop<'a>(pub(crate) &'a std::sync::atomic::AtomicBool);
+
+impl Drop for SetOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, std::sync::atomic::Ordering::SeqCst);
+    }
+}
+
 /// A command of the binary, in a world of its own: no variables but these, a cache that the tests share.
 pub(crate) fn corymb(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_corymb"));

@@ -1,7 +1,9 @@
 //! What a user sees, tested through the real binary and real clients.
 
 mod clients;
+mod collector;
 mod commands;
+mod dashboards;
 mod doctor;
 mod drain;
 mod engines;
@@ -13,4 +15,5 @@ mod mistakes;
 mod parity;
 mod signals;
 mod start;
+mod telemetry;
 mod tidy;

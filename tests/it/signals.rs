@@ -5,7 +5,7 @@ use crate::harness::{Server, picture, send};
 const PREDICT: &str = "/v1/models/flowers-sample:predict";
 
 /// The value of the first sample whose line starts so and has all these labels.
-fn sample(page: &str, name: &str, labels: &[&str]) -> Option<f64> {
+pub(crate) fn sample(page: &str, name: &str, labels: &[&str]) -> Option<f64> {
     let line = page.lines().find(|line| {
         let rest = line.strip_prefix(name).unwrap_or_default();
         (rest.starts_with('{') || rest.starts_with(' ')) && labels.iter().all(|label| rest.contains(label))
@@ -75,6 +75,7 @@ fn requests_are_named_and_logged() {
     assert_eq!(answer.header("x-request-id"), Some("mine-7"));
     let event = server.event(|event| event["request_id"] == "mine-7");
     assert_eq!(event["trace_id"], trace);
+    assert_eq!(event["span_id"].as_str().map(str::len), Some(16));
     assert_eq!(event["model"], "flowers-sample");
     assert_eq!(event["status"], 200);
     assert_eq!(event["protocol"], "v1");

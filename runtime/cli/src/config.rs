@@ -14,6 +14,7 @@ use corymb_repository::nearest;
 use corymb_server::ServerOptions;
 
 use crate::sources::SourceFlags;
+use crate::telemetry::TelemetryOptions;
 use crate::wiring::LibrarySearch;
 
 const PREFIX: &str = "CORYMB_";
@@ -120,6 +121,7 @@ pub(crate) struct Config {
     pub(crate) server: ServerOptions,
     pub(crate) log_format: LogFormat,
     pub(crate) log_level: String,
+    pub(crate) telemetry: TelemetryOptions,
     /// Things to say once there is a log.
     pub(crate) warnings: Vec<String>,
 }
@@ -180,6 +182,7 @@ impl ServeFlags {
     }
 
     fn with_defaults(self, environment: &Environment, hardware: &Hardware, mut warnings: Vec<String>) -> Config {
+        let telemetry = TelemetryOptions::build(environment, &mut warnings);
         let host = self.host.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
         let server = ServerOptions::default();
         let max_body =
@@ -207,6 +210,7 @@ impl ServeFlags {
                 idle_timeout: self.idle_timeout.unwrap_or(server.idle_timeout),
                 drain_delay: self.drain_delay.unwrap_or(server.drain_delay),
                 drain_timeout: self.drain_timeout.unwrap_or(server.drain_timeout),
+                propagators: telemetry.propagators.clone(),
                 ..server
             },
             threads,
@@ -215,6 +219,7 @@ impl ServeFlags {
             sources: self.sources,
             log_format: self.log_format.unwrap_or(LogFormat::Auto),
             log_level: self.log_level.unwrap_or_else(|| "info".to_owned()),
+            telemetry,
             warnings,
         }
     }

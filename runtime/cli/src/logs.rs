@@ -18,6 +18,7 @@ use tracing_subscriber::{EnvFilter, Layer, registry};
 use crate::config::LogFormat;
 use crate::logs::line::Style;
 use crate::logs::sink::Sink;
+use crate::wiring::LogBridge;
 
 /// The target of the events that every request makes.
 const ACCESS: &str = "corymb::access";
@@ -35,10 +36,10 @@ impl Drop for Log {
     }
 }
 
-/// Starts the log of this process.
-pub(crate) fn start(format: LogFormat, level: &str) -> anyhow::Result<Log> {
-    // The SDK of the signals reports each of its own steps at info.
-    let directives = format!("opentelemetry=warn,opentelemetry_sdk=warn,{level}");
+/// Starts the log of this process; `bridge` is given each event too.
+pub(crate) fn start(format: LogFormat, level: &str, bridge: LogBridge) -> anyhow::Result<Log> {
+    // The SDK of the signals reports each of its own steps and each batch that it lost: what matters of that, we say.
+    let directives = format!("opentelemetry=off,{level}");
     let filter = EnvFilter::try_new(directives).with_context(|| format!("log level '{level}'"))?;
     let terminal = stderr().is_terminal();
     let style = match format {
@@ -47,7 +48,7 @@ pub(crate) fn start(format: LogFormat, level: &str) -> anyhow::Result<Log> {
         LogFormat::Auto | LogFormat::Text => Style::Text { colour: terminal },
     };
     let sink = Sink::start().context("start the log's thread")?;
-    let started = registry().with(filter).with(Lines { style, sink: sink.clone() }).try_init();
+    let started = registry().with(filter).with(Lines { style, sink: sink.clone() }).with(bridge).try_init();
     started.map_err(|error| anyhow::anyhow!("the log could not be started: {error}"))?;
     Ok(Log(sink))
 }

@@ -10,6 +10,7 @@ mod plugin;
 mod predict;
 mod serve;
 mod sources;
+mod telemetry;
 mod transport;
 mod wiring;
 

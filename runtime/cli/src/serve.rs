@@ -14,7 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::config::{Config, ServeFlags, environment};
-use crate::wiring::Signals;
+use crate::wiring::{LogBridge, Signals};
 use crate::{logs, wiring};
 
 /// Connections that wait in the kernel to be accepted.
@@ -27,7 +27,8 @@ const LAST_GRACE: Duration = Duration::from_secs(1);
 pub(crate) fn serve(flags: ServeFlags, start: Instant) -> anyhow::Result<()> {
     let hardware = Hardware::read();
     let config = Config::build(flags, &environment(), &hardware)?;
-    let _log = logs::start(config.log_format, &config.log_level)?;
+    let bridge = LogBridge::default();
+    let _log = logs::start(config.log_format, &config.log_level, bridge.clone())?;
     for warning in config.warnings.iter().chain(&hardware.notes) {
         tracing::warn!("{warning}");
     }
@@ -45,17 +46,18 @@ pub(crate) fn serve(flags: ServeFlags, start: Instant) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("start the I/O threads")?;
-    let result = runtime.block_on(run(config, start));
+    let result = runtime.block_on(run(config, &bridge, start));
     // A model that is still loading is not waited for.
     runtime.shutdown_background();
     result
 }
 
-async fn run(mut config: Config, start: Instant) -> anyhow::Result<()> {
+async fn run(mut config: Config, bridge: &LogBridge, start: Instant) -> anyhow::Result<()> {
     let stop = StopSignals::listen()?;
     let sockets = bind(&config)?;
-    let signals = Signals::start()?;
+    let signals = Signals::start(&config.telemetry, bridge)?;
     config.server.metrics = Some(signals.page());
+    config.server.tracing = signals.tracing();
     let folders = config.sources.open()?;
     let engine = wiring::engine(config.engine.clone(), config.libraries.clone())?;
     engine.announce(&folders);

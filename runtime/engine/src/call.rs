@@ -11,6 +11,7 @@ use crate::infer;
 use crate::pool::Stage;
 use crate::shared::Shared;
 use crate::signals::Protocol;
+use crate::spans::{self, Spans};
 use crate::version::Version;
 
 /// A request that has found its model. It counts in the model's concurrency until it ends; ended without
@@ -59,7 +60,7 @@ impl Call {
     /// # Errors
     /// Whatever went wrong, in the caller's terms.
     pub async fn infer(&self, request: Request) -> Result<Response, EngineError> {
-        let result = infer::infer(&self.shared, &self.version, request).await;
+        let result = spans::predict(&self.version, infer::infer(&self.shared, &self.version, request)).await;
         if result.is_ok() {
             self.version.capacity.answered(self.begin.elapsed());
         }
@@ -69,6 +70,7 @@ impl Call {
     /// Records the time of a stage that the engine does not see: decoding and encoding.
     pub fn record(&self, stage: Stage, time: Duration) {
         self.version.signals.stage(stage, time);
+        Spans::current().ended(stage, time);
     }
 
     /// Ends the call.

@@ -10,6 +10,7 @@ use crate::batch::{Caller, Run};
 use crate::error::EngineError;
 use crate::pool::{Panicked, Progress, Stage};
 use crate::shared::Shared;
+use crate::spans::{self, Spans, in_span};
 use crate::version::Version;
 
 /// Plugins may call models whose plugins call models, so many times.
@@ -68,7 +69,7 @@ fn priority(version: &Version, request: &Request) -> u64 {
 async fn answer_by_model(version: &Version, request: Request) -> Result<Response, EngineError> {
     let priority = priority(version, &request);
     let Request { inputs, outputs, cancel, deadline, .. } = request;
-    let run = Run { inputs, outputs, cancel, deadline, priority };
+    let run = Run { inputs, outputs, cancel, deadline, priority, spans: Spans::current() };
     let outputs = run_model(version, run, Caller::Other).await?;
     Ok(Response { outputs, ..Response::default() })
 }
@@ -85,10 +86,12 @@ async fn answer_by_plugin(
     let arrived = Instant::now();
     let work = {
         let (version, progress, turn) = (Arc::clone(version), progress.clone(), place.turn());
+        let spans = Spans::current();
         async move {
             turn();
             version.signals.stage(Stage::Queue, arrived.elapsed());
-            wrapped(&version, request, &progress).await
+            spans.ended(Stage::Queue, arrived.elapsed());
+            in_span(spans.context(), wrapped(&version, request, &progress)).await
         }
     };
     let work = shared.pool.run(progress.clone(), work);
@@ -119,7 +122,7 @@ async fn wrapped(version: &Version, request: Request, progress: &Progress) -> Re
     };
     let before = worked.elapsed();
     progress.enter(Stage::Infer);
-    let run = Run { inputs, outputs: Vec::new(), cancel, deadline, priority };
+    let run = Run { inputs, outputs: Vec::new(), cancel, deadline, priority, spans: Spans::current() };
     let outputs = run_model(version, run, Caller::Worker).await?;
     progress.enter(Stage::Postprocess);
     let worked = Instant::now();
@@ -144,7 +147,7 @@ async fn timed<T>(
     work: impl Future<Output = Result<T, PluginError>>,
 ) -> Result<T, EngineError> {
     let begin = Instant::now();
-    let result = work.await;
+    let result = spans::stage(stage, work).await;
     version.signals.stage(stage, begin.elapsed());
     result.map_err(|error| match error {
         PluginError::Cancelled => EngineError::Cancelled,

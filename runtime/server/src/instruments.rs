@@ -106,7 +106,7 @@ impl Instruments {
         // caller left first.
         let unknown = code.is_none_or(|code| code == tonic::Code::Unimplemented as usize);
         let method = if unknown { "_OTHER" } else { method };
-        let code = code.and_then(|code| CODES.get(code)).copied().unwrap_or("CANCELLED");
+        let code = rpc_code(code);
         self.calls.record(took.as_secs_f64(), &attributes(method.to_owned(), code));
     }
 }
@@ -131,6 +131,16 @@ const CODES: [&str; 17] = [
     "DATA_LOSS",
     "UNAUTHENTICATED",
 ];
+
+/// gRPC's name of a code. A call without one was left by its caller.
+pub(crate) fn rpc_code(code: Option<usize>) -> &'static str {
+    code.and_then(|code| CODES.get(code)).copied().unwrap_or("CANCELLED")
+}
+
+/// The conventions' word for a method.
+pub(crate) fn method_word(method: &Method) -> &'static str {
+    METHODS[known(method)]
+}
 
 /// The conventions' words for methods; the last is for all others, which must not multiply the series.
 const METHODS: [&str; 10] = ["GET", "POST", "HEAD", "OPTIONS", "PUT", "DELETE", "PATCH", "CONNECT", "TRACE", "_OTHER"];

@@ -10,12 +10,13 @@ use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use corymb_core::Code;
-use corymb_engine::InFlight;
+use corymb_engine::{InFlight, in_span};
 use futures::FutureExt;
 use http::header::{CONNECTION, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version};
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
+use opentelemetry::Context as SpanContext;
 
 use crate::activity::{ActiveRequest, Activity};
 use crate::app::{App, Routes, grpc_content};
@@ -24,6 +25,7 @@ use crate::instruments::Instruments;
 use crate::linger::Lingering;
 use crate::listen::{Connections, OpenRequest};
 use crate::options::ServerOptions;
+use crate::span::{self, Ended};
 use crate::stall::Sending;
 use crate::status::{Refusal, ServerError};
 use crate::trace::{RequestId, TraceContext, scoped};
@@ -76,8 +78,8 @@ impl Observer {
         let shared = Arc::clone(&self.0);
         let activity = activity.clone();
         Box::pin(async move {
-            let handler =
-                scoped(record.trace, record.request_id.clone(), shared.routes.answer(Lingering::wrap(request)));
+            let handler = shared.routes.answer(Lingering::wrap(request));
+            let handler = scoped(record.trace, record.request_id.clone(), in_span(record.span.clone(), handler));
             let response = AssertUnwindSafe(handler).catch_unwind().await.unwrap_or_else(|panic| {
                 let error = ServerError::internal(format!("a handler panicked: {}", panic_text(&*panic)));
                 if record.grpc { error.into_grpc() } else { error.into_response() }
@@ -103,6 +105,8 @@ struct Record {
     grpc: bool,
     probe: bool,
     trace: TraceContext,
+    /// Of a request that is traced.
+    span: Option<SpanContext>,
     request_id: RequestId,
     /// None until the handler has answered.
     status: Option<u16>,
@@ -120,6 +124,8 @@ impl Record {
     fn begin<B>(shared: &Arc<Shared>, request: &Request<B>, guards: (ActiveRequest, OpenRequest)) -> Box<Self> {
         let headers = request.headers();
         let probe = is_probe(request.method(), request.uri().path(), headers);
+        let grpc = grpc_content(headers).is_some();
+        let (trace, span) = TraceContext::of(request, probe, grpc, &shared.app.options);
         shared.instruments.begin(request.method());
         // Boxed, since it goes through many hands.
         Box::new(Self {
@@ -127,9 +133,10 @@ impl Record {
             method: request.method().clone(),
             uri: request.uri().clone(),
             version: request.version(),
-            grpc: grpc_content(headers).is_some(),
+            grpc,
             probe,
-            trace: TraceContext::of(headers),
+            trace,
+            span,
             request_id: RequestId::of(headers),
             status: None,
             grpc_status: None,
@@ -183,9 +190,13 @@ impl Drop for Record {
         // Nobody waited for the answer.
         let status = self.status.unwrap_or_else(|| crate::status::statuses(Code::Cancelled).http.as_u16());
         self.shared.instruments.end(&self.method, self.version, status, took);
+        let code = self.grpc_status.as_ref().and_then(|code| code.to_str().ok()?.parse().ok());
         if self.grpc && (self.grpc_status.is_some() || self.status.is_none()) {
-            let code = self.grpc_status.as_ref().and_then(|code| code.to_str().ok()?.parse().ok());
             self.shared.instruments.call(self.uri.path(), code, took);
+        }
+        if let Some(span) = &self.span {
+            let (model, message) = (self.model.as_deref(), self.refusal.as_ref().map(|refusal| &*refusal.message));
+            span::end(span, &Ended { grpc: self.grpc, status, grpc_status: code, model, message });
         }
         let failed = self.refusal.as_ref().is_some_and(|refusal| refusal.code == Code::Internal);
         macro_rules! line {
@@ -204,6 +215,7 @@ impl Drop for Record {
                     error = self.refusal.as_ref().map(|refusal| &*refusal.message),
                     details = self.refusal.as_ref().and_then(|refusal| refusal.details.as_deref()),
                     trace_id = %self.trace.id(),
+                    span_id = %self.trace.span_id(),
                     request_id = %self.request_id,
                     "request"
                 )

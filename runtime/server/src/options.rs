@@ -4,6 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::propagate::Propagator;
+use crate::span::Tracing;
+
 /// Renders the page at `/metrics`, in Prometheus' text format.
 pub type MetricsPage = Arc<dyn Fn() -> String + Send + Sync>;
 
@@ -26,6 +29,10 @@ pub struct ServerOptions {
     pub drain_timeout: Duration,
     /// What `/metrics` shows; without it there is no such page.
     pub metrics: Option<MetricsPage>,
+    /// Where spans go; without it nothing is traced.
+    pub tracing: Option<Arc<dyn Tracing>>,
+    /// The formats in which callers may name their traces; the first that is there counts.
+    pub propagators: Vec<Propagator>,
     /// The version that the server's metadata name.
     pub version: String,
 }
@@ -41,6 +48,8 @@ impl Default for ServerOptions {
             drain_delay: Duration::ZERO,
             drain_timeout: Duration::from_secs(25),
             metrics: None,
+            tracing: None,
+            propagators: vec![Propagator::TraceContext, Propagator::B3],
             version: env!("CARGO_PKG_VERSION").to_owned(),
         }
     }
@@ -57,6 +66,8 @@ impl fmt::Debug for ServerOptions {
             .field("drain_delay", &self.drain_delay)
             .field("drain_timeout", &self.drain_timeout)
             .field("metrics", &self.metrics.is_some())
+            .field("tracing", &self.tracing.is_some())
+            .field("propagators", &self.propagators)
             .field("version", &self.version)
             .finish()
     }

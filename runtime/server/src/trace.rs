@@ -1,13 +1,18 @@
-//! Who a request is: W3C trace context and `x-request-id`, taken from its headers or made here.
+//! Who a request is: its trace and its `x-request-id`, taken from its headers or made here.
 
 use std::cell::Cell;
 use std::fmt;
 use std::hash::{BuildHasher, Hasher, RandomState};
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, Request};
+use opentelemetry::Context;
+use opentelemetry::trace::{TraceContextExt as _, TraceId};
 use tokio::task_local;
 
-static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+use crate::options::ServerOptions;
+use crate::propagate::{self, Parent};
+use crate::span::server_span;
+
 static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 task_local! {
@@ -24,10 +29,10 @@ pub(crate) fn scoped<F: Future>(
     CURRENT.scope((trace, request), handler)
 }
 
-/// Calls `take` with the trace id and the request id where a request's handler is being polled. For the log: a line of
+/// Calls `take` with the trace id, the span id and the request id where a request's handler is being polled. For the log: a line of
 /// whatever happens there says to which request it belongs.
-pub fn with_current_request(take: impl FnOnce(&dyn fmt::Display, &dyn fmt::Display)) {
-    let _ = CURRENT.try_with(|(trace, request)| take(&trace.id(), request));
+pub fn with_current_request(take: impl FnOnce(&dyn fmt::Display, &dyn fmt::Display, &dyn fmt::Display)) {
+    let _ = CURRENT.try_with(|(trace, request)| take(&trace.id(), &trace.span_id(), request));
 }
 
 /// A random number; unguessable is not needed, never twice is. SplitMix64 (Steele, Lea and Flood, 2014), from a seed of
@@ -50,60 +55,70 @@ fn hex<const DIGITS: usize>(number: u128) -> [u8; DIGITS] {
     std::array::from_fn(|index| b"0123456789abcdef"[(number >> (4 * (DIGITS - 1 - index))) as usize & 15])
 }
 
-/// The trace that a request belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The trace that a request belongs to, and our part of it.
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct TraceContext {
     trace: u128,
-    /// Our own part of the trace.
     span: u64,
-    flags: u8,
+    sampled: bool,
     /// Whether the caller named the trace, and so may want to hear of our part.
     inherited: bool,
 }
 
 impl TraceContext {
-    pub(crate) fn of(headers: &HeaderMap) -> Self {
-        let inherited = headers.get(&TRACEPARENT).and_then(|value| parse(value.as_bytes()));
-        let (trace, flags) = inherited.unwrap_or_else(|| (u128::from(random()) << 64 | u128::from(random()), 0));
-        Self { trace, span: random(), flags, inherited: inherited.is_some() }
+    /// And the span that the parts of the request are recorded below, if it is traced. Probes never are: they come by
+    /// the second and say nothing.
+    pub(crate) fn of<B>(
+        request: &Request<B>,
+        probe: bool,
+        grpc: bool,
+        options: &ServerOptions,
+    ) -> (Self, Option<Context>) {
+        let headers = request.headers();
+        let parent = propagate::parent(headers, &options.propagators);
+        let inherited = parent.and_then(|parent| parent.ids);
+        let trace = inherited.map_or_else(|| u128::from(random()) << 64 | u128::from(random()), |(trace, _)| trace);
+        let mut made = Self { trace, span: random(), sampled: false, inherited: inherited.is_some() };
+        let Some(tracing) = options.tracing.as_deref().filter(|_| !probe) else {
+            made.sampled = parent.is_some_and(|parent| parent.sampled == Some(true));
+            return (made, None);
+        };
+        let span = made.span;
+        let context = |parent: Parent| parent.context(headers, trace, span);
+        let decided = parent.filter(|parent| parent.sampled.is_some()).map(context);
+        made.sampled = tracing.sampled(decided.as_ref(), TraceId::from(trace));
+        if !made.sampled {
+            return (made, None);
+        }
+        let above = parent.filter(|parent| parent.ids.is_some()).map(context);
+        let recording = tracing.start(above, TraceId::from(trace), server_span(request, grpc));
+        made.span = u64::from_be_bytes(recording.span().span_context().span_id().to_bytes());
+        (made, Some(recording))
     }
 
     /// The trace's id, 32 hexadecimal digits.
     pub(crate) fn id(&self) -> impl fmt::Display + use<> {
-        Hex(self.trace)
+        Hex::<32>(self.trace)
     }
 
-    /// `traceresponse`, where the request had a `traceparent`.
+    /// Our part's id, 16 hexadecimal digits.
+    pub(crate) fn span_id(&self) -> impl fmt::Display + use<> {
+        Hex::<16>(self.span.into())
+    }
+
+    /// `traceresponse`, where the request named its trace.
     pub(crate) fn response_header(&self) -> Option<HeaderValue> {
-        let text = || format!("00-{:032x}-{:016x}-{:02x}", self.trace, self.span, self.flags);
+        let text = || format!("00-{:032x}-{:016x}-{:02x}", self.trace, self.span, u8::from(self.sampled));
         self.inherited.then(|| HeaderValue::try_from(text()).ok()).flatten()
     }
 }
 
-struct Hex(u128);
+struct Hex<const DIGITS: usize>(u128);
 
-impl fmt::Display for Hex {
+impl<const DIGITS: usize> fmt::Display for Hex<DIGITS> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(std::str::from_utf8(&hex::<32>(self.0)).unwrap_or_default())
+        f.write_str(std::str::from_utf8(&hex::<DIGITS>(self.0)).unwrap_or_default())
     }
-}
-
-/// Trace id and flags of a `traceparent`: version, 32, 16 and 2 lower-case hexadecimal digits with `-` between them;
-/// later versions may go on.
-fn parse(value: &[u8]) -> Option<(u128, u8)> {
-    let text = std::str::from_utf8(value).ok()?.trim();
-    let mut parts = text.split('-');
-    let mut next = |len: usize| {
-        parts.next().filter(|part| {
-            part.len() == len && part.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
-        })
-    };
-    let version = next(2)?;
-    let trace = u128::from_str_radix(next(32)?, 16).ok()?;
-    let parent = u64::from_str_radix(next(16)?, 16).ok()?;
-    let flags = u8::from_str_radix(next(2)?, 16).ok()?;
-    let ends = version != "00" || parts.next().is_none();
-    (version != "ff" && trace != 0 && parent != 0 && ends).then_some((trace, flags))
 }
 
 /// The caller's name for a request, or ours.
@@ -140,40 +155,93 @@ impl fmt::Display for RequestId {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use opentelemetry::trace::{SpanBuilder, SpanContext};
+
     use super::*;
+    use crate::propagate::Propagator;
+    use crate::span::Tracing;
 
     const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+
+    /// Does as the caller says, else as it was made; remembers what it was asked.
+    #[derive(Default)]
+    struct Asked {
+        otherwise: bool,
+        started: Mutex<Vec<(Option<SpanContext>, TraceId, SpanBuilder)>>,
+    }
+
+    impl Tracing for Asked {
+        fn sampled(&self, parent: Option<&SpanContext>, _: TraceId) -> bool {
+            parent.map_or(self.otherwise, SpanContext::is_sampled)
+        }
+
+        fn start(&self, parent: Option<SpanContext>, trace: TraceId, span: SpanBuilder) -> Context {
+            self.started.lock().expect("not poisoned").push((parent, trace, span));
+            Context::new()
+        }
+    }
+
+    fn of(headers: &[(&'static str, &'static str)], probe: bool, tracing: Option<&Arc<Asked>>) -> TraceContext {
+        let mut request = Request::post("/v1/models/flowers:predict");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let options = ServerOptions {
+            propagators: vec![Propagator::TraceContext, Propagator::B3],
+            tracing: tracing.map(|tracing| Arc::clone(tracing) as Arc<dyn Tracing>),
+            ..ServerOptions::default()
+        };
+        TraceContext::of(&request.body(()).expect("valid"), probe, false, &options).0
+    }
 
     #[test]
     fn a_trace_is_taken_over_or_made() {
-        let mut headers = HeaderMap::new();
-        let made = TraceContext::of(&headers);
-        assert_ne!(made.trace, TraceContext::of(&headers).trace);
+        let made = of(&[], false, None);
+        assert_ne!(made.trace, of(&[], false, None).trace);
         assert_eq!(made.response_header(), None);
 
-        headers.insert("traceparent", HeaderValue::from_static(PARENT));
-        let taken = TraceContext::of(&headers);
-        assert_eq!(taken.id().to_string(), "4bf92f3577b34da6a3ce929d0e0e4736");
+        let taken = of(&[("traceparent", PARENT)], false, None);
+        assert_eq!(taken.id().to_string(), TRACE);
+        assert_eq!(taken.span_id().to_string().len(), 16);
         let answer = taken.response_header().expect("wanted");
         let answer = answer.to_str().expect("text");
         assert!(answer.starts_with("00-4bf92f3577b34da6a3ce929d0e0e4736-") && answer.ends_with("-01"), "{answer}");
     }
 
     #[test]
-    fn malformed_parents_are_ignored() {
-        for text in [
-            "",
-            "00",
-            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7",
-            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
-            "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01",
-            "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01",
-            "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
-            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-more",
-        ] {
-            assert_eq!(parse(text.as_bytes()), None, "{text}");
-        }
-        assert!(parse(b"01-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00-more").is_some());
+    fn the_caller_decides_whether_a_request_is_traced_else_the_sampler() {
+        let traced = |headers: &[(&'static str, &'static str)], otherwise| {
+            let asked = Arc::new(Asked { otherwise, started: Mutex::default() });
+            let trace = of(headers, false, Some(&asked));
+            let started = asked.started.lock().expect("not poisoned").pop();
+            assert_eq!(started.is_some(), trace.sampled);
+            started.map(|(parent, trace, span)| (parent.map(|parent| parent.span_id()), trace, span.name))
+        };
+        let (parent, trace, name) = traced(&[("traceparent", PARENT)], false).expect("the caller asks for it");
+        assert_eq!(
+            (parent.map(|id| id.to_string()).as_deref(), trace.to_string().as_str()),
+            (Some("00f067aa0ba902b7"), TRACE)
+        );
+        assert_eq!(name, "POST /v1/models/{model}:predict");
+        assert!(traced(&[("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00")], true).is_none());
+        assert!(traced(&[("b3", "0")], true).is_none());
+        let (parent, ..) = traced(&[("b3", "1")], false).expect("the caller asks for it");
+        assert_eq!(parent, None, "who names no span has none");
+        let undecided = ("b3", "4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7");
+        let (parent, trace, _) = traced(&[undecided], true).expect("left to us");
+        assert!(parent.is_some() && trace.to_string() == TRACE);
+        assert!(traced(&[undecided], false).is_none());
+        assert!(traced(&[], true).is_some_and(|(parent, ..)| parent.is_none()));
+    }
+
+    #[test]
+    fn probes_are_not_traced() {
+        let asked = Arc::new(Asked { otherwise: true, started: Mutex::default() });
+        of(&[("traceparent", PARENT)], true, Some(&asked));
+        assert!(asked.started.lock().expect("not poisoned").is_empty());
     }
 
     #[test]

@@ -32,8 +32,9 @@ pub(super) fn write(line: &mut String, style: Style, event: &Event<'_>) {
     };
     let mut fields = Fields { line, style, target: None };
     event.record(&mut fields);
-    corymb_server::with_current_request(|trace, request| {
+    corymb_server::with_current_request(|trace, span, request| {
         fields.display("trace_id", trace);
+        fields.display("span_id", span);
         fields.display("request_id", request);
     });
     if style == Style::Json {

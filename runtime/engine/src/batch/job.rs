@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 
 use super::plan::{Candidate, Part};
 use crate::error::EngineError;
+use crate::spans::Spans;
 
 /// What a request asks of the model.
 #[derive(Debug)]
@@ -20,6 +21,8 @@ pub(crate) struct Run {
     pub(crate) deadline: Option<Instant>,
     /// Lower goes first.
     pub(crate) priority: u64,
+    /// Where the spans of its stages go.
+    pub(crate) spans: Spans,
 }
 
 pub(super) type Reply = oneshot::Receiver<Result<Tensors, EngineError>>;

@@ -25,6 +25,7 @@ use crate::capacity::Capacity;
 use crate::error::EngineError;
 use crate::pool::{Panicked, Pool, Reservation, Stage};
 use crate::signals::VersionSignals;
+use crate::spans::Spans;
 use crate::waiting::{self, QueueLimits};
 
 /// A run shorter than this costs less than handing it to another thread, so its caller does it.
@@ -244,7 +245,7 @@ impl Queue {
             }
             return dispatch::run_taken(shared, taken, |copy| {
                 let options = RunOptions { outputs: run.outputs, cancel: run.cancel };
-                let (back, result) = shared.run_once(copy, std::slice::from_ref(&run.inputs), &options);
+                let (back, result) = shared.run_once(copy, std::slice::from_ref(&run.inputs), &options, &[&run.spans]);
                 let first = result.and_then(|mut answers| answers.pop().ok_or_else(|| shared.nothing()));
                 (back, first)
             });
@@ -333,6 +334,7 @@ impl Host for Arc<Shared> {
         for part in &parts {
             if part.rows.as_ref().is_none_or(|rows| rows.start == 0) {
                 self.signals.stage(Stage::Queue, part.request.arrived.elapsed());
+                part.request.run.spans.ended(Stage::Queue, part.request.arrived.elapsed());
             }
         }
         parts.retain(|part| !part.request.abandoned());
@@ -379,8 +381,8 @@ impl Shared {
         let Part { request, rows } = part;
         let options = RunOptions { outputs: request.run.outputs.clone(), cancel: request.run.cancel.clone() };
         let (back, result) = match rows {
-            None => self.run_once(copy, std::slice::from_ref(&request.run.inputs), &options),
-            Some(range) => self.run_once(copy, &[request.inputs(Some(range))], &options),
+            None => self.run_once(copy, std::slice::from_ref(&request.run.inputs), &options, &[&request.run.spans]),
+            Some(range) => self.run_once(copy, &[request.inputs(Some(range))], &options, &[&request.run.spans]),
         };
         let first = result.and_then(|mut answers| answers.pop().ok_or_else(|| self.nothing()));
         request.take(rows.as_ref(), first);
@@ -393,7 +395,8 @@ impl Shared {
         let inputs: Vec<Tensors> = parts.iter().map(|part| part.request.inputs(part.rows.as_ref())).collect();
         let outputs = parts.first().map(|part| part.request.run.outputs.clone()).unwrap_or_default();
         let options = RunOptions { outputs, cancel: together.cancel.clone() };
-        let (mut back, result) = self.run_once(copy, &inputs, &options);
+        let spans: Vec<&Spans> = parts.iter().map(|part| &part.request.run.spans).collect();
+        let (mut back, result) = self.run_once(copy, &inputs, &options, &spans);
         let answer = |part: &Part<Arc<Job>>, result| part.request.take(part.rows.as_ref(), result);
         match result {
             Ok(answers) if answers.len() == parts.len() => {
@@ -423,11 +426,13 @@ impl Shared {
         mut copy: Copy,
         batch: &[Tensors],
         options: &RunOptions,
+        spans: &[&Spans],
     ) -> (Option<Copy>, Result<Vec<Tensors>, EngineError>) {
         let begin = Instant::now();
         let result = catch_unwind(AssertUnwindSafe(|| copy.instance.run(batch, options)));
         let time = begin.elapsed();
         self.signals.run(copy.model, time, batch.len() as u64);
+        spans.iter().for_each(|spans| spans.ended(Stage::Infer, time));
         let full = batch.len() * 2 >= self.worth_running.load(Relaxed) && copy.threads == 1;
         self.capacity.ran(time, batch.len(), full);
         let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX >> 4).min(u64::MAX >> 4);

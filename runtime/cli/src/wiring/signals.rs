@@ -1,0 +1,142 @@
+//! The signals of this process: what records them, the page that shows the metrics, and who they are pushed to.
+
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use corymb_server::Tracing;
+use opentelemetry::KeyValue;
+use opentelemetry::logs::LoggerProvider as _;
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::error::OTelSdkResult;
+use opentelemetry_sdk::logs::SdkLoggerProvider;
+use opentelemetry_sdk::metrics::{Instrument, PeriodicReader, SdkMeterProvider, Stream};
+use opentelemetry_sdk::resource::{EnvResourceDetector, TelemetryResourceDetector};
+use opentelemetry_sdk::trace::SdkTracerProvider;
+use prometheus::{Registry, TextEncoder};
+
+use super::LogBridge;
+use super::delivery::{Delivery, Watched};
+use super::otlp;
+use super::tracer::{self, Tracer};
+use crate::telemetry::TelemetryOptions;
+
+/// Series of one instrument, enough for a thousand models: the SDK's own 2,000 are six stages of 333. Series beyond it
+/// are summed up under `otel.metric.overflow`.
+const MAX_SERIES: usize = 20_000;
+
+/// What delivering the last signals may take. A pod's grace of 30 s is nearly over when a drain took its 25.
+const FLUSH: Duration = Duration::from_secs(3);
+
+/// The signals of this process.
+pub(crate) struct Signals {
+    metrics: SdkMeterProvider,
+    traces: Option<SdkTracerProvider>,
+    logs: Option<SdkLoggerProvider>,
+    tracing: Option<Arc<dyn Tracing>>,
+    registry: Registry,
+}
+
+impl Signals {
+    /// Makes every instrument of this process, from here on, record. To be called inside the tokio runtime, on which
+    /// gRPC's connections live.
+    pub(crate) fn start(options: &TelemetryOptions, log: &LogBridge) -> anyhow::Result<Self> {
+        let resource = resource(options);
+        let registry = Registry::new();
+        let page = opentelemetry_prometheus::exporter()
+            .with_registry(registry.clone())
+            .scope_info_enabled(false)
+            .without_target_info()
+            .build()
+            .context("start the Prometheus page")?;
+        let mut metrics = SdkMeterProvider::builder().with_resource(resource.clone()).with_reader(page);
+        metrics = metrics.with_view(|_: &Instrument| Stream::builder().with_cardinality_limit(MAX_SERIES).build().ok());
+        if let Some(push) = options.metrics {
+            let exporter = otlp::metrics(push).context("push metrics")?;
+            let exporter = Watched::new(exporter, &Delivery::of("metrics"));
+            metrics = metrics.with_reader(PeriodicReader::builder(exporter).build());
+        }
+        let metrics = metrics.build();
+        opentelemetry::global::set_meter_provider(metrics.clone());
+
+        let mut traces = None;
+        let mut tracing = None;
+        if let Some(push) = options.traces {
+            let exporter = Watched::new(otlp::spans(push).context("push traces")?, &Delivery::of("traces"));
+            let provider = tracer::provider().with_resource(resource.clone()).with_batch_exporter(exporter).build();
+            opentelemetry::global::set_tracer_provider(provider.clone());
+            tracing = Some(Arc::new(Tracer::new(options.sampling, &provider)) as Arc<dyn Tracing>);
+            traces = Some(provider);
+        }
+
+        let mut logs = None;
+        if let Some(push) = options.logs {
+            let exporter = Watched::new(otlp::logs(push).context("push logs")?, &Delivery::of("logs"));
+            let provider = SdkLoggerProvider::builder().with_resource(resource).with_batch_exporter(exporter).build();
+            log.connect(provider.logger("corymb"));
+            logs = Some(provider);
+        }
+        Ok(Self { metrics, traces, logs, tracing, registry })
+    }
+
+    /// Renders the Prometheus page.
+    pub(crate) fn page(&self) -> corymb_server::MetricsPage {
+        let registry = self.registry.clone();
+        Arc::new(move || match TextEncoder::new().encode_to_string(&registry.gather()) {
+            Ok(text) => text,
+            Err(error) => {
+                tracing::error!(%error, "the metrics page could not be rendered");
+                String::new()
+            }
+        })
+    }
+
+    /// Who decides which requests are traced; none where no traces are pushed.
+    pub(crate) fn tracing(&self) -> Option<Arc<dyn Tracing>> {
+        self.tracing.clone()
+    }
+
+    /// Hands over what has been recorded. The last thing that a stopping process does, and it takes no longer than
+    /// [`FLUSH`], whatever the collector does.
+    pub(crate) fn flush(self) {
+        let Self { metrics, traces, logs, .. } = self;
+        type Last = Box<dyn FnOnce() -> OTelSdkResult + Send>;
+        let mut last: Vec<(&'static str, Last)> = vec![("metrics", Box::new(move || metrics.shutdown()))];
+        last.extend(traces.map(|traces| ("traces", Box::new(move || traces.shutdown()) as Last)));
+        last.extend(logs.map(|logs| ("logs", Box::new(move || logs.shutdown()) as Last)));
+        let mut waiting: Vec<&'static str> = last.iter().map(|(signal, _)| *signal).collect();
+        let (done, finished) = channel();
+        for (signal, shutdown) in last {
+            let done = done.clone();
+            // A thread each: the SDK's own limits are longer, and one must not wait for another.
+            std::thread::spawn(move || {
+                let _ = done.send((signal, shutdown()));
+            });
+        }
+        drop(done);
+        let deadline = Instant::now() + FLUSH;
+        while let Ok((signal, result)) = finished.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            waiting.retain(|waiting| *waiting != signal);
+            if let Err(error) = result {
+                tracing::warn!(signal, %error, "the last signals could not be delivered");
+            }
+        }
+        if !waiting.is_empty() {
+            let signals = waiting.join(", ");
+            tracing::warn!(signals, "the last signals could not be delivered in time");
+        }
+    }
+}
+
+fn resource(options: &TelemetryOptions) -> Resource {
+    let given = options.resource.iter().map(|(name, value)| KeyValue::new(*name, value.clone()));
+    let resource = Resource::builder_empty()
+        .with_detector(Box::new(TelemetryResourceDetector))
+        .with_attributes(given)
+        .with_detector(Box::new(EnvResourceDetector::new()));
+    match &options.service_name {
+        Some(name) => resource.with_service_name(name.clone()).build(),
+        None => resource.build(),
+    }
+}

@@ -1,0 +1,96 @@
+//! The parts of a traced request as spans, through the OpenTelemetry API. A request that is not traced makes none.
+//!
+//! What a request belongs to is the current context of the thread that works for it; the server sets it, and [`in_span`]
+//! carries it along. The tree is: the server's span, below it decode, `predict` and encode; below `predict` queue,
+//! preprocess, infer and postprocess; below a plugin's half what it asks of other models.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::time::{Duration, SystemTime};
+
+use opentelemetry::trace::{SpanBuilder, Status, TraceContextExt as _, Tracer as _};
+use opentelemetry::{Context, KeyValue, global};
+
+use crate::error::EngineError;
+use crate::pool::Stage;
+use crate::version::Version;
+
+/// Polls `future` with `span` as its thread's current context; without a span, as it is.
+pub async fn in_span<F: Future>(span: Option<Context>, future: F) -> F::Output {
+    let mut future = pin!(future);
+    poll_fn(|task| {
+        let _current = span.as_ref().map(|span| span.clone().attach());
+        future.as_mut().poll(task)
+    })
+    .await
+}
+
+/// Where the spans of one request go, if it is traced.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Spans(Option<Context>);
+
+impl Spans {
+    /// What the thread works for now.
+    pub(crate) fn current() -> Self {
+        Self(Context::map_current(|context| context.has_active_span().then(|| context.clone())))
+    }
+
+    pub(crate) fn context(&self) -> Option<Context> {
+        self.0.clone()
+    }
+
+    /// A stage that has just ended, after `time`.
+    pub(crate) fn ended(&self, stage: Stage, time: Duration) {
+        let Some(parent) = &self.0 else { return };
+        let end = SystemTime::now();
+        let start = end.checked_sub(time).unwrap_or(end);
+        start_below(parent, SpanBuilder::from_name(stage.name()).with_start_time(start)).span().end_with_timestamp(end);
+    }
+
+    fn begin(&self, span: impl FnOnce() -> SpanBuilder) -> Self {
+        Self(self.0.as_ref().map(|parent| start_below(parent, span())))
+    }
+
+    fn end(&self, error: Option<&dyn std::fmt::Display>) {
+        let Some(context) = &self.0 else { return };
+        let span = context.span();
+        if let Some(error) = error {
+            span.set_status(Status::error(error.to_string()));
+        }
+        span.end();
+    }
+}
+
+fn start_below(parent: &Context, span: SpanBuilder) -> Context {
+    // The tracer is looked up for traced requests only, which are few.
+    parent.with_span(global::tracer("corymb").build_with_context(span, parent))
+}
+
+/// A stage as a span that others can be below of.
+pub(crate) async fn stage<T, E: std::fmt::Display>(
+    stage: Stage,
+    work: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
+    let span = Spans::current().begin(|| SpanBuilder::from_name(stage.name()));
+    let result = in_span(span.context(), work).await;
+    span.end(result.as_ref().err().map(|error| error as _));
+    result
+}
+
+/// A model's whole answer as a span.
+pub(crate) async fn predict<T>(
+    version: &Version,
+    answer: impl Future<Output = Result<T, EngineError>>,
+) -> Result<T, EngineError> {
+    let span = Spans::current().begin(|| {
+        SpanBuilder::from_name("predict").with_attributes([
+            KeyValue::new("model", version.model.clone()),
+            KeyValue::new("version", version.version.clone()),
+            KeyValue::new("backend", version.backend),
+            KeyValue::new("device", version.device.clone()),
+        ])
+    });
+    let result = in_span(span.context(), answer).await;
+    span.end(result.as_ref().err().map(|error| error as _));
+    result
+}

@@ -1,0 +1,272 @@
+//! Every query of the dashboards and of prometheus-adapter's rules, asked of a real Prometheus that scrapes a real server
+//! under load. Knative's own metrics are an exposition made here, with the names that Knative 1.19 and later give them.
+
+use std::collections::BTreeSet;
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::collector::{free_port, wait_listening};
+use crate::harness::{LIMIT, Server, SetOnDrop, folder, picture, root, send, skip};
+use crate::telemetry::grpc_picture;
+
+/// The one metric of the dashboards that may not be there yet; from the moment it is, its queries must answer too.
+const COMING: &str = "corymb_model_saturation_ratio";
+
+/// What Knative's autoscaler and activator show, as their OpenTelemetry instruments are named in Prometheus.
+/// `{n}` grows with each scrape.
+const KNATIVE: &str = r#"# TYPE kn_revision_pods_desired gauge
+kn_revision_pods_desired{R} 8
+# TYPE kn_revision_pods_requested gauge
+kn_revision_pods_requested{R} 8
+# TYPE kn_revision_pods_count gauge
+kn_revision_pods_count{R} 5
+# TYPE kn_revision_pods_not_ready_count gauge
+kn_revision_pods_not_ready_count{R} 2
+# TYPE kn_revision_pods_pending_count gauge
+kn_revision_pods_pending_count{R} 1
+# TYPE kn_revision_pods_terminating_count gauge
+kn_revision_pods_terminating_count{R} 0
+# TYPE kn_revision_panic_mode gauge
+kn_revision_panic_mode{R} 1
+# TYPE kn_revision_capacity_excess gauge
+kn_revision_capacity_excess{R} -208
+# TYPE kn_revision_concurrency_stable gauge
+kn_revision_concurrency_stable{R} 4.4
+# TYPE kn_revision_concurrency_panic gauge
+kn_revision_concurrency_panic{R} 5
+# TYPE kn_revision_concurrency_target gauge
+kn_revision_concurrency_target{R} 0.7
+# TYPE kn_revision_request_concurrency gauge
+kn_revision_request_concurrency{R} 5
+# TYPE kn_revision_request_queued gauge
+kn_revision_request_queued{R} 1
+# TYPE kn_revision_request_active gauge
+kn_revision_request_active{R} 5
+# TYPE kn_autoscaler_scrape_duration_seconds histogram
+kn_autoscaler_scrape_duration_seconds_bucket{le="0.005"} {n}
+kn_autoscaler_scrape_duration_seconds_bucket{le="+Inf"} {n}
+kn_autoscaler_scrape_duration_seconds_sum {n}
+kn_autoscaler_scrape_duration_seconds_count {n}
+"#;
+
+const REVISION: &str = r#"{k8s_namespace_name="models",kn_service_name="flowers",kn_configuration_name="flowers",kn_revision_name="flowers-00001"}"#;
+
+/// Serves [`KNATIVE`] until the test ends.
+fn knative() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    std::thread::spawn(move || {
+        for (scrape, mut stream) in listener.incoming().flatten().enumerate() {
+            let mut head = [0; 4096];
+            let _ = stream.read(&mut head);
+            let page = KNATIVE.replace("{R}", REVISION).replace("{n}", &(scrape + 1).to_string());
+            let length = page.len();
+            let head = format!(
+                "HTTP/1.1 200 OK\r\ncontent-type: text/plain; version=0.0.4\r\ncontent-length: {length}\r\n\
+                 connection: close\r\n\r\n"
+            );
+            let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(page.as_bytes()));
+        }
+    });
+    port
+}
+
+/// A running Prometheus. Killed when dropped.
+struct Prometheus {
+    child: Child,
+    address: String,
+    _folder: tempfile::TempDir,
+}
+
+impl Prometheus {
+    fn start(server: &Server) -> Option<Self> {
+        if Command::new("prometheus").arg("--version").output().is_err() {
+            skip("Prometheus is not installed");
+            return None;
+        }
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let config = format!(
+            "global: {{scrape_interval: 1s}}\nscrape_configs:\n  - job_name: corymb\n    static_configs:\n      - targets: \
+             ['{}']\n        labels: {{namespace: models, pod: flowers-00001-abc}}\n  - job_name: knative-serving\n    \
+             static_configs:\n      - targets: ['127.0.0.1:{}']\n",
+            server.address,
+            knative()
+        );
+        let path = folder.path().join("prometheus.yaml");
+        std::fs::write(&path, config).expect("written");
+        let port = free_port();
+        let log = std::fs::File::create(folder.path().join("log")).expect("created");
+        let mut command = Command::new("prometheus");
+        command.arg(format!("--config.file={}", path.display()));
+        command.arg(format!("--storage.tsdb.path={}", folder.path().join("data").display()));
+        command.arg(format!("--web.listen-address=127.0.0.1:{port}"));
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().expect("it starts");
+        let mut prometheus = Self { child, address: format!("http://127.0.0.1:{port}"), _folder: folder };
+        wait_listening(port, &mut prometheus.child);
+        Some(prometheus)
+    }
+
+    fn get(&self, path: &str, name: &str, value: &str) -> Value {
+        let encoded: String = value.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        let answer = send(&format!("{}/api/v1/{path}?{name}={encoded}", self.address), "GET", &[], &[]);
+        if answer.status == 503 {
+            // It is starting.
+            return Value::Null;
+        }
+        let json = answer.json();
+        assert_eq!(json["status"], "success", "{value}: {json}");
+        json["data"].clone()
+    }
+
+    /// Whether the query gives a number.
+    fn answers(&self, query: &str) -> bool {
+        let result = self.get("query", "query", query);
+        let series = result["result"].as_array().cloned().unwrap_or_default();
+        series.iter().any(|series| series["value"][1].as_str().is_some_and(|text| text != "NaN"))
+    }
+}
+
+impl Drop for Prometheus {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The dashboards' queries, each with where it stands; variables replaced as Grafana does.
+fn queries() -> Vec<(String, String)> {
+    let mut queries = Vec::new();
+    for name in ["service.json", "scaling.json"] {
+        let path = root().join("deploy/dashboards").join(name);
+        let text = std::fs::read_to_string(&path).expect(name);
+        let dashboard: Value = serde_json::from_str(&text).expect("JSON");
+        for panel in dashboard["panels"].as_array().expect("panels") {
+            for target in panel["targets"].as_array().map_or(&[][..], Vec::as_slice) {
+                let expr = target["expr"].as_str().expect("a query");
+                let expr = expr.replace("$__rate_interval", "10s").replace("$model", ".*").replace("$revision", ".*");
+                assert!(!expr.contains('$'), "{name}: an unknown variable in {expr}");
+                queries.push((format!("{name}, {}", panel["title"]), expr));
+            }
+        }
+        let variables = dashboard["templating"]["list"].as_array().expect("variables");
+        for variable in variables.iter().filter(|variable| variable["type"] == "query") {
+            let query = variable["definition"].as_str().expect("a query");
+            let inner = query.strip_prefix("label_values(").and_then(|rest| rest.strip_suffix(')')).expect(query);
+            let (metric, label) = inner.split_once(", ").expect("a metric and a label");
+            queries.push((format!("{name}, variable {}", variable["name"]), format!("count by ({label}) ({metric})")));
+        }
+    }
+    queries
+}
+
+/// prometheus-adapter's queries, filled in as it does for one pod.
+fn adapter_queries() -> Vec<(String, String)> {
+    let text = std::fs::read_to_string(root().join("deploy/telemetry/prometheus-adapter.yaml")).expect("the rules");
+    let quoted = |line: &str, key: &str| {
+        let rest = line.trim().trim_start_matches("- ").strip_prefix(key)?;
+        Some(rest.trim().trim_matches('\'').to_owned())
+    };
+    let series: Vec<String> = text.lines().filter_map(|line| quoted(line, "seriesQuery:")).collect();
+    let metrics: Vec<String> = text.lines().filter_map(|line| quoted(line, "metricsQuery:")).collect();
+    assert!(series.len() == metrics.len() && !series.is_empty(), "{series:?} {metrics:?}");
+    let filled = series.iter().zip(&metrics).map(|(series, metric)| {
+        let name = series.split('{').next().unwrap_or_default();
+        metric
+            .replace("<<.Series>>", name)
+            .replace("<<.LabelMatchers>>", r#"namespace="models",pod=~"flowers-00001-abc""#)
+            .replace("<<.GroupBy>>", "pod")
+    });
+    let all = series.iter().cloned().chain(filled);
+    all.map(|query| ("prometheus-adapter".to_owned(), query)).collect()
+}
+
+#[test]
+fn every_query_returns_data() {
+    let server = Server::start(&[]);
+    let Some(prometheus) = Prometheus::start(&server) else { return };
+    let has_saturation = server.get("/metrics").text().contains(COMING);
+    let mut waiting = [queries(), adapter_queries()].concat();
+    assert!(waiting.len() > 30, "the dashboards have their queries");
+    if !has_saturation {
+        eprintln!("not asked, since the server has no {COMING} yet");
+        waiting.retain(|(_, query)| !query.contains(COMING));
+    }
+    let done = AtomicBool::new(false);
+    std::thread::scope(|threads| {
+        let _stop = SetOnDrop(&done);
+        let (url, predict, done) = (server.url(""), server.url("/v1/models/flowers-sample:predict"), &done);
+        threads.spawn(move || {
+            // The load: both protocols, and now and then somebody who is refused.
+            while !done.load(Ordering::SeqCst) {
+                let post = |body: &[u8]| send(&predict, "POST", &[("content-type", "image/jpeg")], body).status;
+                assert_eq!(post(&picture()), 200);
+                assert_eq!(post(b"no picture"), 400);
+                grpc_picture(url.clone(), "00-0af7651916cd43dd8448eb211c80319c-00f067aa0ba902b7-01");
+                std::thread::sleep(Duration::from_millis(50));
+            }
+        });
+        // A rate needs two scrapes, a second apart.
+        let deadline = Instant::now() + LIMIT;
+        while !waiting.is_empty() && Instant::now() < deadline {
+            waiting.retain(|(_, query)| !prometheus.answers(query));
+            std::thread::sleep(Duration::from_millis(500));
+        }
+    });
+    assert!(waiting.is_empty(), "without data: {waiting:#?}");
+}
+
+/// The names that Knative has today are the only ones of its that the dashboards speak of.
+#[test]
+fn the_scaling_view_asks_for_todays_names() {
+    let known: BTreeSet<&str> =
+        KNATIVE.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+    for (place, query) in queries() {
+        for word in query.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_') {
+            let metric = word.strip_suffix("_bucket").unwrap_or(word);
+            let label = ["kn_revision_name", "kn_service_name"].contains(&word);
+            assert!(!word.starts_with("kn_") || label || known.contains(metric), "{place}: {word}");
+        }
+    }
+}
+
+#[test]
+fn the_dashboards_are_what_their_script_writes() {
+    let script = root().join("deploy/dashboards/make.py");
+    let Ok(checked) = Command::new("python3").arg(&script).arg("--check").output() else {
+        return skip("Python is not installed");
+    };
+    assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
+}
+
+#[test]
+fn prometheus_accepts_its_configuration() {
+    let text = std::fs::read_to_string(root().join("deploy/telemetry/prometheus.yaml")).expect("the configuration");
+    // Debian's build cannot discover anything in Kubernetes, so what is discovered is left out here.
+    let mut left_out = 0;
+    let kept: Vec<&str> = text
+        .lines()
+        .filter(|line| {
+            let depth = line.len() - line.trim_start().len();
+            left_out = if line.contains("kubernetes_sd_configs:") {
+                depth
+            } else if depth > left_out && left_out > 0 {
+                left_out
+            } else {
+                0
+            };
+            left_out == 0
+        })
+        .collect();
+    assert!(kept.iter().any(|line| line.contains("relabel_configs")) && kept.len() < text.lines().count());
+    let folder = folder(&[("prometheus.yaml", kept.join("\n").as_bytes())]);
+    let config = folder.path().join("prometheus.yaml");
+    let Ok(checked) = Command::new("promtool").args(["check", "config"]).arg(config).output() else {
+        return skip("promtool, a part of Prometheus, is not installed");
+    };
+    assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
+}
