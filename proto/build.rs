@@ -4,16 +4,20 @@ use std::error::Error;
 use std::path::PathBuf;
 use std::{env, fs};
 
-const FILES: [&str; 1] = ["inference.proto"];
+/// With services, which reflection describes.
+const SERVICES: [&str; 1] = ["inference.proto"];
+/// Messages alone.
+const MESSAGES: [&str; 1] = ["knative.proto"];
 
 fn main() -> Result<(), Box<dyn Error>> {
-    for file in FILES {
+    let all = || SERVICES.into_iter().chain(MESSAGES);
+    for file in all() {
         println!("cargo::rerun-if-changed={file}");
     }
     println!("cargo::rerun-if-changed=build.rs");
 
     // With comments, which become the documentation of the types.
-    let files = protox::compile(FILES, ["."])?;
+    let files = protox::compile(all(), ["."])?;
     tonic_prost_build::configure()
         // The server reads messages itself, so that limits hold before anything is allocated.
         .build_server(false)
@@ -25,7 +29,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     // Without comments, for those who ask the server what it offers.
     let mut compiler = protox::Compiler::new(["."])?;
-    compiler.include_imports(true).open_files(FILES)?;
+    compiler.include_imports(true).open_files(SERVICES)?;
     let out = PathBuf::from(env::var("OUT_DIR")?);
     fs::write(out.join("descriptors.bin"), compiler.encode_file_descriptor_set())?;
     Ok(())

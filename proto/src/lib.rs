@@ -6,7 +6,13 @@ pub mod inference {
     tonic::include_proto!("inference");
 }
 
-/// The encoded `FileDescriptorSet` of all packages, for server reflection.
+/// Knative's statistics of a pod, package `metrics`.
+#[allow(missing_docs, clippy::all, clippy::allow_attributes_without_reason, reason = "generated")]
+pub mod knative {
+    tonic::include_proto!("metrics");
+}
+
+/// The encoded `FileDescriptorSet` of all packages with services, for server reflection.
 pub const FILE_DESCRIPTOR_SET: &[u8] = tonic::include_file_descriptor_set!("descriptors");
 
 #[cfg(test)]
@@ -15,6 +21,7 @@ mod tests {
 
     use super::inference::model_infer_request::InferInputTensor;
     use super::inference::{InferTensorContents, ModelInferRequest};
+    use super::knative::Stat;
 
     #[test]
     fn numbers_on_the_wire_are_the_published_ones() {
@@ -36,5 +43,21 @@ mod tests {
             &[0x3a, 1, 7],
         ];
         assert_eq!(request.encode_to_vec(), expected.concat());
+    }
+
+    #[test]
+    fn numbers_of_knatives_message_are_the_published_ones() {
+        let stat = Stat {
+            pod_name: "p".to_owned(),
+            average_concurrent_requests: 2.0,
+            average_proxied_concurrent_requests: 2.0,
+            request_count: 2.0,
+            proxied_request_count: 2.0,
+            process_uptime: 2.0,
+            timestamp: 7,
+        };
+        let double = |number: u8| [number << 3 | 1, 0, 0, 0, 0, 0, 0, 0, 0x40].to_vec();
+        let expected = [vec![0x0a, 1, b'p'], (2..=6).flat_map(double).collect(), vec![0x38, 7]];
+        assert_eq!(stat.encode_to_vec(), expected.concat());
     }
 }

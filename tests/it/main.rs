@@ -16,4 +16,5 @@ mod parity;
 mod signals;
 mod start;
 mod telemetry;
+mod stats;
 mod tidy;

@@ -11,7 +11,7 @@ use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, ValueEnum};
 use corymb_engine::{EngineOptions, MemoryBudget};
 use corymb_hardware::{Hardware, MAX_THREADS, ThreadOverrides, ThreadPlan};
 use corymb_repository::nearest;
-use corymb_server::ServerOptions;
+use corymb_server::{KnativeStats, ServerOptions};
 
 use crate::sources::SourceFlags;
 use crate::telemetry::TelemetryOptions;
@@ -21,6 +21,10 @@ const PREFIX: &str = "CORYMB_";
 
 /// Set by Knative, read when neither flag nor `CORYMB_PORT` is given.
 const KNATIVE_PORT: &str = "PORT";
+
+/// The pod's name, which Knative's and most other manifests set; without it, the host's name is the pod's.
+const POD_NAME: &str = "POD_NAME";
+const HOST_NAME_FILE: &str = "/proc/sys/kernel/hostname";
 
 /// Requests of bodies that are held at once: so many times the largest.
 const BODIES: usize = 4;
@@ -48,6 +52,9 @@ pub(crate) struct ServeFlags {
     /// Listen before the models are ready, for pods with HTTP probes
     #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL")]
     listen_early: Option<bool>,
+    /// Answer Knative's autoscaler on this address, in pods without its queue-proxy: GET /metrics
+    #[arg(long, value_name = "ADDR")]
+    knative_stats: Option<SocketAddr>,
     /// How long to go on serving after the signal to stop, while endpoints disappear [default: 0s]
     #[arg(long, value_parser = humantime::parse_duration)]
     drain_delay: Option<Duration>,
@@ -116,6 +123,7 @@ pub(crate) struct Config {
     pub(crate) second: Option<SocketAddr>,
     pub(crate) listen_early: bool,
     pub(crate) threads: ThreadPlan,
+    pub(crate) knative_stats: Option<SocketAddr>,
     pub(crate) engine: EngineOptions,
     pub(crate) libraries: LibrarySearch,
     pub(crate) server: ServerOptions,
@@ -152,7 +160,11 @@ impl Config {
             let text = std::fs::read_to_string(&path).with_context(|| format!("{}", path.display()))?;
             layers = layers.or(file_layer(&text).with_context(|| format!("{}", path.display()))?);
         }
-        Ok(layers.with_defaults(environment, hardware, warnings))
+        let mut config = layers.with_defaults(environment, hardware, warnings);
+        if config.knative_stats.is_some() {
+            config.server.knative_stats = Some(KnativeStats::new(pod_name(environment)?).context("--knative-stats")?);
+        }
+        Ok(config)
     }
 }
 
@@ -166,6 +178,7 @@ impl ServeFlags {
             grpc_port: self.grpc_port.or(lower.grpc_port),
             keep_going: self.keep_going.or(lower.keep_going),
             listen_early: self.listen_early.or(lower.listen_early),
+            knative_stats: self.knative_stats.or(lower.knative_stats),
             drain_delay: self.drain_delay.or(lower.drain_delay),
             drain_timeout: self.drain_timeout.or(lower.drain_timeout),
             workers: self.workers.or(lower.workers),
@@ -203,6 +216,7 @@ impl ServeFlags {
             listen: SocketAddr::new(host, self.port.unwrap_or(8080)),
             second: self.grpc_port.map(|port| SocketAddr::new(host, port)),
             listen_early: self.listen_early.unwrap_or(false),
+            knative_stats: self.knative_stats,
             server: ServerOptions {
                 max_body,
                 header_timeout: self.header_timeout.unwrap_or(server.header_timeout),
@@ -230,6 +244,15 @@ fn memory_budget(hardware: &Hardware) -> Option<MemoryBudget> {
     let limit = hardware.memory.limit()?.limit_bytes;
     let memory = hardware.memory.clone();
     Some(MemoryBudget::new(limit, move || memory.available_bytes().unwrap_or(limit)))
+}
+
+fn pod_name(environment: &Environment) -> anyhow::Result<String> {
+    if let Some(name) = environment.get(POD_NAME).filter(|name| !name.is_empty()) {
+        return Ok(name.clone());
+    }
+    let name = std::fs::read_to_string(HOST_NAME_FILE)
+        .with_context(|| format!("--knative-stats: {POD_NAME} is not set, and {HOST_NAME_FILE}"))?;
+    Ok(name.trim().to_owned())
 }
 
 /// The part of the configuration that every command with a model needs.
@@ -401,6 +424,16 @@ mod tests {
         assert!(config.engine.keep_going);
         assert_eq!(config.sources.model.len(), 2);
         assert!(!build(&["--keep-going=false"], &[("CORYMB_CONFIG", &file)]).expect("valid").engine.keep_going);
+    }
+
+    #[test]
+    fn a_pods_name_has_a_bound() {
+        let long = "p".repeat(254);
+        let message = |name: &str| build(&["--knative-stats=127.0.0.1:0"], &[("POD_NAME", name)]);
+        assert!(message(&long[..253]).expect("valid").server.knative_stats.is_some());
+        let error = format!("{:#}", message(&long).expect_err("too long"));
+        assert_eq!(error, "--knative-stats: the pod's name has 254 bytes; expected at most 253");
+        assert!(build(&[], &[("POD_NAME", &long)]).expect("nobody reads it").server.knative_stats.is_none());
     }
 
     #[test]

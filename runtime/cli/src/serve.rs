@@ -58,6 +58,7 @@ async fn run(mut config: Config, bridge: &LogBridge, start: Instant) -> anyhow::
     let signals = Signals::start(&config.telemetry, bridge)?;
     config.server.metrics = Some(signals.page());
     config.server.tracing = signals.tracing();
+    serve_knative_stats(&config)?;
     let folders = config.sources.open()?;
     let engine = wiring::engine(config.engine.clone(), config.libraries.clone())?;
     engine.announce(&folders);
@@ -99,16 +100,30 @@ async fn run(mut config: Config, bridge: &LogBridge, start: Instant) -> anyhow::
     Ok(())
 }
 
+/// Knative reads the pod from its first second to its last: this ends with the process.
+fn serve_knative_stats(config: &Config) -> anyhow::Result<()> {
+    let (Some(address), Some(stats)) = (config.knative_stats, config.server.knative_stats.clone()) else {
+        return Ok(());
+    };
+    let listener = listen(vec![bind_one(address)?])?.swap_remove(0);
+    tracing::info!(address = %listener.local_addr()?, "answering Knative's autoscaler");
+    tokio::spawn(stats.serve(listener));
+    Ok(())
+}
+
 /// A taken port fails at once, long before the models are loaded. A bound socket refuses connections until it listens.
 fn bind(config: &Config) -> anyhow::Result<Vec<TcpSocket>> {
-    let bind_one = |address: SocketAddr| {
+    std::iter::once(config.listen).chain(config.second).map(bind_one).collect()
+}
+
+fn bind_one(address: SocketAddr) -> anyhow::Result<TcpSocket> {
+    let bound = || {
         let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
         socket.set_reuseaddr(true)?;
         socket.bind(address)?;
         Ok::<_, std::io::Error>(socket)
     };
-    let all = std::iter::once(config.listen).chain(config.second);
-    all.map(|address| bind_one(address).with_context(|| format!("listen on {address}"))).collect()
+    bound().with_context(|| format!("listen on {address}"))
 }
 
 fn listen(sockets: Vec<TcpSocket>) -> anyhow::Result<Vec<TcpListener>> {

@@ -28,7 +28,7 @@ mod version;
 mod waiting;
 mod warmup;
 
-pub use accounting::{Concurrency, InFlight};
+pub use accounting::{Concurrency, InFlight, RequestStats, RequestStatsReport};
 pub use admission::Permit;
 pub use call::Call;
 pub use engine::{Engine, ModelDescription, ModelStatus, VersionStatus};

@@ -155,7 +155,7 @@ async fn accept(listener: TcpListener, endpoint: Arc<Endpoint>) {
         };
         match accepted {
             Ok((stream, _)) => {
-                pause.wait = Pause::MIN;
+                pause.reset();
                 spawn(&endpoint, stream, place);
             }
             // The peer was gone before we came to it; the next one may be there.
@@ -182,14 +182,14 @@ fn spawn(endpoint: &Arc<Endpoint>, stream: TcpStream, place: Option<OwnedSemapho
     });
 }
 
-fn of_the_peer(error: &std::io::Error) -> bool {
+pub(crate) fn of_the_peer(error: &std::io::Error) -> bool {
     use std::io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
 }
 
 /// The wait after an error of ours, such as too many open files: it would come again at once, and fill the log.
 #[derive(Debug)]
-struct Pause {
+pub(crate) struct Pause {
     wait: Duration,
     logged: Option<Instant>,
 }
@@ -200,11 +200,16 @@ impl Pause {
     /// At most one line in this time while the error stays.
     const SILENCE: Duration = Duration::from_secs(10);
 
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { wait: Self::MIN, logged: None }
     }
 
-    async fn take(&mut self, error: &std::io::Error) {
+    /// A connection was accepted.
+    pub(crate) fn reset(&mut self) {
+        self.wait = Self::MIN;
+    }
+
+    pub(crate) async fn take(&mut self, error: &std::io::Error) {
         if self.logged.is_none_or(|logged| logged.elapsed() >= Self::SILENCE) {
             tracing::warn!(%error, "connections cannot be accepted; trying again");
             self.logged = Some(Instant::now());

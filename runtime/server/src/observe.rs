@@ -27,6 +27,7 @@ use crate::listen::{Connections, OpenRequest};
 use crate::options::ServerOptions;
 use crate::span::{self, Ended};
 use crate::stall::Sending;
+use crate::stats;
 use crate::status::{Refusal, ServerError};
 use crate::trace::{RequestId, TraceContext, scoped};
 
@@ -117,6 +118,8 @@ struct Record {
     complete: bool,
     /// In the server's concurrency; none for probes.
     _in_flight: Option<InFlight>,
+    /// The same for Knative, where somebody reads it.
+    _knative: Option<stats::Counted>,
     _guards: (ActiveRequest, OpenRequest),
 }
 
@@ -145,6 +148,7 @@ impl Record {
             bytes: 0,
             complete: false,
             _in_flight: (!probe).then(|| shared.app.engine.track()),
+            _knative: shared.app.options.knative_stats.as_ref().filter(|_| !probe).map(|stats| stats.enter(headers)),
             _guards: guards,
             shared: Arc::clone(shared),
         })

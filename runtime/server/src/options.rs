@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::propagate::Propagator;
 use crate::span::Tracing;
+use crate::stats::KnativeStats;
 
 /// Renders the page at `/metrics`, in Prometheus' text format.
 pub type MetricsPage = Arc<dyn Fn() -> String + Send + Sync>;
@@ -33,6 +34,8 @@ pub struct ServerOptions {
     pub tracing: Option<Arc<dyn Tracing>>,
     /// The formats in which callers may name their traces; the first that is there counts.
     pub propagators: Vec<Propagator>,
+    /// Who counts requests for Knative's autoscaler; whoever sets it calls [`KnativeStats::serve`] too.
+    pub knative_stats: Option<KnativeStats>,
     /// The version that the server's metadata name.
     pub version: String,
 }
@@ -50,6 +53,7 @@ impl Default for ServerOptions {
             metrics: None,
             tracing: None,
             propagators: vec![Propagator::TraceContext, Propagator::B3],
+            knative_stats: None,
             version: env!("CARGO_PKG_VERSION").to_owned(),
         }
     }
@@ -68,6 +72,7 @@ impl fmt::Debug for ServerOptions {
             .field("metrics", &self.metrics.is_some())
             .field("tracing", &self.tracing.is_some())
             .field("propagators", &self.propagators)
+            .field("knative_stats", &self.knative_stats)
             .field("version", &self.version)
             .finish()
     }
