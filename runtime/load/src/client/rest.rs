@@ -1,0 +1,90 @@
+//! HTTP/1.1 with keep-alive.
+
+use bytes::Bytes;
+use http::HeaderValue;
+use http_body_util::{BodyExt as _, Full};
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::{CONNECT_TIMEOUT, MAX_ANSWER};
+use crate::call::RestCall;
+use crate::outcome::{Failure, Outcome};
+use crate::target::Target;
+
+pub(super) struct Rest {
+    target: Target,
+    authority: HeaderValue,
+    connection: Option<SendRequest<Full<Bytes>>>,
+}
+
+impl Rest {
+    pub(super) fn new(target: &Target) -> Self {
+        let authority = HeaderValue::try_from(target.authority()).unwrap_or(HeaderValue::from_static("localhost"));
+        Self { target: target.clone(), authority, connection: None }
+    }
+
+    pub(super) async fn send(&mut self, call: &RestCall) -> Outcome {
+        // Taken out, so that a future that is dropped half way leaves no half-used connection behind.
+        let kept = self.connection.take();
+        let was_kept = kept.is_some();
+        match self.send_once(kept, call).await {
+            // The server may close a kept connection while it is idle, which is not an answer to this request.
+            Err(Sent::Not) if was_kept => self.send_once(None, call).await.map_err(Sent::failure),
+            outcome => outcome.map_err(Sent::failure),
+        }
+    }
+
+    async fn send_once(&mut self, kept: Option<SendRequest<Full<Bytes>>>, call: &RestCall) -> Result<u64, Sent> {
+        let mut connection = match kept {
+            Some(mut kept) => {
+                kept.ready().await.map_err(|_| Sent::Not)?;
+                kept
+            }
+            None => self.connect().await?,
+        };
+        let answer = connection.send_request(call.request(&self.authority)).await;
+        let answer = answer.map_err(|error| if error.is_canceled() { Sent::Not } else { Sent::But(Failure::Lost) })?;
+        let status = answer.status();
+        let mut body = answer.into_body();
+        let mut bytes = 0;
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|_| Sent::But(Failure::Lost))?;
+            bytes += frame.data_ref().map_or(0, Bytes::len);
+            if bytes > MAX_ANSWER {
+                return Err(Sent::But(Failure::TooLarge));
+            }
+        }
+        // A server that says `Connection: close` has closed it by now, or `ready` tells so the next time.
+        self.connection = Some(connection);
+        if status.is_success() { Ok(bytes as u64) } else { Err(Sent::But(Failure::Http(status.as_u16()))) }
+    }
+
+    async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, Sent> {
+        let connect = async {
+            let stream = TcpStream::connect(self.target.address()).await.ok()?;
+            stream.set_nodelay(true).ok()?;
+            let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.ok()?;
+            // Ends with the connection; an error has been seen by the request it belongs to.
+            tokio::spawn(connection);
+            Some(sender)
+        };
+        timeout(CONNECT_TIMEOUT, connect).await.ok().flatten().ok_or(Sent::But(Failure::Connect))
+    }
+}
+
+/// A failure, and whether the server can have seen the request.
+enum Sent {
+    Not,
+    But(Failure),
+}
+
+impl Sent {
+    fn failure(self) -> Failure {
+        match self {
+            Self::Not => Failure::Lost,
+            Self::But(failure) => failure,
+        }
+    }
+}

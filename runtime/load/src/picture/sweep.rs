@@ -1,0 +1,113 @@
+//! A sweep: throughput and latency over concurrency, with the knee.
+
+use plotters::chart::{ChartBuilder, LabelAreaPosition};
+use plotters::coord::Shift;
+use plotters::element::{Circle, PathElement};
+use plotters::prelude::{DrawingArea, DrawingBackend, LineSeries};
+use plotters::style::{BLACK, Color as _, IntoFont as _, ShapeStyle, WHITE};
+
+use super::{BLUE, Drawing, FAMILY, Format, GREEN, GREY, ORANGE, PictureError, above, failed, render};
+use crate::sweep::{Objective, Recommendation, Step};
+
+/// Draws the steps of a sweep.
+///
+/// # Errors
+/// [`PictureError`], where a backend fails.
+pub fn sweep(
+    title: &str,
+    steps: &[Step],
+    objective: Option<&Objective>,
+    recommendation: Option<&Recommendation>,
+    format: Format,
+) -> Result<Vec<u8>, PictureError> {
+    let mut steps: Vec<&Step> = steps.iter().collect();
+    steps.sort_by_key(|step| step.concurrency);
+    render(&Sweep { title, steps, objective, recommendation }, format)
+}
+
+struct Sweep<'a> {
+    title: &'a str,
+    steps: Vec<&'a Step>,
+    objective: Option<&'a Objective>,
+    recommendation: Option<&'a Recommendation>,
+}
+
+impl Sweep<'_> {
+    fn panel<B: DrawingBackend>(
+        &self,
+        area: &DrawingArea<B, Shift>,
+        caption: &str,
+        unit: &str,
+        lines: &[(&str, ShapeStyle, Vec<f64>)],
+        limit: Option<f64>,
+    ) -> Result<(), PictureError> {
+        let right = above(self.steps.iter().map(|step| step.concurrency as f64));
+        let top = above(lines.iter().flat_map(|(_, _, values)| values.iter().copied()).chain(limit));
+        let mut chart = ChartBuilder::on(area)
+            .caption(caption, (FAMILY, 17).into_font())
+            .margin(10)
+            .set_label_area_size(LabelAreaPosition::Left, 74)
+            .set_label_area_size(LabelAreaPosition::Bottom, 40)
+            .build_cartesian_2d(0.0..right, 0.0..top)
+            .map_err(failed)?;
+        chart
+            .configure_mesh()
+            .light_line_style(WHITE)
+            .x_desc("requests in flight")
+            .y_desc(unit)
+            .label_style((FAMILY, 13).into_font())
+            .draw()
+            .map_err(failed)?;
+        for (name, style, values) in lines {
+            let points: Vec<(f64, f64)> =
+                self.steps.iter().zip(values).map(|(step, value)| (step.concurrency as f64, *value)).collect();
+            let style = *style;
+            chart
+                .draw_series(LineSeries::new(points.iter().copied(), style))
+                .map_err(failed)?
+                .label(*name)
+                .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], style));
+            chart.draw_series(points.iter().map(|point| Circle::new(*point, 3, style.filled()))).map_err(failed)?;
+        }
+        if let Some(limit) = limit {
+            chart
+                .draw_series(LineSeries::new([(0.0, limit), (right, limit)], ORANGE.stroke_width(1)))
+                .map_err(failed)?
+                .label("objective")
+                .legend(|(x, y)| PathElement::new([(x, y), (x + 18, y)], ORANGE));
+        }
+        if let Some(told) = self.recommendation {
+            let knee = told.knee as f64;
+            chart
+                .draw_series(LineSeries::new([(knee, 0.0), (knee, top)], GREEN.stroke_width(2)))
+                .map_err(failed)?
+                .label(format!("knee: {}", told.knee))
+                .legend(|(x, y)| PathElement::new([(x, y), (x + 18, y)], GREEN));
+        }
+        chart
+            .configure_series_labels()
+            .background_style(WHITE.mix(0.8))
+            .border_style(GREY)
+            .label_font((FAMILY, 13).into_font())
+            .draw()
+            .map_err(failed)
+    }
+}
+
+impl Drawing for Sweep<'_> {
+    fn draw<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> Result<(), PictureError> {
+        area.fill(&WHITE).map_err(failed)?;
+        let area = area.titled(self.title, (FAMILY, 20).into_font()).map_err(failed)?;
+        let panels = area.split_evenly((1, 2));
+        let of = |value: fn(&Step) -> f64| self.steps.iter().map(|step| value(step)).collect::<Vec<f64>>();
+        let throughput = [("answers", BLUE.stroke_width(2), of(|step| step.report.rps))];
+        self.panel(&panels[0], "Throughput", "answers a second", &throughput, None)?;
+        let latency = [
+            ("p50", BLUE.stroke_width(2), of(|step| step.report.latency.p50_ms)),
+            ("p95", BLACK.stroke_width(2), of(|step| step.report.latency.p95_ms)),
+            ("p99", GREY.stroke_width(2), of(|step| step.report.latency.p99_ms)),
+        ];
+        let limit = self.objective.map(|objective| objective.limit_ms);
+        self.panel(&panels[1], "Latency", "milliseconds", &latency, limit)
+    }
+}

@@ -1,0 +1,121 @@
+//! How long a pod works on a request.
+
+use serde::{Deserialize, Serialize};
+
+use super::{SECOND, Time};
+use crate::report::Latency;
+use crate::schedule::exponential;
+
+/// Half of a standard normal's quantile at 0.99: what relates a log-normal's median and p99.
+const NORMAL_P99: f64 = 2.326_347_874_040_841;
+
+/// A distribution of service times, in milliseconds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ServiceTime {
+    /// Always the same.
+    Constant(f64),
+    /// Of this mean.
+    Exponential(f64),
+    /// Of this median and 99th percentile.
+    LogNormal(f64, f64),
+    /// Quantiles, straight lines between them: (share, milliseconds), from 0 to 1, rising.
+    Measured(Vec<(f64, f64)>),
+}
+
+impl ServiceTime {
+    /// What was seen of requests that were alone on the server.
+    #[must_use]
+    pub fn measured(latency: &Latency) -> Self {
+        Self::Measured(vec![
+            (0.0, latency.min_ms),
+            (0.5, latency.p50_ms),
+            (0.75, latency.p75_ms),
+            (0.9, latency.p90_ms),
+            (0.95, latency.p95_ms),
+            (0.99, latency.p99_ms),
+            (0.999, latency.p999_ms),
+            (1.0, latency.max_ms),
+        ])
+    }
+
+    pub(super) fn check(&self) -> Result<(), String> {
+        let positive = |value: f64| value.is_finite() && value > 0.0;
+        let valid = match self {
+            Self::Constant(time) | Self::Exponential(time) => positive(*time),
+            Self::LogNormal(p50, p99) => positive(*p50) && positive(*p99) && p99 >= p50,
+            Self::Measured(quantiles) => {
+                quantiles.len() >= 2
+                    && quantiles.is_sorted_by(|left, right| left.0 <= right.0 && left.1 <= right.1)
+                    && quantiles.iter().all(|(_, time)| positive(*time))
+            }
+        };
+        if valid { Ok(()) } else { Err(format!("a service time of {self:?}; expected times above 0, rising")) }
+    }
+
+    /// One draw, at least a microsecond.
+    pub(super) fn draw(&self, random: &mut fastrand::Rng) -> Time {
+        let milliseconds = match self {
+            Self::Constant(time) => *time,
+            Self::Exponential(mean) => mean * exponential(random),
+            Self::LogNormal(p50, p99) => {
+                let sigma = (p99 / p50).ln() / NORMAL_P99;
+                // Box-Muller: two uniform draws make a normal one.
+                let normal = (2.0 * exponential(random)).sqrt() * (std::f64::consts::TAU * random.f64()).cos();
+                p50 * (sigma * normal).exp()
+            }
+            Self::Measured(quantiles) => at(quantiles, random.f64()),
+        };
+        ((milliseconds * SECOND as f64 / 1e3) as Time).max(1)
+    }
+}
+
+fn at(quantiles: &[(f64, f64)], share: f64) -> f64 {
+    let after = quantiles.partition_point(|(known, _)| *known < share);
+    match (after.checked_sub(1).map(|before| quantiles[before]), quantiles.get(after)) {
+        (Some((x0, y0)), Some(&(x1, y1))) => y0 + (y1 - y0) * (share - x0) / (x1 - x0),
+        (None, Some(&(_, time))) | (Some((_, time)), None) => time,
+        (None, None) => 0.0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn drawn(service: &ServiceTime) -> Vec<f64> {
+        let mut random = fastrand::Rng::with_seed(11);
+        let mut times: Vec<f64> = (0..50_000).map(|_| service.draw(&mut random) as f64 / 1e3).collect();
+        times.sort_by(f64::total_cmp);
+        times
+    }
+
+    fn close(value: f64, expected: f64) {
+        assert!((value / expected - 1.0).abs() < 0.05, "{value}, expected {expected}");
+    }
+
+    #[test]
+    fn draws_have_the_quantiles_that_were_given() {
+        assert!(drawn(&ServiceTime::Constant(20.0)).iter().all(|time| (time - 20.0).abs() < 1e-9));
+        let times = drawn(&ServiceTime::Exponential(20.0));
+        close(times.iter().sum::<f64>() / times.len() as f64, 20.0);
+        let times = drawn(&ServiceTime::LogNormal(20.0, 100.0));
+        close(times[25_000], 20.0);
+        close(times[49_500], 100.0);
+        let times = drawn(&ServiceTime::Measured(vec![(0.0, 10.0), (0.5, 20.0), (1.0, 40.0)]));
+        close(times[12_500], 15.0);
+        close(times[37_500], 30.0);
+    }
+
+    #[test]
+    fn what_is_no_distribution_is_refused() {
+        for wrong in [
+            ServiceTime::Constant(0.0),
+            ServiceTime::LogNormal(10.0, 5.0),
+            ServiceTime::Exponential(f64::NAN),
+            ServiceTime::Measured(vec![(0.0, 5.0), (1.0, 2.0)]),
+        ] {
+            assert!(wrong.check().is_err(), "{wrong:?}");
+        }
+    }
+}
