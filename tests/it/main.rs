@@ -1,5 +1,6 @@
 //! What a user sees, tested through the real binary and real clients.
 
+mod bench;
 mod clients;
 mod collector;
 mod commands;
@@ -11,6 +12,7 @@ mod flowers;
 mod harness;
 mod hazards;
 mod hostile;
+mod manifests;
 mod mistakes;
 mod parity;
 mod signals;
@@ -18,3 +20,4 @@ mod start;
 mod telemetry;
 mod stats;
 mod tidy;
+mod tune;

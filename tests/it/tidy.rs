@@ -67,11 +67,10 @@ fn core_knows_no_runtime_no_wire_and_no_engine() {
 
 #[test]
 fn servers_and_engines_are_known_where_they_should_be() {
-    let homes: [(&[&str], &[&str]); 6] = [
-        (
-            &["axum", "hyper", "hyper-util", "tonic", "tonic-health", "tonic-reflection"],
-            &["corymb-server", "corymb-proto"],
-        ),
+    let homes: [(&[&str], &[&str]); 7] = [
+        (&["axum", "tonic-health", "tonic-reflection"], &["corymb-server", "corymb-proto"]),
+        // The load generator is a client.
+        (&["hyper", "hyper-util", "tonic"], &["corymb-server", "corymb-proto", "corymb-load"]),
         (&["prost"], &["corymb-server", "corymb-proto", "corymb-onnx"]),
         (&["ort", "libloading"], &["corymb-backend-onnxruntime"]),
         (&["wasmtime"], &["corymb-plugin-host"]),
@@ -113,6 +112,7 @@ fn crates_import_only_what_lies_below_them() {
         ("corymb-server", &["corymb-core", "corymb-engine", "corymb-proto"]),
         ("corymb-onnx", &["corymb-core"]),
         ("corymb-backend-onnxruntime", &["corymb-core", "corymb-onnx"]),
+        ("corymb-load", &["corymb-proto"]),
         ("corymb-backend-tract", &["corymb-core"]),
         ("corymb-images", &["corymb-core"]),
         ("corymb-plugin-host", &["corymb-core", "corymb-images"]),

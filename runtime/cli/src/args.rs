@@ -4,8 +4,11 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::bench::BenchArguments;
 use crate::config::ServeFlags;
+use crate::manifest::ManifestCommand;
 use crate::sources::SourceFlags;
+use crate::tune::TuneArguments;
 
 /// Serves ONNX models through V1 REST, V2 REST and gRPC on one port, with Wasm plugins around them.
 #[derive(Debug, Parser)]
@@ -21,6 +24,13 @@ pub(crate) enum Command {
     Serve(Box<ServeFlags>),
     /// Make one prediction per file, in this process or by a running server
     Predict(PredictArguments),
+    /// Measure throughput and latency of a server under load
+    Bench(Box<BenchArguments>),
+    /// Find the concurrency that a model is best served at, and the autoscaler's settings that follow
+    Tune(Box<TuneArguments>),
+    /// Print the YAML to apply
+    #[command(subcommand)]
+    Manifest(ManifestCommand),
     /// What models there are
     #[command(subcommand)]
     Models(ModelsCommand),

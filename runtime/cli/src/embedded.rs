@@ -12,6 +12,11 @@ macro_rules! file {
     };
 }
 
+/// A picture of a flower, for requests that are made up.
+pub(crate) fn picture() -> Bytes {
+    Bytes::from_static(include_bytes!("../../../deploy/models/flowers/warmup/image_bytes.jpg"))
+}
+
 /// The folder `deploy/models/flowers`, as it was when the binary was built.
 pub(crate) fn flowers() -> Result<ModelFolder, RepositoryError> {
     let files = [

@@ -1,10 +1,12 @@
 //! The Corymb model server: `corymb serve` and the commands around it.
 
 mod args;
+mod bench;
 mod config;
 mod doctor;
 mod embedded;
 mod logs;
+mod manifest;
 mod models;
 mod plugin;
 mod predict;
@@ -12,6 +14,7 @@ mod serve;
 mod sources;
 mod telemetry;
 mod transport;
+mod tune;
 mod wiring;
 
 use std::process::ExitCode;
@@ -30,6 +33,9 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Serve(flags) => serve::serve(*flags, start),
         Command::Predict(arguments) => predict::predict(&arguments),
+        Command::Bench(arguments) => bench::bench(&arguments),
+        Command::Tune(arguments) => tune::tune(&arguments),
+        Command::Manifest(command) => manifest::print(&command),
         Command::Models(ModelsCommand::List(arguments)) => models::list(&arguments),
         Command::Plugin(PluginCommand::Compile(arguments)) => plugin::compile(&arguments),
         Command::Doctor(arguments) => doctor::doctor(*arguments),

@@ -75,7 +75,8 @@ fn request(transport: &Transport, model: &str, path: &Path, content: Bytes) -> a
     Ok(post(&url).header("content-type", "application/json").body(content)?)
 }
 
-fn picture(content: &[u8]) -> Option<&'static str> {
+/// The media type of a picture's first bytes.
+pub(crate) fn picture(content: &[u8]) -> Option<&'static str> {
     match content {
         [0xff, 0xd8, 0xff, ..] => Some("image/jpeg"),
         [0x89, b'P', b'N', b'G', ..] => Some("image/png"),

@@ -23,6 +23,7 @@ mod target;
 mod tests;
 
 pub use call::{Call, RestCall};
+pub use client::probe;
 pub use outcome::Failure;
 pub use record::Progress;
 pub use report::{Latency, Lateness, Report};

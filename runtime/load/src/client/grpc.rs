@@ -44,6 +44,15 @@ impl Grpc {
         }
     }
 
+    /// As [`send`](Self::send), with the server's own words.
+    pub(super) async fn ask(&mut self, request: &ModelInferRequest) -> Result<(), String> {
+        let mut client = self.connect().await.ok_or_else(|| Failure::Connect.to_string())?;
+        match client.model_infer(request.clone()).await {
+            Ok(_) => Ok(()),
+            Err(status) => Err(format!("gRPC {:?}: {}", status.code(), status.message())),
+        }
+    }
+
     async fn connect(&self) -> Option<GrpcInferenceServiceClient<Channel>> {
         let endpoint = Endpoint::from_shared(self.target.to_string()).ok()?;
         let channel = endpoint

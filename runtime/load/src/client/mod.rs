@@ -1,9 +1,12 @@
 //! One connection to the server under load, with one request in flight at most.
 
 mod grpc;
+mod probe;
 mod rest;
 
 use std::time::Duration;
+
+pub use probe::probe;
 
 use crate::call::Call;
 use crate::outcome::Outcome;

@@ -1,8 +1,9 @@
 //! HTTP/1.1 with keep-alive.
 
 use bytes::Bytes;
-use http::HeaderValue;
+use http::{HeaderValue, Response};
 use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
@@ -34,6 +35,12 @@ impl Rest {
             Err(Sent::Not) if was_kept => self.send_once(None, call).await.map_err(Sent::failure),
             outcome => outcome.map_err(Sent::failure),
         }
+    }
+
+    /// The answer with its body unread, on a connection of its own.
+    pub(super) async fn ask(&self, call: &RestCall) -> Result<Response<Incoming>, Failure> {
+        let mut connection = self.connect().await.map_err(Sent::failure)?;
+        connection.send_request(call.request(&self.authority)).await.map_err(|_| Failure::Lost)
     }
 
     async fn send_once(&mut self, kept: Option<SendRequest<Full<Bytes>>>, call: &RestCall) -> Result<u64, Sent> {

@@ -1,0 +1,131 @@
+//! `corymb tune`: the sweep against the real server, and the replay of traces.
+
+use serde_json::Value;
+
+use crate::harness::{folder, root, run};
+
+fn output(arguments: &[&str]) -> String {
+    let output = run(arguments);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{arguments:?}: {text}{}", String::from_utf8_lossy(&output.stderr));
+    text
+}
+
+fn json(arguments: &[&str]) -> Value {
+    serde_json::from_str(&output(arguments)).expect("JSON")
+}
+
+#[test]
+fn a_sweep_ends_in_numbers_a_picture_and_a_manifest_and_can_be_replayed() {
+    let model = format!("identity={}", root().join("tests/fixtures/models/identity_fp32.onnx").display());
+    let out = folder(&[("trace.csv", b"seconds,rate\n0,5\n60,50\n120,0\n")]);
+    let path = |name: &str| out.path().join(name).to_string_lossy().into_owned();
+    let (svg, png, yaml) = (path("knee.svg"), path("knee.png"), path("service.yaml"));
+    let tuned = output(&[
+        "tune",
+        "--model",
+        &model,
+        "--step",
+        "200ms",
+        "--warm-up",
+        "0s",
+        "--max-concurrency",
+        "4",
+        "--objective",
+        "p99=60s",
+        "--rate",
+        "1000",
+        "--picture",
+        &svg,
+        "--picture",
+        &png,
+        "--manifest",
+        &yaml,
+        "--json",
+    ]);
+    let result: Value = serde_json::from_str(&tuned).expect("JSON");
+    // Every step meets that objective, so the knee is where the sweep was told to end.
+    let steps: Vec<u64> =
+        result["steps"].as_array().expect("steps").iter().filter_map(|step| step["concurrency"].as_u64()).collect();
+    assert_eq!(steps, [1, 2, 3, 4]);
+    let told = &result["recommendation"];
+    assert_eq!((&told["knee"], &told["target"], &told["container_concurrency"]), (&4.into(), &4.into(), &4.into()));
+    assert!(told["replicas"].as_u64().is_some_and(|replicas| replicas >= 1), "{told}");
+    let warnings = told["warnings"].to_string();
+    assert!(warnings.contains("may lie beyond it") && warnings.contains("largest batch"), "{warnings}");
+    let read = |path: &str| std::fs::read(path).expect("written");
+    assert!(String::from_utf8_lossy(&read(&svg)).contains("knee: 4"));
+    assert!(read(&png).starts_with(b"\x89PNG\r\n\x1a\n"));
+    let manifest = String::from_utf8_lossy(&read(&yaml)).into_owned();
+    assert!(manifest.contains("containerConcurrency: 4\n"), "{manifest}");
+    assert!(manifest.contains("autoscaling.knative.dev/target: \"4\"\n"), "{manifest}");
+
+    std::fs::write(path("tuned.json"), &tuned).expect("written");
+    let replayed = json(&["tune", "--replay", &path("trace.csv"), "--measured", &path("tuned.json"), "--json"]);
+    let outcome = &replayed["replays"][0];
+    assert_eq!(outcome["autoscaling"]["target"], 4.0);
+    assert_eq!(outcome["autoscaling"]["container_concurrency"], 4);
+    assert!(outcome["pod"]["service_time"]["measured"].is_array(), "{}", outcome["pod"]);
+    // 5 a second for a minute and 50 for another, at random.
+    let requests = outcome["summary"]["requests"].as_f64().expect("a number");
+    assert!((2700.0..3900.0).contains(&requests), "{requests}");
+}
+
+#[test]
+fn a_replay_needs_no_server_and_tells_every_tick() {
+    let out = folder(&[("trace.csv", b"0,24\n300,0\n500,0\n")]);
+    let trace = out.path().join("trace.csv").to_string_lossy().into_owned();
+    let svg = out.path().join("replay.svg").to_string_lossy().into_owned();
+    let arguments = [
+        "tune",
+        "--replay",
+        &trace,
+        "--service-time",
+        "200ms",
+        "--parallelism",
+        "4",
+        "--cold-start",
+        "1s",
+        "--replay-arrivals",
+        "constant",
+        "--target",
+        "1",
+        "--picture",
+        &svg,
+    ];
+    let result = json(&[&arguments[..], &["--json"]].concat());
+    let outcome = &result["replays"][0];
+    let ticks = outcome["ticks"].as_array().expect("ticks");
+    let at = |seconds: f64| ticks.iter().rev().find(|tick| tick["t"].as_f64() <= Some(seconds)).expect("a tick");
+    // 4.8 in flight at 70 % of 1.
+    assert_eq!(at(290.0)["desired"], 7, "{}", at(290.0));
+    assert_eq!(at(290.0)["ready"], 7);
+    assert_eq!(at(499.0)["replicas"], 0);
+    assert!(ticks.iter().all(|tick| tick["stable"].is_number() && tick["panic"].is_number()));
+    assert!(outcome["records"].as_array().is_some_and(|records| records.len() >= 300));
+    assert_eq!(outcome["summary"]["answered"], 7200);
+    assert!(std::fs::read_to_string(&svg).expect("written").contains("replicas"));
+
+    // Several targets are rows of a table; a smaller target costs more pods.
+    let table = output(&[&arguments[..], &["--target", "4", "--set", "window=30s"]].concat());
+    let rows: Vec<&str> = table.lines().filter(|line| line.contains(" / ")).collect();
+    assert_eq!(rows.len(), 3, "{table}");
+}
+
+#[test]
+fn mistakes_in_a_replay_are_named() {
+    let out = folder(&[("bad.csv", b"0,1\n0,2\n"), ("good.csv", b"0,1\n9,0\n")]);
+    let path = |name: &str| out.path().join(name).to_string_lossy().into_owned();
+    let (bad, good) = (path("bad.csv"), path("good.csv"));
+    for (arguments, words) in [
+        (&["--replay", &bad, "--service-time", "1s"][..], "line 2 of the trace: 0 s does not come after"),
+        (&["--replay", &good, "--service-time", "1s", "--set", "windw=6s"], "did you mean window?"),
+        (&["--replay", &good, "--service-time", "1s", "--set", "window=5s"], "window is 5; expected 6 to 3600"),
+        (&["--objective", "p42=1s"], "'p42' is unknown"),
+        (&["--picture", "x.gif"], "ends in .svg or .png"),
+    ] {
+        let failed = run(&[&["tune"], arguments].concat());
+        let error = String::from_utf8_lossy(&failed.stderr).into_owned();
+        assert!(!failed.status.success() && error.contains(words), "{arguments:?}: {error}");
+    }
+}
