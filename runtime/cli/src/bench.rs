@@ -180,6 +180,7 @@ impl Bench {
             "protocol": self.payload.protocol.name(),
             "request_bytes": self.payload.bytes,
             "data": self.payload.origin,
+            "batching": self.subject.metadata.pointer("/parameters/batching"),
         })
     }
 }

@@ -238,6 +238,9 @@ impl Tuned {
         for warning in &told.warnings {
             text.push_str(&format!("\nnote: {warning}\n"));
         }
+        if let Some(words) = self.about["batching"].as_str() {
+            text.push_str(&format!("\nnote: the server says of batching: {words}\n"));
+        }
         text
     }
 }

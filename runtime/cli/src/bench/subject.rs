@@ -93,6 +93,7 @@ fn start(sources: &SourceFlags) -> anyhow::Result<OwnServer> {
         ("model-name", sources.model_name.clone()),
         ("backend", sources.backend.clone()),
         ("device", sources.device.clone()),
+        ("onnxruntime", sources.onnxruntime.as_ref().map(|path| path.to_string_lossy().into_owned())),
         ("cache", sources.cache.as_ref().map(|path| path.to_string_lossy().into_owned())),
     ];
     for (flag, value) in named {
