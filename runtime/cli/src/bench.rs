@@ -151,7 +151,7 @@ impl Bench {
         });
         view.end();
         let report = report?;
-        let cpu = cpu.end(&report);
+        let cpu = cpu.end();
         Ok(Measured { report, cpu })
     }
 

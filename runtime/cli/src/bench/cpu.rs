@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use corymb_load::{Progress, Report};
+use corymb_load::Progress;
 use serde_json::{Value, json};
 
 /// Ticks of `/proc/PID/stat` a second, on every architecture that this runs on.
@@ -61,7 +61,7 @@ impl Cpu {
         }
     }
 
-    pub(super) fn end(self, _report: &Report) -> CpuFigures {
+    pub(super) fn end(self) -> CpuFigures {
         let (Some(begin), Some(end)) = (self.begin, self.end) else { return CpuFigures::default() };
         let seconds = end.at.duration_since(begin.at).as_secs_f64();
         let difference = |end: Option<f64>, begin: Option<f64>| Some(end? - begin?);
