@@ -17,7 +17,7 @@ mod mistakes;
 mod parity;
 mod signals;
 mod start;
-mod telemetry;
 mod stats;
+mod telemetry;
 mod tidy;
 mod tune;

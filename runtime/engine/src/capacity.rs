@@ -80,6 +80,11 @@ impl Capacity {
         }
     }
 
+    /// Runs that can go on at the same time.
+    pub(crate) fn parallel(&self) -> usize {
+        self.parallel
+    }
+
     /// Counts a request and accepts it, unless it would come later than the model's target.
     ///
     /// # Errors

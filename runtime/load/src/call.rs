@@ -10,7 +10,7 @@ use crate::run::LoadError;
 #[derive(Clone, Debug)]
 pub enum Call {
     /// Any REST request.
-    Rest(RestCall),
+    Rest(Box<RestCall>),
     /// `ModelInfer` of the Open Inference Protocol.
     Grpc(Box<ModelInferRequest>),
 }
@@ -39,7 +39,8 @@ impl Call {
             map.append(name, value);
         }
         let method = if body.is_some() { Method::POST } else { Method::GET };
-        Ok(Self::Rest(RestCall { method, path, headers: map, body: body.unwrap_or_default() }))
+        let body = body.unwrap_or_default();
+        Ok(Self::Rest(Box::new(RestCall { method, path, headers: map, body })))
     }
 
     /// `ModelInfer`.

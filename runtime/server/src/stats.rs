@@ -176,9 +176,8 @@ impl KnativeStats {
             .header_read_timeout(IDLE)
             .max_buf_size(MAX_HEAD)
             .serve_connection(TokioIo::new(stream), service);
-        match tokio::time::timeout(LIFE, connection).await {
-            Ok(Err(error)) => tracing::debug!(%error, "a scraper's connection ended early"),
-            Ok(Ok(())) | Err(_) => {}
+        if let Ok(Err(error)) = tokio::time::timeout(LIFE, connection).await {
+            tracing::debug!(%error, "a scraper's connection ended early");
         }
     }
 

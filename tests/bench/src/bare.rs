@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use bytes::Bytes;
 use corymb_core::{
-    Backend, DType, Dim, FileSource, Instance, LoadOptions, Model, ModelFiles, RunOptions, Tensor, Tensors,
+    Backend, DType, Device, Dim, FileSource, Instance, LoadOptions, Model, ModelFiles, RunOptions, Tensor, Tensors,
 };
 use corymb_images::{Color, Fit, Kernel, Layout, Limits, Plan, Resize, Size, to_tensor};
 use serde::Serialize;
@@ -77,18 +77,23 @@ impl Rounds {
 
 impl Bare {
     /// Loads `model.onnx` of the flowers model's folder.
-    pub(crate) fn flowers(backend: &dyn Backend, folder: &Path, pictures: Vec<Bytes>) -> anyhow::Result<Self> {
+    pub(crate) fn flowers(
+        backend: &dyn Backend,
+        device: Device,
+        folder: &Path,
+        pictures: Vec<Bytes>,
+    ) -> anyhow::Result<Self> {
         let path = folder.join("model.onnx");
         let name = path.display().to_string();
-        let (model, input, shape) = load(backend, path)?;
+        let (model, input, shape) = load(backend, device, path)?;
         let side = |axis: usize| shape.get(axis).and_then(Dim::fixed).unwrap_or(DEFAULT_SIZE);
         let plan = plan(u32::try_from(side(3)).context(name.clone())?, u32::try_from(side(2)).context(name)?);
         Ok(Self { model, input, work: Work::Pictures(plan, pictures) })
     }
 
     /// Loads `model.onnx` of a folder; a request is one run with `tensor` as the first input.
-    pub(crate) fn input(backend: &dyn Backend, folder: &Path, tensor: Tensor) -> anyhow::Result<Self> {
-        let (model, input, _) = load(backend, folder.join("model.onnx"))?;
+    pub(crate) fn input(backend: &dyn Backend, device: Device, folder: &Path, tensor: Tensor) -> anyhow::Result<Self> {
+        let (model, input, _) = load(backend, device, folder.join("model.onnx"))?;
         Ok(Self { model, input, work: Work::Input(tensor) })
     }
 
@@ -173,10 +178,11 @@ impl Bare {
 }
 
 /// The model, and its first input's name and shape.
-fn load(backend: &dyn Backend, path: PathBuf) -> anyhow::Result<(Box<dyn Model>, String, Vec<Dim>)> {
+fn load(backend: &dyn Backend, device: Device, path: PathBuf) -> anyhow::Result<(Box<dyn Model>, String, Vec<Dim>)> {
     let name = path.display().to_string();
     let files = ModelFiles { model: FileSource::Path(path) };
-    let model = backend.load(&files, &LoadOptions::default()).with_context(|| name.clone())?;
+    let model =
+        backend.load(&files, &LoadOptions { device, ..LoadOptions::default() }).with_context(|| name.clone())?;
     let input = model.signature().inputs.first().with_context(|| format!("{name} has no input"))?;
     let (input, shape) = (input.name.clone(), input.shape.clone());
     Ok((model, input, shape))

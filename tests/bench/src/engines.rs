@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
-use corymb_core::{Backend, DType, Tensor};
+use corymb_core::{Backend, DType, Device, Tensor};
 use serde::Serialize;
 
 use crate::backends;
@@ -32,6 +32,9 @@ pub(crate) struct Arguments {
     /// Engines to measure; one that is not here is skipped
     #[arg(long, value_delimiter = ',', default_values_t = ["tract".to_owned(), "onnxruntime".to_owned()])]
     backend: Vec<String>,
+    /// What both the server and the bare loop run the models on: cpu, cuda, cuda:1, tensorrt
+    #[arg(long, default_value = "cpu")]
+    device: Device,
     /// Seconds of load at each concurrency; the bare loop takes as much
     #[arg(long, default_value_t = 10.0)]
     pub(crate) seconds: f64,
@@ -58,6 +61,7 @@ pub(crate) struct Engines {
     cores: usize,
     turns: u32,
     seconds: f64,
+    device: String,
     rows: Vec<Row>,
     /// What was not measured, and why.
     skipped: Vec<String>,
@@ -105,7 +109,15 @@ pub(crate) fn run(binary: &Path, arguments: &Arguments) -> anyhow::Result<Engine
         Some(folder) => folder.clone(),
         None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/bench/mobilenet"),
     };
-    let mut report = Engines { cores, turns: TURNS, seconds: arguments.seconds, rows: Vec::new(), skipped: Vec::new() };
+    let device = arguments.device;
+    let mut report = Engines {
+        cores,
+        turns: TURNS,
+        seconds: arguments.seconds,
+        device: device.to_string(),
+        rows: Vec::new(),
+        skipped: Vec::new(),
+    };
     for name in &arguments.backend {
         let backend = match backends::named(name) {
             Ok(backend) => backend,
@@ -114,9 +126,9 @@ pub(crate) fn run(binary: &Path, arguments: &Arguments) -> anyhow::Result<Engine
                 continue;
             }
         };
-        let mut subjects = vec![flowers_subject(&*backend, &flowers, &picture)?];
+        let mut subjects = vec![flowers_subject(&*backend, device, &flowers, &picture)?];
         if mobilenet.join("model.onnx").is_file() {
-            subjects.push(mobilenet_subject(&*backend, &mobilenet)?);
+            subjects.push(mobilenet_subject(&*backend, device, &mobilenet)?);
         } else {
             let path = mobilenet.display();
             report.skipped.push(format!("{MOBILENET}: {path} has no model.onnx; run tests/bench/mobilenet.py"));
@@ -131,17 +143,22 @@ pub(crate) fn run(binary: &Path, arguments: &Arguments) -> anyhow::Result<Engine
     Ok(report)
 }
 
-fn flowers_subject<'a>(backend: &dyn Backend, folder: &'a Path, sample: &'a Sample) -> anyhow::Result<Subject<'a>> {
+fn flowers_subject<'a>(
+    backend: &dyn Backend,
+    device: Device,
+    folder: &'a Path,
+    sample: &'a Sample,
+) -> anyhow::Result<Subject<'a>> {
     Ok(Subject {
         name: sample::MODEL,
         folder,
         message: sample.message.clone(),
-        bare: Bare::flowers(backend, folder, sample.pictures.clone())?,
+        bare: Bare::flowers(backend, device, folder, sample.pictures.clone())?,
         check: Box::new(|connection, bare| compare(connection, sample, &bare.outputs()?)),
     })
 }
 
-fn mobilenet_subject<'a>(backend: &dyn Backend, folder: &'a Path) -> anyhow::Result<Subject<'a>> {
+fn mobilenet_subject<'a>(backend: &dyn Backend, device: Device, folder: &'a Path) -> anyhow::Result<Subject<'a>> {
     let values: Vec<f32> = (0..INPUT.iter().product()).map(|index: usize| (index as f32 * 0.37).sin()).collect();
     let message = Request::binary(MOBILENET, "x", "y", &INPUT, &values).message();
     let sent = message.clone();
@@ -150,7 +167,7 @@ fn mobilenet_subject<'a>(backend: &dyn Backend, folder: &'a Path) -> anyhow::Res
         name: MOBILENET,
         folder,
         message,
-        bare: Bare::input(backend, folder, tensor)?,
+        bare: Bare::input(backend, device, folder, tensor)?,
         check: Box::new(move |connection, bare| {
             let expected = bare.outputs()?;
             let answer = connection.send(&sent)?;
@@ -171,7 +188,9 @@ impl Subject<'_> {
     fn measure(&self, binary: &Path, backend: &str, cores: usize, arguments: &Arguments) -> anyhow::Result<Vec<Row>> {
         let cache = tempfile::tempdir().context("a folder for the server's cache")?;
         let model = format!("{}={}", self.name, self.folder.display());
-        let mut serve: Vec<String> = ["--backend", backend, "--model", &model].map(str::to_owned).to_vec();
+        let device = arguments.device.to_string();
+        let serve = ["--backend", backend, "--device", &device, "--model", &model];
+        let mut serve: Vec<String> = serve.map(str::to_owned).to_vec();
         serve.extend_from_slice(&arguments.serve);
         let server = Server::start(binary, 0, cache.path(), &serve)?;
         let address = server.ready()?.address;
@@ -238,10 +257,10 @@ impl Subject<'_> {
 
 impl Engines {
     pub(crate) fn print(&self) {
-        let Self { cores, turns, seconds, rows, skipped } = self;
+        let Self { cores, turns, seconds, device, rows, skipped } = self;
         println!(
             "flowers: V1 JSON with one JPEG; mobilenet: V2 binary, FP32[1,3,224,224]. {seconds} s a row and side, in \
-             {turns} turns; the load shares the {cores} cores. The bare loop has the fastest plan for that concurrency, \
+             {turns} turns, on {device}; the load shares the {cores} cores. The bare loop has the fastest plan for that concurrency, \
              instances x threads."
         );
         let head = [

@@ -108,7 +108,7 @@ impl Row {
 /// Measures each concurrency in turn on one server.
 pub(crate) fn run(options: &Options<'_>, sample: &Sample) -> anyhow::Result<Flowers> {
     let cores = std::thread::available_parallelism()?.get();
-    let bare = Bare::flowers(&Tract::default(), options.model, sample.pictures.clone())?;
+    let bare = Bare::flowers(&Tract::default(), corymb_core::Device::Cpu, options.model, sample.pictures.clone())?;
     let cache = tempfile::tempdir().context("a folder for the server's cache")?;
     let mut arguments = vec!["--model".to_owned(), format!("{MODEL}={}", options.model.display())];
     arguments.extend_from_slice(options.serve);

@@ -22,6 +22,9 @@ pub fn replay(title: &str, outcome: &Outcome, format: Format) -> Result<Vec<u8>,
     render(&Replay { title, ticks: &outcome.ticks, stretch }, format)
 }
 
+/// A name, a colour, and what it shows of a tick.
+type Line<'a> = (&'a str, RGBColor, fn(&Tick) -> f64);
+
 struct Replay<'a> {
     title: &'a str,
     ticks: &'a [Tick],
@@ -33,7 +36,7 @@ impl Replay<'_> {
         &self,
         area: &DrawingArea<B, Shift>,
         unit: &str,
-        lines: &[(&str, RGBColor, fn(&Tick) -> f64)],
+        lines: &[Line<'_>],
     ) -> Result<(), PictureError> {
         let right = self.ticks.last().map_or(1.0, |tick| tick.t).max(1.0);
         let top = above(lines.iter().flat_map(|(_, _, value)| self.ticks.iter().map(value)));

@@ -59,7 +59,7 @@ impl Scaler {
                 let most = if self.settings.max_scale == 0 { u32::MAX } else { self.settings.max_scale };
                 // In Knative's order: the lower bound wins.
                 let bounded = if desired < least { least } else { desired.min(most) };
-                if bounded == 0 { self.to_zero(now) } else { self.apply(bounded) }
+                if bounded == 0 { self.go_to_zero(now) } else { self.apply(bounded) }
             }
         };
 
@@ -86,7 +86,7 @@ impl Scaler {
 
     /// `handleScaleToZero`: a revision is active for a stable window, then inactive for the grace period with the
     /// activator in the path, then gone.
-    fn to_zero(&mut self, now: Time) -> Option<u32> {
+    fn go_to_zero(&mut self, now: Time) -> Option<u32> {
         if !self.settings.enable_scale_to_zero {
             return self.apply(1);
         }
