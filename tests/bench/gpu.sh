@@ -16,8 +16,8 @@ step "ONNX Runtime for CUDA"
 [ -x "$work/venv/bin/python" ] || python3 -m venv "$work/venv"
 pip() { "$work/venv/bin/python" -m pip --quiet --disable-pip-version-check "$@"; }
 pip install onnx numpy
-# The extras bring the CUDA and cuDNN libraries that the provider was built for.
-pip install 'onnxruntime-gpu[cuda,cudnn]'
+# The extras bring the CUDA and cuDNN libraries that the provider was built for: gigabytes that only a driver can use.
+if command -v nvidia-smi >/dev/null; then pip install 'onnxruntime-gpu[cuda,cudnn]'; else pip install onnxruntime-gpu; fi
 VIRTUAL_ENV="$(cd "$work/venv" && pwd)"
 export VIRTUAL_ENV
 
