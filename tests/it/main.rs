@@ -15,6 +15,8 @@ mod hostile;
 mod manifests;
 mod mistakes;
 mod parity;
+mod repository;
+mod repository_store;
 mod signals;
 mod start;
 mod stats;

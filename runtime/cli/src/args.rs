@@ -73,6 +73,14 @@ pub(crate) struct PredictArguments {
 pub(crate) enum ModelsCommand {
     /// List models with what they take and give, and the backend that would run them
     List(ListArguments),
+    /// Say of one model what it takes and gives, its operator set and size, and the backend that would run it
+    Inspect(ModelArguments),
+    /// Download models into the cache
+    Pull(ModelArguments),
+    /// Read downloaded models again and compare them with what was downloaded
+    Verify(CacheArguments),
+    /// Remove downloaded models that no running server uses
+    Rm(RemoveArguments),
 }
 
 #[derive(Debug, Args)]
@@ -80,8 +88,58 @@ pub(crate) struct ListArguments {
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
+    /// List what lies in the cache instead
+    #[arg(long)]
+    pub(crate) cached: bool,
     #[command(flatten)]
     pub(crate) sources: SourceFlags,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ModelArguments {
+    /// A model, or a folder of models; as --model-dir
+    #[arg(value_name = "URI", conflicts_with = "model_dir")]
+    pub(crate) uri: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) sources: SourceFlags,
+}
+
+impl ModelArguments {
+    /// The flags, with the URI among them.
+    pub(crate) fn named(&self) -> SourceFlags {
+        let mut sources = self.sources.clone();
+        sources.model_dir = self.uri.clone().or(sources.model_dir);
+        sources
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CacheArguments {
+    /// Where the models are from, or a prefix of it; without it all of them
+    #[arg(value_name = "URI")]
+    pub(crate) uri: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Where the cache is [default: the user's cache folder]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) cache: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RemoveArguments {
+    /// Where the models are from, or a prefix of it
+    #[arg(value_name = "URI", required_unless_present = "all", conflicts_with = "all")]
+    pub(crate) uri: Option<String>,
+    /// Remove all of them
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Where the cache is [default: the user's cache folder]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) cache: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]

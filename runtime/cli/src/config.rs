@@ -258,12 +258,10 @@ fn pod_name(environment: &Environment) -> anyhow::Result<String> {
 /// The part of the configuration that every command with a model needs.
 pub(crate) fn engine_options(sources: &SourceFlags, environment: &Environment) -> EngineOptions {
     let defaults = EngineOptions::default();
-    let home = |name: &str| environment.get(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let cache = home("XDG_CACHE_HOME").or_else(|| home("HOME").map(|home| home.join(".cache")));
     EngineOptions {
         backend: sources.backend.clone().unwrap_or(defaults.backend),
         device: sources.device.clone().unwrap_or(defaults.device),
-        cache: sources.cache.clone().or_else(|| cache.map(|cache| cache.join("corymb"))),
+        cache: sources.cache.clone().or_else(|| cache_folder(environment)),
         ..defaults
     }
 }
@@ -286,6 +284,13 @@ pub(crate) fn library_search(sources: &SourceFlags, environment: &Environment) -
         path: paths("PATH"),
         home: path("HOME"),
     }
+}
+
+/// The user's cache folder for us.
+pub(crate) fn cache_folder(environment: &Environment) -> Option<PathBuf> {
+    let home = |name: &str| environment.get(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let cache = home("XDG_CACHE_HOME").or_else(|| home("HOME").map(|home| home.join(".cache")))?;
+    Some(cache.join("corymb"))
 }
 
 /// Parses one layer with the parser of the flags, so that a duration, a size or a choice is understood alike in all.

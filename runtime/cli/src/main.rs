@@ -8,6 +8,8 @@ mod embedded;
 mod logs;
 mod manifest;
 mod models;
+mod models_cache;
+mod models_progress;
 mod plugin;
 mod predict;
 mod serve;
@@ -36,7 +38,7 @@ fn main() -> ExitCode {
         Command::Bench(arguments) => bench::bench(&arguments),
         Command::Tune(arguments) => tune::tune(&arguments),
         Command::Manifest(command) => manifest::print(&command),
-        Command::Models(ModelsCommand::List(arguments)) => models::list(&arguments),
+        Command::Models(command) => models_command(command),
         Command::Plugin(PluginCommand::Compile(arguments)) => plugin::compile(&arguments),
         Command::Doctor(arguments) => doctor::doctor(*arguments),
     };
@@ -47,5 +49,16 @@ fn main() -> ExitCode {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+fn models_command(command: ModelsCommand) -> anyhow::Result<()> {
+    match command {
+        ModelsCommand::List(arguments) if arguments.cached => models_cache::list(&arguments),
+        ModelsCommand::List(arguments) => models::list(&arguments.sources, arguments.json),
+        ModelsCommand::Inspect(arguments) => models::list(&arguments.named(), arguments.json),
+        ModelsCommand::Pull(arguments) => models_cache::pull(&arguments),
+        ModelsCommand::Verify(arguments) => models_cache::verify(&arguments),
+        ModelsCommand::Rm(arguments) => models_cache::remove(&arguments),
     }
 }

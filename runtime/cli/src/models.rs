@@ -6,16 +6,17 @@ use corymb_core::{Backend, ModelFiles, Signature, TensorSpec};
 use corymb_repository::ModelFolder;
 use serde_json::{Value, json};
 
-use crate::args::ListArguments;
 use crate::config::{environment, library_search};
+use crate::sources::SourceFlags;
 use crate::wiring;
 
 /// Lists the models that the flags name, without loading them.
-pub(crate) fn list(arguments: &ListArguments) -> anyhow::Result<()> {
-    let backends = wiring::backends(library_search(&arguments.sources, &environment()));
-    let folders = arguments.sources.open()?;
+pub(crate) fn list(sources: &SourceFlags, as_json: bool) -> anyhow::Result<()> {
+    let backends = wiring::backends(library_search(sources, &environment()));
+    let repository = sources.repository();
+    let folders = sources.open_blocking(&repository)?;
     let models: Vec<Value> = folders.iter().map(|folder| describe(folder, &backends)).collect();
-    if arguments.json {
+    if as_json {
         println!("{}", serde_json::to_string_pretty(&models)?);
         return Ok(());
     }

@@ -14,6 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::config::{Config, ServeFlags, environment};
+use crate::sources::newest;
 use crate::wiring::{LogBridge, Signals};
 use crate::{logs, wiring};
 
@@ -59,7 +60,15 @@ async fn run(mut config: Config, bridge: &LogBridge, start: Instant) -> anyhow::
     config.server.metrics = Some(signals.page());
     config.server.tracing = signals.tracing();
     serve_knative_stats(&config)?;
-    let folders = config.sources.open()?;
+    // Until the end: what it has downloaded is not evicted while it lives.
+    let repository = config.sources.repository();
+    let folders = tokio::select! {
+        folders = config.sources.open(&repository) => newest(folders?),
+        () = stop.first() => {
+            tracing::info!("stopped before the models were there");
+            return Ok(());
+        }
+    };
     let engine = wiring::engine(config.engine.clone(), config.libraries.clone())?;
     engine.announce(&folders);
     let drain_timeout = config.server.drain_timeout;

@@ -2,13 +2,23 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::time::Duration;
 
-use anyhow::bail;
-
+use anyhow::{Context as _, bail};
+use bytesize::ByteSize;
 use clap::Args;
-use corymb_repository::ModelFolder;
+use corymb_repository::{ModelFolder, Repository, RepositoryOptions};
+use futures::future::BoxFuture;
+use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
 
-use crate::embedded;
+use crate::config::{cache_folder, environment};
+use crate::{embedded, models_progress};
+
+/// Models that are opened at a time.
+const AT_ONCE: usize = 16;
+
+/// How long downloads may bring nothing.
+const DOWNLOAD_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What to load. Without any, the embedded flowers model.
 #[derive(Clone, Debug, Default, Args)]
@@ -16,7 +26,7 @@ pub(crate) struct SourceFlags {
     /// A model under a name of its own; may be repeated
     #[arg(long, value_name = "NAME=URI", value_parser = parse_named)]
     pub(crate) model: Vec<NamedModel>,
-    /// A model's folder or .onnx file, or a folder of models
+    /// A model's folder or .onnx file, or a folder of models: a path, file://, s3://, gs://, az://, hf://, http(s)://
     #[arg(long, value_name = "URI", alias = "model_dir")]
     pub(crate) model_dir: Option<String>,
     /// The name of the model in --model-dir, where it is one; by default its folder's
@@ -31,9 +41,15 @@ pub(crate) struct SourceFlags {
     /// ONNX Runtime's library, or none to do without it [default: looked for, the newest pip package included]
     #[arg(long, value_name = "PATH")]
     pub(crate) onnxruntime: Option<PathBuf>,
-    /// Where to keep compiled plugins [default: the user's cache folder]
+    /// Where to keep downloaded models and compiled plugins [default: the user's cache folder]
     #[arg(long, value_name = "DIR")]
     pub(crate) cache: Option<PathBuf>,
+    /// Bytes of downloaded models that are kept; the least recently used go first [default: no bound]
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) cache_size: Option<ByteSize>,
+    /// How long all tries of a download together may bring nothing [default: 60s]
+    #[arg(long, value_parser = humantime::parse_duration)]
+    pub(crate) download_timeout: Option<Duration>,
 }
 
 /// `NAME=URI`
@@ -63,25 +79,69 @@ impl SourceFlags {
             device: self.device.or(lower.device),
             onnxruntime: self.onnxruntime.or(lower.onnxruntime),
             cache: self.cache.or(lower.cache),
+            cache_size: self.cache_size.or(lower.cache_size),
+            download_timeout: self.download_timeout.or(lower.download_timeout),
         }
     }
 
-    /// Every model that is named, its files checked.
-    pub(crate) fn open(&self) -> anyhow::Result<Vec<ModelFolder>> {
-        let mut folders = Vec::new();
+    /// What opens the models that are named, and keeps what it downloads.
+    pub(crate) fn repository(&self) -> Repository {
+        let environment = environment();
+        Repository::new(RepositoryOptions {
+            cache: self.cache.clone().or_else(|| cache_folder(&environment)),
+            cache_size: self.cache_size.map(|size| size.as_u64()),
+            download_timeout: self.download_timeout.unwrap_or(DOWNLOAD_TIMEOUT),
+            environment,
+            progress: Some(models_progress::of_this_terminal()),
+        })
+    }
+
+    /// Every model that is named, its files checked: all versions that its policy takes, ascending.
+    pub(crate) async fn open(&self, repository: &Repository) -> anyhow::Result<Vec<ModelFolder>> {
+        let mut opens: Vec<BoxFuture<'_, _>> = Vec::new();
         for NamedModel { name, uri } in &self.model {
-            folders.push(corymb_repository::open(name, uri)?);
+            opens.push(repository.open(name, uri).boxed());
         }
         if let Some(uri) = &self.model_dir {
-            folders.extend(corymb_repository::open_dir(uri, self.model_name.as_deref())?);
+            opens.push(repository.open_dir(uri, self.model_name.as_deref()).boxed());
         }
-        if folders.is_empty() {
-            folders.push(embedded::flowers()?);
+        if opens.is_empty() {
+            return Ok(vec![embedded::flowers()?]);
         }
+        let groups: Vec<Vec<ModelFolder>> = stream::iter(opens).buffered(AT_ONCE).try_collect().await?;
         let mut names = BTreeSet::new();
-        if let Some(twice) = folders.iter().find(|folder| !names.insert(folder.name.as_str())) {
-            bail!("two models are named '{}'", twice.name);
+        for group in &groups {
+            let own: BTreeSet<&str> = group.iter().map(|folder| folder.name.as_str()).collect();
+            if let Some(twice) = own.into_iter().find(|name| !names.insert(*name)) {
+                bail!("two models are named '{twice}'");
+            }
         }
-        Ok(folders)
+        Ok(groups.concat())
     }
+
+    /// As [`SourceFlags::open`], for commands that are done when it is.
+    pub(crate) fn open_blocking(&self, repository: &Repository) -> anyhow::Result<Vec<ModelFolder>> {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().context("start a runtime")?;
+        runtime.block_on(self.open(repository))
+    }
+}
+
+/// The newest version of each model: one is served at a time.
+pub(crate) fn newest(folders: Vec<ModelFolder>) -> Vec<ModelFolder> {
+    let mut newest: Vec<ModelFolder> = Vec::new();
+    for folder in folders {
+        // Versions of a model stand side by side, ascending.
+        match newest.last_mut().filter(|last| last.name == folder.name) {
+            Some(last) => {
+                tracing::warn!(
+                    model = last.name,
+                    version = last.version,
+                    "one version is served at a time; this one is left out"
+                );
+                *last = folder;
+            }
+            None => newest.push(folder),
+        }
+    }
+    newest
 }

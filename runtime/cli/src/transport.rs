@@ -9,7 +9,7 @@ use http::{Request, Response};
 use tokio::runtime::Runtime;
 
 use crate::config::{engine_options, environment, library_search};
-use crate::sources::SourceFlags;
+use crate::sources::{SourceFlags, newest};
 use crate::wiring;
 
 /// How long an answer may take.
@@ -29,7 +29,8 @@ pub(crate) enum Transport {
 impl Transport {
     /// Loads the one model that `sources` name.
     pub(crate) fn local(sources: &SourceFlags) -> anyhow::Result<Self> {
-        let mut folders = sources.open()?;
+        let repository = sources.repository();
+        let mut folders = newest(sources.open_blocking(&repository)?);
         if folders.len() > 1 {
             let wanted = sources.model_name.as_deref();
             folders.retain(|folder| Some(folder.name.as_str()) == wanted);

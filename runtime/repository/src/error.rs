@@ -13,13 +13,56 @@ pub enum RepositoryError {
         /// The system's words.
         reason: std::io::Error,
     },
-    /// The URI's scheme is not one that can be read.
-    #[error("'{uri}': scheme '{scheme}' is not supported; expected a path or file://")]
-    Scheme {
-        /// As given.
+    /// The URI cannot be understood.
+    #[error("'{uri}': {reason}")]
+    Uri {
+        /// As given, without secrets.
         uri: String,
-        /// Its scheme.
-        scheme: String,
+        /// What is wrong, and what was expected.
+        reason: String,
+    },
+    /// A store did not give what was asked for.
+    #[error("{object}: {reason}")]
+    Remote {
+        /// The URI of the object, without secrets.
+        object: String,
+        /// In one line.
+        reason: String,
+    },
+    /// What arrived is not what it should be. Nothing of it is kept.
+    #[error("{object}: its {algorithm} is {found}; {by} says {stated}")]
+    Content {
+        /// The URI of the object, without secrets.
+        object: String,
+        /// The checksum's name.
+        algorithm: &'static str,
+        /// As computed.
+        found: String,
+        /// Who states the other.
+        by: &'static str,
+        /// As stated.
+        stated: String,
+    },
+    /// The cache cannot be used.
+    #[error("{object}: the cache {path}: {reason}")]
+    Cache {
+        /// Its folder.
+        path: PathBuf,
+        /// The URI of what should go there, without secrets.
+        object: String,
+        /// The system's words.
+        reason: std::io::Error,
+    },
+    /// There is no place for a cache.
+    #[error("there is no folder for what is downloaded: neither HOME nor XDG_CACHE_HOME is set; name one by --cache")]
+    NoCache,
+    /// A TensorFlow SavedModel where an ONNX model was expected.
+    #[error(
+        "{path}: a TensorFlow SavedModel, not an ONNX model; convert it first, as convert.py of the flowers model does"
+    )]
+    SavedModel {
+        /// The folder.
+        path: PathBuf,
     },
     /// The folder has no model in it.
     #[error("{path}: no model; expected model.toml, one .onnx file, or numbered folders")]
@@ -80,4 +123,14 @@ pub enum RepositoryError {
     /// A name that cannot stand in a URL.
     #[error("'{0}' cannot name a model; expected letters, digits, '.', '_' and '-', beginning with a letter or digit")]
     Name(String),
+}
+
+impl RepositoryError {
+    /// The same of a folder whose place is known better here.
+    pub(crate) fn at(self, folder: &std::path::Path) -> Self {
+        match self {
+            Self::Ambiguous { count, .. } => Self::Ambiguous { path: folder.to_owned(), count },
+            other => other,
+        }
+    }
 }

@@ -1,21 +1,23 @@
 //! How models lie on disk: a bare `.onnx`, a folder with or without a manifest, numbered folders, a folder of models.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Read as _};
 use std::path::{Component, Path, PathBuf};
 
 use bytes::Bytes;
 use corymb_core::{FileSource, ModelFiles};
-use sha2::{Digest as _, Sha256};
 
 use crate::error::RepositoryError;
 use crate::manifest::Manifest;
 use crate::sample::Sample;
+use crate::shape::{Disk, Folders as _, MANIFEST, Shape, TRITON, is_onnx, only_onnx};
+use crate::store::Algorithm;
+use crate::triton::{RawSample, Triton};
+use crate::uri::{ModelUri, Place};
 
-/// The name of the manifest in a model's folder.
-const MANIFEST: &str = "model.toml";
 /// The folder of warm-up samples in a model's folder.
-const WARMUP: &str = "warmup";
+pub(crate) const WARMUP: &str = "warmup";
 
 /// One version of a model, checked: its files exist, lie in its folder, and have the checksum that is stated.
 #[derive(Clone, Debug)]
@@ -47,47 +49,70 @@ pub struct PluginFile {
     pub config: String,
 }
 
-/// The model at `uri` under the name `name`: a path or `file://` to an `.onnx` file or a folder. Of numbered folders
-/// the one with the largest number is taken.
+/// Files whose SHA-256 is known since they were downloaded, so that they need not be read for it once more.
+pub(crate) type Verified = BTreeMap<PathBuf, String>;
+
+/// The model at `uri`, which is of this machine, under the name `name`: a path or `file://` to an `.onnx` file or a
+/// folder. Of numbered folders those that the policy of the manifest takes, ascending; by default the latest alone.
 ///
 /// # Errors
 /// The first thing that is wrong with it.
-pub fn open(name: &str, uri: &str) -> Result<ModelFolder, RepositoryError> {
-    check_name(name)?;
-    let path = local_path(uri)?;
-    let meta = fs::metadata(&path).map_err(|reason| unreadable(&path, reason))?;
-    if meta.is_file() {
-        return bare_file(name, path);
-    }
-    match Layout::of(&path)? {
-        Layout::Model => folder(name, "1", &path),
-        Layout::Versions(versions) => {
-            let latest = versions.last().copied().unwrap_or_default();
-            folder(name, &latest.to_string(), &version_folder(&path, latest)?)
-        }
-        Layout::Models(_) | Layout::Nothing => Err(RepositoryError::Empty { path }),
-    }
+pub fn open(name: &str, uri: &str) -> Result<Vec<ModelFolder>, RepositoryError> {
+    let (path, sha256) = local(uri)?;
+    open_path(name, &path, sha256.as_deref(), &Verified::new())
 }
 
-/// What `--model-dir` names: a model itself (named `name`, or as its folder), or a folder of models, each named as its
-/// folder.
+/// What `--model-dir` names on this machine: a model itself (named `name`, or as its folder), or a folder of models,
+/// each named as its folder.
 ///
 /// # Errors
 /// The first thing that is wrong with it.
 pub fn open_dir(uri: &str, name: Option<&str>) -> Result<Vec<ModelFolder>, RepositoryError> {
-    let path = local_path(uri)?;
+    let (path, sha256) = local(uri)?;
     let path = fs::canonicalize(&path).map_err(|reason| unreadable(&path, reason))?;
-    let own_name = || name.map_or_else(|| file_name(&path), str::to_owned);
+    let none = Verified::new();
     if path.is_file() {
         let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        return Ok(vec![open(name.unwrap_or(&stem), &path.to_string_lossy())?]);
+        return open_path(name.unwrap_or(&stem), &path, sha256.as_deref(), &none);
     }
-    match Layout::of(&path)? {
-        Layout::Model | Layout::Versions(_) => Ok(vec![open(&own_name(), &path.to_string_lossy())?]),
-        Layout::Models(folders) => {
-            folders.iter().map(|folder| open(&file_name(folder), &folder.to_string_lossy())).collect()
+    if let Shape::Models(folders) = Shape::of(&Disk(path.clone()), "")? {
+        let models = folders.iter().map(|folder| open_path(folder, &path.join(folder), None, &none));
+        return Ok(models.collect::<Result<Vec<_>, _>>()?.concat());
+    }
+    let own_name = name.map_or_else(|| file_name(&path), str::to_owned);
+    open_path(&own_name, &path, None, &none)
+}
+
+/// A file, a folder with a model, or numbered folders.
+pub(crate) fn open_path(
+    name: &str,
+    path: &Path,
+    sha256: Option<&str>,
+    verified: &Verified,
+) -> Result<Vec<ModelFolder>, RepositoryError> {
+    check_name(name)?;
+    let meta = fs::metadata(path).map_err(|reason| unreadable(path, reason))?;
+    if meta.is_file() {
+        return Ok(vec![bare_file(name, path, sha256, verified)?]);
+    }
+    match Shape::of(&Disk(path.to_owned()), "")? {
+        Shape::Model => Ok(vec![folder(name, "1", path, None, verified)?]),
+        Shape::Versions(versions) => {
+            let top = manifest_of(name, path)?;
+            let numbers: Vec<u64> = versions.iter().map(|(number, _)| *number).collect();
+            let taken = top
+                .manifest
+                .versions
+                .select(&numbers)
+                .map_err(|reason| RepositoryError::Manifest { path: top.path.clone(), reason })?;
+            let wanted = versions.iter().filter(|(number, _)| taken.contains(number));
+            let open = |(number, folder_name): &(u64, String)| {
+                folder(name, &number.to_string(), &path.join(folder_name), Some(&top), verified)
+            };
+            wanted.map(open).collect()
         }
-        Layout::Nothing => Err(RepositoryError::Empty { path }),
+        Shape::SavedModel => Err(RepositoryError::SavedModel { path: path.to_owned() }),
+        Shape::Models(_) | Shape::Nothing => Err(RepositoryError::Empty { path: path.to_owned() }),
     }
 }
 
@@ -107,7 +132,7 @@ pub fn embedded(name: &str, files: &[(&str, Bytes)]) -> Result<ModelFolder, Repo
     let missing = |file: &str| RepositoryError::Missing { path: file.into() };
     let model = match &manifest.file {
         Some(file) => Some(find(file).ok_or_else(|| missing(file))?),
-        None => files.iter().find(|(name, _)| is_onnx(Path::new(name))).and_then(|(name, _)| find(name)),
+        None => files.iter().find(|(name, _)| is_onnx(name)).and_then(|(name, _)| find(name)),
     };
     let plugin = match &manifest.plugin {
         Some(section) => Some(find(&section.file).ok_or_else(|| missing(&section.file))?),
@@ -119,116 +144,128 @@ pub fn embedded(name: &str, files: &[(&str, Bytes)]) -> Result<ModelFolder, Repo
     };
     let samples = files.iter().filter(|(name, _)| name.starts_with(WARMUP)).filter_map(|(name, _)| find(name));
     let samples = samples.map(Sample::new).collect();
-    assemble(name, "1", Files { model, plugin, labels, samples }, manifest, manifest_path)
+    let none = Verified::new();
+    assemble(name, "1", Files { model, plugin, labels, samples }, manifest, manifest_path, &none)
 }
 
-enum Layout {
-    /// A manifest or an `.onnx` file lies in it.
-    Model,
-    /// Numbered folders, ascending.
-    Versions(Vec<u64>),
-    /// Folders that are models.
-    Models(Vec<PathBuf>),
-    Nothing,
-}
-
-impl Layout {
-    fn of(path: &Path) -> Result<Self, RepositoryError> {
-        let entries = entries(path)?;
-        let is_model = |entry: &PathBuf| entry.is_file() && (is_onnx(entry) || file_name(entry) == MANIFEST);
-        if entries.iter().any(is_model) {
-            return Ok(Self::Model);
-        }
-        let mut numbers: Vec<u64> = entries
-            .iter()
-            .filter(|entry| entry.is_dir())
-            .filter_map(|entry| version_number(&file_name(entry)))
-            .collect();
-        if !numbers.is_empty() {
-            numbers.sort_unstable();
-            return Ok(Self::Versions(numbers));
-        }
-        let mut models = Vec::new();
-        for entry in entries.into_iter().filter(|entry| entry.is_dir() && !file_name(entry).starts_with('.')) {
-            if matches!(Self::of_model(&entry)?, Self::Model | Self::Versions(_)) {
-                models.push(entry);
-            }
-        }
-        Ok(if models.is_empty() { Self::Nothing } else { Self::Models(models) })
-    }
-
-    /// As [`Layout::of`], without looking for models inside: a repository is one level deep.
-    fn of_model(path: &Path) -> Result<Self, RepositoryError> {
-        let entries = entries(path)?;
-        if entries.iter().any(|entry| entry.is_file() && (is_onnx(entry) || file_name(entry) == MANIFEST)) {
-            return Ok(Self::Model);
-        }
-        let numbered = entries.iter().any(|entry| entry.is_dir() && version_number(&file_name(entry)).is_some());
-        Ok(if numbered { Self::Versions(Vec::new()) } else { Self::Nothing })
-    }
-}
-
-/// Leading zeros are understood: `01` is version 1.
-fn version_number(name: &str) -> Option<u64> {
-    name.bytes().all(|byte| byte.is_ascii_digit()).then(|| name.parse().ok()).flatten()
-}
-
-fn version_folder(path: &Path, version: u64) -> Result<PathBuf, RepositoryError> {
-    let found =
-        entries(path)?.into_iter().find(|entry| entry.is_dir() && version_number(&file_name(entry)) == Some(version));
-    found.ok_or_else(|| RepositoryError::Empty { path: path.to_owned() })
-}
-
-fn bare_file(name: &str, path: PathBuf) -> Result<ModelFolder, RepositoryError> {
-    if !is_onnx(&path) {
+fn bare_file(
+    name: &str,
+    path: &Path,
+    sha256: Option<&str>,
+    verified: &Verified,
+) -> Result<ModelFolder, RepositoryError> {
+    if !is_onnx(&file_name(path)) {
         let reason = io::Error::new(io::ErrorKind::InvalidInput, "not an .onnx file");
-        return Err(unreadable(&path, reason));
+        return Err(unreadable(path, reason));
     }
-    let manifest = Manifest::default();
-    let files = Files { model: Some(FileSource::Path(path)), ..Files::default() };
-    assemble(name, "1", files, manifest, Path::new(MANIFEST))
+    let manifest = Manifest { sha256: sha256.map(str::to_owned), ..Manifest::default() };
+    let files = Files { model: Some(FileSource::Path(path.to_owned())), ..Files::default() };
+    assemble(name, "1", files, manifest, Path::new(MANIFEST), verified)
 }
 
-fn folder(name: &str, version: &str, path: &Path) -> Result<ModelFolder, RepositoryError> {
-    let manifest_path = path.join(MANIFEST);
-    let text = match fs::read_to_string(&manifest_path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
-        Err(reason) => return Err(unreadable(&manifest_path, reason)),
+/// What a folder says of its model, and the file in which it does.
+pub(crate) struct Said {
+    pub(crate) manifest: Manifest,
+    pub(crate) path: PathBuf,
+    folder: PathBuf,
+    /// Triton names its samples; elsewhere they are what lies in their folder.
+    samples: Option<Vec<RawSample>>,
+}
+
+/// The manifest of a folder, or what Triton's configuration in it comes to, or the defaults.
+fn manifest_of(name: &str, folder: &Path) -> Result<Said, RepositoryError> {
+    let read = |file: &str| {
+        let path = folder.join(file);
+        match fs::read_to_string(&path) {
+            Ok(text) => Ok(Some((path, text))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(reason) => Err(unreadable(&path, reason)),
+        }
     };
-    let manifest = parse_manifest(&manifest_path, &text)?;
+    let folder = folder.to_owned();
+    if let Some((path, text)) = read(MANIFEST)? {
+        return Ok(Said { manifest: parse_manifest(&path, &text)?, path, folder, samples: None });
+    }
+    if let Some((path, text)) = read(TRITON)? {
+        let triton = Triton::parse(&text, name);
+        let triton = triton.map_err(|reason| RepositoryError::Manifest { path: path.clone(), reason })?;
+        if !triton.ignored.is_empty() {
+            let (file, keys) = (path.display(), triton.ignored.join(", "));
+            tracing::warn!(model = name, %file, keys, "these keys have no effect here");
+        }
+        return Ok(Said { manifest: triton.manifest, path, folder, samples: Some(triton.warmup) });
+    }
+    Ok(Said { manifest: Manifest::default(), path: folder.join(MANIFEST), folder, samples: None })
+}
+
+/// One version. `top` is what the folder around numbered ones says, for those that say nothing themselves.
+fn folder(
+    name: &str,
+    version: &str,
+    path: &Path,
+    top: Option<&Said>,
+    verified: &Verified,
+) -> Result<ModelFolder, RepositoryError> {
+    let own = manifest_of(name, path)?;
+    let said = top.filter(|_| !own.path.exists()).unwrap_or(&own);
     let inside = |key: &'static str, file: &str| -> Result<FileSource, RepositoryError> {
-        let outside = || RepositoryError::Outside { path: manifest_path.clone(), key, value: file.to_owned() };
-        let plain = Path::new(file).components().all(|part| matches!(part, Component::Normal(_)));
-        if !plain || file.is_empty() {
-            return Err(outside());
+        if !is_inside(file) {
+            return Err(RepositoryError::Outside { path: said.path.clone(), key, value: file.to_owned() });
         }
-        let full = path.join(file);
-        if !full.is_file() {
-            return Err(RepositoryError::Missing { path: full });
+        // What all versions share lies beside them.
+        let places = [path, said.folder.as_path()].map(|folder| folder.join(file));
+        match places.iter().find(|place| place.is_file()) {
+            Some(found) => Ok(FileSource::Path(found.clone())),
+            None => Err(RepositoryError::Missing { path: places[0].clone() }),
         }
-        Ok(FileSource::Path(full))
     };
+    let manifest = &said.manifest;
+    let disk = Disk(path.to_owned());
     let model = match &manifest.file {
         Some(file) => Some(inside("file", file)?),
-        None => only_onnx(path)?.map(FileSource::Path),
+        None => only_onnx(&disk, "").map_err(|error| error.at(path))?.map(|file| FileSource::Path(path.join(file))),
     };
-    let plugin = match &manifest.plugin {
-        Some(section) => Some(inside("plugin.file", &section.file)?),
-        None => None,
-    };
-    let labels = match &manifest.labels {
-        Some(file) => Some(inside("labels", file)?),
-        None => None,
-    };
+    let optional = |key, file: Option<&String>| file.map(|file| inside(key, file)).transpose();
+    let plugin = optional("plugin.file", manifest.plugin.as_ref().map(|section| &section.file))?;
+    let labels = optional("labels", manifest.labels.as_ref())?;
     if model.is_none() && plugin.is_none() {
         return Err(RepositoryError::Empty { path: path.to_owned() });
     }
-    let warmup = path.join(WARMUP);
-    let samples = if warmup.is_dir() { entries(&warmup)? } else { Vec::new() };
-    let samples = samples.into_iter().filter(|file| file.is_file()).map(|file| Sample::new(FileSource::Path(file)));
-    let files = Files { model, plugin, labels, samples: samples.collect() };
-    assemble(name, version, files, manifest, &manifest_path)
+    let samples = match &said.samples {
+        Some(named) => named.iter().map(|sample| raw_sample(said, sample)).collect::<Result<_, _>>()?,
+        None => samples_in(&[path, &said.folder])?,
+    };
+    let files = Files { model, plugin, labels, samples };
+    assemble(name, version, files, manifest.clone(), &said.path, verified)
+}
+
+/// The samples of the first of these folders that has any.
+fn samples_in(folders: &[&Path]) -> Result<Vec<Sample>, RepositoryError> {
+    let Some(folder) = folders.iter().map(|folder| folder.join(WARMUP)).find(|folder| folder.is_dir()) else {
+        return Ok(Vec::new());
+    };
+    let entries = Disk(folder.clone()).entries("")?;
+    let files = entries.into_iter().filter(|(_, is_folder)| !is_folder);
+    Ok(files.map(|(file, _)| Sample::new(FileSource::Path(folder.join(file)))).collect())
+}
+
+/// One that Triton's configuration names.
+fn raw_sample(said: &Said, sample: &RawSample) -> Result<Sample, RepositoryError> {
+    if !is_inside(&sample.file) {
+        let (path, value) = (said.path.clone(), sample.file.clone());
+        return Err(RepositoryError::Outside { path, key: "model_warmup.inputs.input_data_file", value });
+    }
+    let path = said.folder.join(WARMUP).join(&sample.file);
+    if !path.is_file() {
+        return Err(RepositoryError::Missing { path });
+    }
+    let raw = Some((sample.dtype, sample.shape.clone()));
+    Ok(Sample { input: sample.input.clone(), file: FileSource::Path(path), raw })
+}
+
+/// Whether a path stays in the folder that it is relative to.
+pub(crate) fn is_inside(file: &str) -> bool {
+    !file.is_empty() && Path::new(file).components().all(|part| matches!(part, Component::Normal(_)))
 }
 
 /// What was found in a folder.
@@ -246,13 +283,14 @@ fn assemble(
     files: Files,
     manifest: Manifest,
     manifest_path: &Path,
+    verified: &Verified,
 ) -> Result<ModelFolder, RepositoryError> {
     if let Some(expected) = &manifest.sha256 {
         let Some(file) = &files.model else {
             let reason = "`sha256` is given, but there is no model file".to_owned();
             return Err(RepositoryError::Manifest { path: manifest_path.to_owned(), reason });
         };
-        verify(file, expected)?;
+        verify(file, expected, verified)?;
     }
     let labels = match &files.labels {
         Some(file) => {
@@ -282,10 +320,14 @@ fn parse_manifest(path: &Path, text: &str) -> Result<Manifest, RepositoryError> 
 }
 
 /// Read in pieces: a model may be larger than memory should be.
-fn verify(file: &FileSource, expected: &str) -> Result<(), RepositoryError> {
-    let mut hasher = Sha256::new();
-    match file {
-        FileSource::Embedded { bytes, .. } => hasher.update(bytes),
+fn verify(file: &FileSource, expected: &str, verified: &Verified) -> Result<(), RepositoryError> {
+    let mut hasher = Algorithm::Sha256.hasher();
+    let path = match file {
+        FileSource::Embedded { name, bytes } => {
+            hasher.update(bytes);
+            PathBuf::from(name)
+        }
+        FileSource::Path(path) if verified.contains_key(path) => path.clone(),
         FileSource::Path(path) => {
             let mut reader = fs::File::open(path).map_err(|reason| unreadable(path, reason))?;
             let mut piece = vec![0; 256 * 1024];
@@ -295,57 +337,32 @@ fn verify(file: &FileSource, expected: &str) -> Result<(), RepositoryError> {
                     read => hasher.update(&piece[..read]),
                 }
             }
+            path.clone()
         }
-    }
-    let found: String = hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    };
+    let found = verified.get(&path).cloned().unwrap_or_else(|| hasher.finish());
     if found.eq_ignore_ascii_case(expected) {
         return Ok(());
     }
-    let path = match file {
-        FileSource::Path(path) => path.clone(),
-        FileSource::Embedded { name, .. } => name.into(),
-    };
     Err(RepositoryError::Checksum { path, found, expected: expected.to_owned() })
 }
 
-fn only_onnx(path: &Path) -> Result<Option<PathBuf>, RepositoryError> {
-    let mut models: Vec<_> = entries(path)?.into_iter().filter(|entry| entry.is_file() && is_onnx(entry)).collect();
-    match models.len() {
-        0 | 1 => Ok(models.pop()),
-        count => Err(RepositoryError::Ambiguous { path: path.to_owned(), count }),
-    }
-}
-
-/// Sorted, so that what is taken does not depend on the file system.
-fn entries(path: &Path) -> Result<Vec<PathBuf>, RepositoryError> {
-    let listing = fs::read_dir(path).map_err(|reason| unreadable(path, reason))?;
-    let mut entries = listing
-        .map(|entry| entry.map(|entry| entry.path()))
-        .collect::<io::Result<Vec<_>>>()
-        .map_err(|reason| unreadable(path, reason))?;
-    entries.sort();
-    Ok(entries)
-}
-
-fn local_path(uri: &str) -> Result<PathBuf, RepositoryError> {
-    match uri.split_once("://") {
-        None => Ok(uri.into()),
-        Some(("file", path)) => Ok(path.into()),
-        Some((scheme, _)) => Err(RepositoryError::Scheme { uri: uri.to_owned(), scheme: scheme.to_owned() }),
+/// The path of a URI of this machine, and the checksum behind it.
+fn local(uri: &str) -> Result<(PathBuf, Option<String>), RepositoryError> {
+    let parsed = ModelUri::parse(uri)?;
+    match parsed.place {
+        Place::Local(path) => Ok((path, parsed.sha256)),
+        _ => Err(RepositoryError::Uri { uri: crate::redact(uri), reason: "expected a path or file://".to_owned() }),
     }
 }
 
 /// A name becomes part of URLs, metrics and cache paths.
-fn check_name(name: &str) -> Result<(), RepositoryError> {
+pub(crate) fn check_name(name: &str) -> Result<(), RepositoryError> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
     let valid = name.len() <= 128
         && name.bytes().next().is_some_and(|first| first.is_ascii_alphanumeric())
         && name.bytes().all(plain);
     if valid { Ok(()) } else { Err(RepositoryError::Name(name.to_owned())) }
-}
-
-fn is_onnx(path: &Path) -> bool {
-    path.extension().is_some_and(|ending| ending == "onnx")
 }
 
 fn file_name(path: &Path) -> String {
@@ -357,92 +374,4 @@ fn unreadable(path: &Path, reason: io::Error) -> RepositoryError {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A folder with these files, each holding its own name.
-    fn tree(files: &[&str]) -> tempfile::TempDir {
-        let root = tempfile::tempdir().expect("a temporary folder");
-        for file in files {
-            let path = root.path().join(file);
-            fs::create_dir_all(path.parent().expect("inside")).expect("created");
-            fs::write(path, file).expect("written");
-        }
-        root
-    }
-
-    fn uri(root: &tempfile::TempDir, path: &str) -> String {
-        root.path().join(path).to_string_lossy().into_owned()
-    }
-
-    fn model_name(folder: &ModelFolder) -> String {
-        folder.model.as_ref().expect("a model").model.name()
-    }
-
-    #[test]
-    fn files_folders_and_version_trees_are_models() {
-        let root =
-            tree(&["bare.onnx", "plain/net.onnx", "plain/warmup/x.npy", "tree/1/a.onnx", "tree/02/b.onnx", "tree/x"]);
-        let bare = open("m", &uri(&root, "bare.onnx")).expect("valid");
-        assert_eq!((model_name(&bare).as_str(), bare.version.as_str()), ("bare.onnx", "1"));
-        let plain = open("m", &format!("file://{}", uri(&root, "plain"))).expect("valid");
-        assert_eq!(model_name(&plain), "net.onnx");
-        assert_eq!(plain.samples[0].input, "x");
-        let tree = open("m", &uri(&root, "tree")).expect("valid");
-        assert_eq!((model_name(&tree).as_str(), tree.version.as_str()), ("b.onnx", "2"));
-    }
-
-    #[test]
-    fn a_model_dir_is_one_model_or_many() {
-        let root = tree(&["repo/a/m.onnx", "repo/b/1/m.onnx", "repo/notes/readme.md", "one/m.onnx", "none/x.txt"]);
-        let names = |dir: &str, name| -> Vec<String> {
-            open_dir(&uri(&root, dir), name).expect("valid").into_iter().map(|folder| folder.name).collect()
-        };
-        assert_eq!(names("repo", None), ["a", "b"]);
-        assert_eq!(names("one", None), ["one"]);
-        assert_eq!(names("one", Some("other")), ["other"]);
-        assert!(matches!(open_dir(&uri(&root, "none"), None), Err(RepositoryError::Empty { .. })));
-    }
-
-    #[test]
-    fn mistakes_name_the_file() {
-        let root = tree(&["two/a.onnx", "two/b.onnx", "m/model.onnx", "evil/m.onnx"]);
-        let manifest = |dir: &str, text: &str| fs::write(root.path().join(dir).join(MANIFEST), text).expect("written");
-        let message = |dir: &str| open("m", &uri(&root, dir)).expect_err(dir).to_string();
-
-        assert!(message("two").contains("2 .onnx files; name one by `file`"), "{}", message("two"));
-        assert!(message("absent").contains("absent: No such file"));
-        assert!(open("m", "s3://bucket/x").expect_err("scheme").to_string().contains("scheme 's3' is not supported"));
-        manifest("m", "file = 'other.onnx'");
-        assert!(message("m").contains("other.onnx: no such file, but the manifest names it"));
-        manifest("m", &format!("sha256 = '{}'", "0".repeat(64)));
-        assert!(message("m").contains("the manifest says 0000"));
-        for outside in ["../m/model.onnx", "/etc/passwd", ""] {
-            manifest("evil", &format!("file = '{outside}'"));
-            assert!(message("evil").contains("must name a file in the model's own folder"), "{}", message("evil"));
-        }
-        for name in ["", ".", "..", "a/b", "ä", "-x"] {
-            assert!(matches!(open(name, &uri(&root, "two")), Err(RepositoryError::Name(_))), "{name}");
-        }
-    }
-
-    #[test]
-    fn the_checksum_is_of_the_model() {
-        let root = tree(&["m/model.onnx"]);
-        let digest: String = Sha256::digest(b"m/model.onnx").iter().map(|byte| format!("{byte:02x}")).collect();
-        fs::write(root.path().join("m").join(MANIFEST), format!("sha256 = '{digest}'")).expect("written");
-        assert!(open("m", &uri(&root, "m")).is_ok());
-    }
-
-    #[test]
-    fn embedded_files_are_a_folder() {
-        let manifest = Bytes::from_static(b"file = 'model.onnx'\n[plugin]\nfile = 'p.wasm'\nheaders = ['X-A']");
-        let file = |name: &'static str| (name, Bytes::from_static(name.as_bytes()));
-        let files = [(MANIFEST, manifest), file("model.onnx"), file("p.wasm"), file("warmup/image_bytes.jpg")];
-        let folder = embedded("flowers", &files).expect("valid");
-        assert_eq!(model_name(&folder), "model.onnx");
-        assert_eq!(folder.plugin.expect("given").headers, ["x-a"]);
-        assert_eq!(folder.samples[0].input, "image_bytes");
-        assert!(matches!(embedded("flowers", &files[..2]), Err(RepositoryError::Missing { .. })));
-    }
-}
+mod tests;

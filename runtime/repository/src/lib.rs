@@ -1,15 +1,31 @@
 //! A place where models lie in, verified descriptions of them out: layouts, manifests, samples.
 
+mod cache;
+mod cached;
+mod download;
 mod error;
+mod gather;
 mod keys;
 mod layout;
 mod manifest;
 mod npy;
+mod onnx;
+mod repository;
+mod revision;
 mod sample;
+mod shape;
+mod store;
+mod textproto;
+mod triton;
+mod uri;
 
+pub use cached::{CachedModel, CheckedFile, Removed, cached, remove, verify};
+pub use download::{Meter, Progress};
 pub use error::RepositoryError;
 pub use keys::{check_keys, nearest};
 pub use layout::{ModelFolder, PluginFile, embedded, open, open_dir};
-pub use manifest::{BatchingSection, InstancesSection, Manifest, PluginSection, QueueSection};
+pub use manifest::{BatchingSection, InstancesSection, Manifest, PluginSection, QueueSection, VersionsSection};
 pub use npy::read_npy;
+pub use repository::{Repository, RepositoryOptions};
 pub use sample::Sample;
+pub use uri::redact;

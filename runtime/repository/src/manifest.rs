@@ -27,6 +27,9 @@ const KNOWN_KEYS: &[&str] = &[
     "queue.max",
     "queue.timeout",
     "queue.priority",
+    "versions.latest",
+    "versions.all",
+    "versions.only",
 ];
 
 /// The manifest of a model. Every key has a default; an unknown key is an error that names the nearest known one.
@@ -54,6 +57,9 @@ pub struct Manifest {
     /// Waiting requests.
     #[serde(default)]
     pub queue: QueueSection,
+    /// Which of numbered folders are served.
+    #[serde(default)]
+    pub versions: VersionsSection,
 }
 
 /// `[plugin]`
@@ -114,6 +120,41 @@ pub struct QueueSection {
     pub priority: Option<u64>,
 }
 
+/// `[versions]`: one of its keys at most; without any the latest is served. It stands in the `model.toml` beside numbered
+/// folders.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VersionsSection {
+    /// So many, those with the largest numbers.
+    pub latest: Option<usize>,
+    /// Every one.
+    #[serde(default)]
+    pub all: bool,
+    /// These.
+    pub only: Option<Vec<u64>>,
+}
+
+impl VersionsSection {
+    /// Those of `present`, which is ascending, that are to be served, ascending.
+    ///
+    /// # Errors
+    /// A line that says which version is named and not there.
+    pub fn select(&self, present: &[u64]) -> Result<Vec<u64>, String> {
+        if self.all {
+            return Ok(present.to_vec());
+        }
+        let Some(only) = &self.only else {
+            let count = self.latest.unwrap_or(1).min(present.len());
+            return Ok(present[present.len() - count..].to_vec());
+        };
+        if let Some(absent) = only.iter().find(|number| !present.contains(number)) {
+            let present: Vec<String> = present.iter().map(u64::to_string).collect();
+            return Err(format!("`versions.only` names {absent}; there are {}", present.join(", ")));
+        }
+        Ok(present.iter().copied().filter(|number| only.contains(number)).collect())
+    }
+}
+
 fn duration<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
     let text = String::deserialize(deserializer)?;
     humantime::parse_duration(&text).map(Some).map_err(|error| {
@@ -135,7 +176,7 @@ impl Manifest {
     }
 
     /// What a key's type does not say.
-    fn check(&self) -> Result<(), String> {
+    pub(crate) fn check(&self) -> Result<(), String> {
         let batching = &self.batching;
         let positive = [
             ("instances.count", self.instances.count),
@@ -158,6 +199,13 @@ impl Manifest {
         }
         if batching.latency_target.is_some_and(|target| target.is_zero()) {
             return Err("`batching.latency_target` is 0; expected a duration such as \"50ms\"".to_owned());
+        }
+        let policies = [self.versions.latest.is_some(), self.versions.all, self.versions.only.is_some()];
+        if policies.into_iter().filter(|given| *given).count() > 1 {
+            return Err("`versions` has several of `latest`, `all` and `only`; expected one".to_owned());
+        }
+        if self.versions.latest == Some(0) || self.versions.only.as_ref().is_some_and(Vec::is_empty) {
+            return Err("`versions` chooses none; expected at least 1".to_owned());
         }
         if let Some(sha256) = &self.sha256
             && (sha256.len() != 64 || !sha256.bytes().all(|byte| byte.is_ascii_hexdigit()))
@@ -213,6 +261,8 @@ mod tests {
             max = 1024
             timeout = "1s"
             priority = 3
+            [versions]
+            latest = 2
         "#;
         let manifest = Manifest::parse(text).expect("valid");
         assert_eq!(manifest.queue.timeout, Some(Duration::from_secs(1)));
@@ -236,6 +286,8 @@ mod tests {
             ("[queue]\nmax = 0", "`queue.max` is 0; expected at least 1"),
             ("file = 3", "invalid type: integer `3`, expected a string"),
             ("file = 'x'\nsha256 = 'abc'", "`sha256` is 'abc'; expected 64 hexadecimal digits"),
+            ("[versions]\nlatest = 1\nall = true", "several of `latest`, `all` and `only`"),
+            ("[versions]\nonly = []", "`versions` chooses none"),
             ("a = [", "line 1"),
         ] {
             let message = Manifest::parse(text).expect_err(text);

@@ -1,0 +1,169 @@
+//! What was downloaded: files by the identity of their source, and the folders that models are opened from.
+//!
+//! Below the cache's folder:
+//!
+//! ```text
+//! blobs/KEY        a complete, checked file; KEY is the hash of its URI, tag and size
+//! blobs/KEY.json   what is known of it
+//! blobs/KEY.part   one that is being downloaded, with KEY.state, which whoever downloads it has locked
+//! trees/KEY/       one version of a model as its source has it: hard links to blobs
+//! trees/KEY.json   whose it is; its date is that of the last use
+//! using/ID         held by a living process: what may not be evicted
+//! lock             shared while a tree is made, exclusive while something is evicted
+//! ```
+//!
+//! Processes share it: a file appears under its name only when it is whole.
+
+mod evict;
+mod lease;
+mod tree;
+
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+pub(crate) use evict::CacheFull;
+pub(crate) use lease::Lease;
+pub(crate) use tree::Tree;
+
+use crate::store::{Digests, Object};
+
+/// The folder of the cache. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Cache {
+    folder: PathBuf,
+    /// The most bytes that may lie in it.
+    limit: Option<u64>,
+    lease: Arc<Lease>,
+}
+
+/// What is known of a blob.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct BlobRecord {
+    /// Of its source, without secrets.
+    pub(crate) uri: String,
+    pub(crate) tag: Option<String>,
+    pub(crate) size: u64,
+    /// As computed when it was downloaded.
+    pub(crate) digests: Digests,
+    /// Of the running system when it was written: content that may not have reached the disk is not believed after a
+    /// restart of the machine.
+    pub(crate) boot: String,
+    pub(crate) synced: bool,
+}
+
+impl Cache {
+    /// The cache in `folder`, which is made when it is not there.
+    pub(crate) fn open(folder: &Path, limit: Option<u64>) -> io::Result<Self> {
+        for name in ["blobs", "trees", "using"] {
+            fs::create_dir_all(folder.join(name))?;
+        }
+        let lease = Arc::new(Lease::take(&folder.join("using"))?);
+        Ok(Self { folder: folder.to_owned(), limit, lease })
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The key of an object: what it is, where it is from, and how large.
+    pub(crate) fn blob_key(uri: &str, object: &Object) -> String {
+        let tag = object.tag.as_deref().unwrap_or_default();
+        key(&["blob", uri, tag, &object.size.to_string()])
+    }
+
+    pub(crate) fn blob(&self, key: &str) -> PathBuf {
+        self.folder.join("blobs").join(key)
+    }
+
+    pub(crate) fn blob_file(&self, key: &str, ending: &str) -> PathBuf {
+        self.folder.join("blobs").join(format!("{key}.{ending}"))
+    }
+
+    /// The record of a blob that is there, whole, and to be believed.
+    pub(crate) fn find(&self, key: &str) -> Option<BlobRecord> {
+        let record: BlobRecord = read_json(&self.blob_file(key, "json"))?;
+        let size = fs::metadata(self.blob(key)).ok()?.len();
+        (size == record.size && (record.synced || record.boot == boot_id())).then_some(record)
+    }
+
+    /// From now on until this process ends, the blob stays.
+    pub(crate) fn hold_blob(&self, key: &str) -> io::Result<()> {
+        self.lease.hold(&format!("blob {key}"))
+    }
+
+    /// Makes `file`, which is whole and checked, the blob of that key; the disk may take its time.
+    pub(crate) fn keep(&self, key: &str, part: &Path, record: BlobRecord) -> io::Result<()> {
+        let mut permissions = fs::metadata(part)?.permissions();
+        permissions.set_readonly(true);
+        fs::set_permissions(part, permissions)?;
+        let record_path = self.blob_file(key, "json");
+        write_json(&record_path, &record)?;
+        let blob = self.blob(key);
+        fs::rename(part, &blob)?;
+        // Writing gigabytes out takes seconds in which the model can already be loaded.
+        let synced = BlobRecord { synced: true, ..record };
+        std::thread::Builder::new().name("sync".to_owned()).spawn(move || {
+            let written = File::open(&blob).and_then(|file| file.sync_all());
+            if written.is_ok() && blob.exists() {
+                let _ = write_json(&record_path, &synced);
+            }
+        })?;
+        Ok(())
+    }
+
+    /// Forgets a blob.
+    pub(crate) fn drop_blob(&self, key: &str) {
+        for path in [self.blob(key), self.blob_file(key, "json")] {
+            let _ = fs::remove_file(path);
+        }
+    }
+
+    /// The lock of the whole cache, shared or exclusive; released when dropped.
+    fn lock(&self, exclusive: bool) -> io::Result<File> {
+        let file = File::options().create(true).truncate(false).write(true).open(self.folder.join("lock"))?;
+        // Held for as long as it takes to make links or to remove files: never while something is downloaded.
+        if exclusive { file.lock() } else { file.lock_shared() }?;
+        Ok(file)
+    }
+}
+
+/// A name for a file that stands for these words.
+pub(crate) fn key(words: &[&str]) -> String {
+    let mut hasher = Sha256::new();
+    for word in words {
+        hasher.update((word.len() as u64).to_le_bytes());
+        hasher.update(word);
+    }
+    hasher.finalize().iter().take(20).map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Of the running system; empty where it cannot be told, which then never changes.
+pub(crate) fn boot_id() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+}
+
+pub(crate) fn read_json<T: for<'de> Deserialize<'de>>(path: &Path) -> Option<T> {
+    /// Records are small; what is larger is none.
+    const MAX: u64 = 1 << 20;
+    let small = fs::metadata(path).ok()?.len() <= MAX;
+    small.then(|| serde_json::from_slice(&fs::read(path).ok()?).ok()).flatten()
+}
+
+/// Whole or not at all.
+pub(crate) fn write_json<T: Serialize>(path: &Path, value: &T) -> io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let mut file = temporary(folder)?;
+    serde_json::to_writer(&mut file, value)?;
+    file.flush()?;
+    file.persist(path).map_err(|error| error.error)?;
+    Ok(())
+}
+
+fn temporary(folder: &Path) -> io::Result<tempfile::NamedTempFile> {
+    tempfile::Builder::new().prefix(".new-").tempfile_in(folder)
+}

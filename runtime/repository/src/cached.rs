@@ -1,0 +1,157 @@
+//! What lies in the cache, for those who look after it: listed, read again, removed.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use crate::cache::{BlobRecord, Cache, read_json};
+use crate::download::digests_of;
+use crate::error::RepositoryError;
+use crate::store::Algorithm;
+use crate::uri::redact;
+
+/// A model in the cache.
+#[derive(Clone, Debug)]
+pub struct CachedModel {
+    /// Where it is from, without secrets.
+    pub uri: String,
+    /// Its folder in the cache.
+    pub path: PathBuf,
+    /// Of all its files.
+    pub bytes: u64,
+    /// Paths in the folder.
+    pub files: Vec<String>,
+    /// When it was last opened.
+    pub used: SystemTime,
+}
+
+/// A file of the cache that was read again.
+#[derive(Clone, Debug)]
+pub struct CheckedFile {
+    /// Where it is from, without secrets.
+    pub uri: String,
+    /// Bytes.
+    pub bytes: u64,
+    /// The checksums that were compared.
+    pub checksums: Vec<&'static str>,
+    /// What is wrong; none when it is what was downloaded.
+    pub fault: Option<String>,
+}
+
+/// What was removed.
+#[derive(Clone, Copy, Debug)]
+pub struct Removed {
+    /// Models.
+    pub models: usize,
+    /// Bytes on the disk.
+    pub bytes: u64,
+    /// Models that stayed, because a running process uses them.
+    pub in_use: usize,
+}
+
+/// The models in the cache below `folder`, the least recently used first.
+///
+/// # Errors
+/// When the cache cannot be read.
+pub fn cached(folder: &Path) -> Result<Vec<CachedModel>, RepositoryError> {
+    let cache = open(folder)?;
+    let all = cache.trees().map_err(|reason| unusable(folder, reason))?;
+    let models = all.into_iter().map(|(tree, record, used)| {
+        let size = |path: &String| fs::metadata(tree.path.join(path)).map_or(0, |meta| meta.len());
+        let bytes = record.files.keys().map(size).sum();
+        CachedModel { uri: record.uri, path: tree.path.clone(), bytes, files: record.files.into_keys().collect(), used }
+    });
+    Ok(models.collect())
+}
+
+/// Reads every file of the models from `uri`, or of all models, and compares it with what was downloaded. A file that
+/// has changed is removed, so that the next start downloads it anew.
+///
+/// # Errors
+/// When the cache cannot be read.
+pub fn verify(folder: &Path, uri: Option<&str>) -> Result<Vec<CheckedFile>, RepositoryError> {
+    let cache = open(folder)?;
+    let wanted = uri.map(shown);
+    let mut keys = BTreeSet::new();
+    for (_, record, _) in cache.trees().map_err(|reason| unusable(folder, reason))? {
+        if wanted.as_deref().is_none_or(|root| is_below(&record.uri, root)) {
+            keys.extend(record.files.into_values());
+        }
+    }
+    let mut checked = Vec::new();
+    for key in keys {
+        let Some(record) = read_json::<BlobRecord>(&cache.blob_file(&key, "json")) else {
+            // Its record and the tree's link to it go together, unless somebody else has been here.
+            checked.push(CheckedFile {
+                uri: key,
+                bytes: 0,
+                checksums: Vec::new(),
+                fault: Some("nothing is known of it".to_owned()),
+            });
+            continue;
+        };
+        let fault = check(&cache.blob(&key), &record).err();
+        if fault.is_some() {
+            cache.drop_blob(&key);
+        }
+        let checksums = record.digests.0.keys().map(|algorithm| algorithm.name()).collect();
+        checked.push(CheckedFile { uri: record.uri, bytes: record.size, checksums, fault });
+    }
+    Ok(checked)
+}
+
+/// Removes the models from `uri`, or all of them, that no running process uses.
+///
+/// # Errors
+/// When the cache cannot be changed.
+pub fn remove(folder: &Path, uri: Option<&str>) -> Result<Removed, RepositoryError> {
+    let cache = open(folder)?;
+    let root = uri.map(shown);
+    let removed = cache.remove(root.as_deref()).map_err(|reason| unusable(folder, reason))?;
+    Ok(Removed { models: removed.0, bytes: removed.1, in_use: removed.2 })
+}
+
+/// Whether a model's URI is `root` or lies below it.
+pub(crate) fn is_below(uri: &str, root: &str) -> bool {
+    uri.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+fn shown(uri: &str) -> String {
+    redact(uri).trim_end_matches('/').to_owned()
+}
+
+fn check(path: &Path, record: &BlobRecord) -> Result<(), String> {
+    let file = File::open(path).map_err(|error| error.to_string())?;
+    let size = file.metadata().map_err(|error| error.to_string())?.len();
+    if size != record.size {
+        return Err(format!("it has {size} bytes, and had {}", record.size));
+    }
+    let algorithms: Vec<Algorithm> = record.digests.0.keys().copied().collect();
+    let found = digests_of(&file, &algorithms).map_err(|error| error.to_string())?;
+    match found.conflict(&record.digests) {
+        Some((algorithm, found, known)) => Err(format!("its {} is {found}, and was {known}", algorithm.name())),
+        None => Ok(()),
+    }
+}
+
+fn open(folder: &Path) -> Result<Cache, RepositoryError> {
+    Cache::open(&folder.join("models"), None).map_err(|reason| unusable(folder, reason))
+}
+
+fn unusable(folder: &Path, reason: io::Error) -> RepositoryError {
+    RepositoryError::Unreadable { path: folder.to_owned(), reason }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_uri_stands_for_what_is_below_it() {
+        assert!(is_below("s3://b/a", "s3://b/a"));
+        assert!(is_below("s3://b/a/m.onnx", "s3://b/a"));
+        assert!(!is_below("s3://b/ab", "s3://b/a"));
+    }
+}

@@ -1,0 +1,253 @@
+//! URIs in, checked folders out: of this machine as they are, of stores by way of the cache.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
+use tokio::runtime::Runtime;
+
+use crate::cache::{Cache, key};
+use crate::download::{Downloads, Progress, Silent};
+use crate::error::RepositoryError;
+use crate::gather::{Gathered, Gathering};
+use crate::layout::{self, ModelFolder, check_name};
+use crate::shape::{Shape, is_onnx};
+use crate::store::{Client, Listing, Source};
+use crate::uri::{ModelUri, Place};
+
+/// Models that are downloaded at a time.
+const MODELS: usize = 16;
+
+/// What the repository needs to know of its surroundings.
+#[derive(Clone, Debug)]
+pub struct RepositoryOptions {
+    /// Where to keep what is downloaded. None: nothing can be downloaded.
+    pub cache: Option<PathBuf>,
+    /// Bytes that the cache may hold; none for no bound.
+    pub cache_size: Option<u64>,
+    /// How long all tries together may bring nothing.
+    pub download_timeout: Duration,
+    /// Variables that say who asks: `AWS_…`, `GOOGLE_…`, `AZURE_…`, `HF_…`, `STORAGE_EMULATOR_HOST`, `SSL_CERT_FILE`, `HOME`.
+    pub environment: BTreeMap<String, String>,
+    /// Who is told how far downloads are.
+    pub progress: Option<Arc<dyn Progress>>,
+}
+
+/// Opens models. What it has handed out stays in the cache for as long as it lives.
+#[derive(Debug)]
+pub struct Repository {
+    options: RepositoryOptions,
+    remote: Mutex<Option<Arc<Remote>>>,
+}
+
+/// What only downloads need: made with the first, since a server of local models starts in less time than this takes.
+#[derive(Debug)]
+struct Remote {
+    /// Threads of its own: writing to a slow disk must not hold up requests.
+    runtime: Option<Runtime>,
+    client: Client,
+    downloads: Downloads,
+    environment: BTreeMap<String, String>,
+}
+
+impl Drop for Remote {
+    fn drop(&mut self) {
+        // What is under way is continued by the next process.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Repository {
+    /// Touches neither disk nor network.
+    #[must_use]
+    pub fn new(options: RepositoryOptions) -> Self {
+        Self { options, remote: Mutex::default() }
+    }
+
+    /// The model at `uri` under the name `name`: the versions that its policy takes, ascending.
+    ///
+    /// # Errors
+    /// The first thing that is wrong with it.
+    pub async fn open(&self, name: &str, uri: &str) -> Result<Vec<ModelFolder>, RepositoryError> {
+        check_name(name)?;
+        let parsed = ModelUri::parse(uri)?;
+        if matches!(parsed.place, Place::Local(_)) {
+            return layout::open(name, uri);
+        }
+        let name = name.to_owned();
+        self.run(move |remote| async move {
+            let opened = remote.source(&parsed).await?;
+            remote.model(&opened, "", &name).await
+        })
+        .await
+    }
+
+    /// What `--model-dir` names: a model itself (named `name`, or as its folder), or a folder of models, each named as
+    /// its folder.
+    ///
+    /// # Errors
+    /// The first thing that is wrong with it.
+    pub async fn open_dir(&self, uri: &str, name: Option<&str>) -> Result<Vec<ModelFolder>, RepositoryError> {
+        let parsed = ModelUri::parse(uri)?;
+        if matches!(parsed.place, Place::Local(_)) {
+            return layout::open_dir(uri, name);
+        }
+        let name = name.map(str::to_owned).or_else(|| parsed.default_name()).unwrap_or_default();
+        self.run(move |remote| async move {
+            let opened = remote.source(&parsed).await?;
+            let shape = match &opened.listing {
+                Some(listing) => Shape::of(listing, "")?,
+                None => Shape::Model,
+            };
+            let Shape::Models(folders) = shape else {
+                check_name(&name)?;
+                return remote.model(&opened, "", &name).await;
+            };
+            // Boxed, because the compiler cannot see that a future of a borrowed name may move between threads.
+            let opens: Vec<BoxFuture<'_, _>> =
+                folders.iter().map(|folder| remote.model(&opened, folder, folder).boxed()).collect();
+            let models: Vec<_> = stream::iter(opens).buffered(MODELS).try_collect().await?;
+            Ok(models.concat())
+        })
+        .await
+    }
+
+    /// What changes when something below `uri` does, cheaply: names, sizes and tags, without their content. Polling it
+    /// tells when to open anew. Of a web folder it is the manifest and of a file the file.
+    ///
+    /// # Errors
+    /// When the place cannot be asked.
+    pub async fn revision(&self, uri: &str) -> Result<String, RepositoryError> {
+        let parsed = ModelUri::parse(uri)?;
+        if let Place::Local(path) = &parsed.place {
+            let path = path.clone();
+            return crate::revision::of_disk(&path);
+        }
+        self.run(move |remote| async move {
+            let opened = remote.source(&parsed).await?;
+            remote.revision(&opened).await
+        })
+        .await
+    }
+
+    /// Runs on the threads of downloads, whichever thread waits for it.
+    async fn run<T, F>(&self, work: impl FnOnce(Arc<Remote>) -> F + Send + 'static) -> Result<T, RepositoryError>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, RepositoryError>> + Send + 'static,
+    {
+        let remote = self.remote()?;
+        let Some(runtime) = &remote.runtime else { return Err(stopped()) };
+        let working = Arc::clone(&remote);
+        let result = runtime.spawn(async move { work(working).await });
+        result.await.map_err(|_| stopped())?
+    }
+
+    fn remote(&self) -> Result<Arc<Remote>, RepositoryError> {
+        let mut remote = self.remote.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(remote) = &*remote {
+            return Ok(Arc::clone(remote));
+        }
+        let options = &self.options;
+        let folder = options.cache.as_ref().ok_or(RepositoryError::NoCache)?.join("models");
+        let failed = |reason| RepositoryError::Cache { path: folder.clone(), object: "open".to_owned(), reason };
+        let cache = Cache::open(&folder, options.cache_size).map_err(failed)?;
+        let certificates = options.environment.get("SSL_CERT_FILE").filter(|file| !file.is_empty());
+        let client = Client::new(certificates.map(String::as_str))
+            .map_err(|fault| RepositoryError::Remote { object: "HTTPS".to_owned(), reason: fault.reason })?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .thread_name("download")
+            .enable_all()
+            .build()
+            .map_err(failed)?;
+        let progress = options.progress.clone().unwrap_or_else(|| Arc::new(Silent));
+        let downloads = Downloads::new(cache, progress, options.download_timeout);
+        let environment = options.environment.clone();
+        let made = Arc::new(Remote { runtime: Some(runtime), client, downloads, environment });
+        *remote = Some(Arc::clone(&made));
+        Ok(made)
+    }
+}
+
+fn stopped() -> RepositoryError {
+    RepositoryError::Remote { object: "download".to_owned(), reason: "it was stopped".to_owned() }
+}
+
+/// A source, and what is known of it.
+struct Opened {
+    source: Source,
+    /// Where the store can be asked and the URI names no file.
+    listing: Option<Listing>,
+    /// The `.onnx` file that the URI names.
+    file: Option<String>,
+    sha256: Option<String>,
+}
+
+impl Remote {
+    async fn source(&self, uri: &ModelUri) -> Result<Opened, RepositoryError> {
+        let (place, file) = uri.place.split_file();
+        let shown = crate::uri::shown_place(&uri.place);
+        let opened = self.downloads.ask(&shown, || Source::open(&place, &self.client, &self.environment)).await;
+        let source = opened?;
+        let listing = match &file {
+            Some(_) => None,
+            None => self.downloads.ask(&source.shown(""), || source.list()).await?,
+        };
+        Ok(Opened { source, listing, file, sha256: uri.sha256.clone() })
+    }
+
+    async fn model(&self, opened: &Opened, root: &str, name: &str) -> Result<Vec<ModelFolder>, RepositoryError> {
+        check_name(name)?;
+        let gathering = Gathering::new(&self.downloads, &opened.source, opened.listing.as_ref(), root, name);
+        let Some(file) = &opened.file else {
+            let Gathered { tree, verified } = gathering.folder().await?;
+            return layout::open_path(name, &tree.path, None, &verified);
+        };
+        let Gathered { tree, verified } = gathering.file(file, opened.sha256.as_deref()).await?;
+        layout::open_path(name, &tree.path.join(file), opened.sha256.as_deref(), &verified)
+    }
+
+    async fn revision(&self, opened: &Opened) -> Result<String, RepositoryError> {
+        let mut words: Vec<String> = Vec::new();
+        if let Some(listing) = &opened.listing {
+            for (path, object) in listing {
+                words.extend([path.clone(), object.tag.clone().unwrap_or_default(), object.size.to_string()]);
+            }
+        } else {
+            let file = opened.file.as_deref().unwrap_or(crate::shape::MANIFEST);
+            let (object, _) = self.downloads.probe(&opened.source, file).await?;
+            words.extend([object.tag.unwrap_or_default(), object.size.to_string()]);
+        }
+        Ok(key(&words.iter().map(String::as_str).collect::<Vec<_>>()))
+    }
+}
+
+impl Place {
+    /// The folder that holds the `.onnx` file that the place names, and its name; else the place itself.
+    fn split_file(&self) -> (Self, Option<String>) {
+        let split = |path: &str| -> Option<(String, String)> {
+            let (folder, file) = path.rsplit_once('/').unwrap_or(("", path));
+            is_onnx(file).then(|| (folder.to_owned(), file.to_owned()))
+        };
+        let mut place = self.clone();
+        let file = match &mut place {
+            Self::Local(_) => None,
+            Self::Bucket(bucket) => split(&bucket.path).map(|(folder, file)| {
+                bucket.path = folder;
+                file
+            }),
+            Self::Hub(hub) => split(&hub.path).map(|(folder, file)| {
+                hub.path = folder;
+                file
+            }),
+            Self::Web(web) => web.split_file(),
+        };
+        (place, file)
+    }
+}

@@ -1,0 +1,180 @@
+//! What a folder is, told from the names in it: a model, versions of one, or a folder of models.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::{fs, io};
+
+use crate::error::RepositoryError;
+use crate::store::Listing;
+
+/// The name of the manifest in a model's folder.
+pub(crate) const MANIFEST: &str = "model.toml";
+/// The name of Triton's configuration in a model's folder.
+pub(crate) const TRITON: &str = "config.pbtxt";
+/// What a TensorFlow SavedModel has in its folder.
+const SAVED_MODELS: [&str; 2] = ["saved_model.pb", "saved_model.pbtxt"];
+
+/// Something with folders: a disk, or the listing of a store.
+pub(crate) trait Folders {
+    /// What lies directly in the folder at `path`, sorted; true for folders.
+    fn entries(&self, path: &str) -> Result<BTreeMap<String, bool>, RepositoryError>;
+}
+
+/// A folder of this machine.
+pub(crate) struct Disk(pub(crate) PathBuf);
+
+impl Folders for Disk {
+    fn entries(&self, path: &str) -> Result<BTreeMap<String, bool>, RepositoryError> {
+        let folder = self.0.join(path);
+        let unreadable = |reason| RepositoryError::Unreadable { path: folder.clone(), reason };
+        let listing = fs::read_dir(&folder).map_err(unreadable)?;
+        let entries = listing.map(|entry| {
+            let path = entry?.path();
+            Ok((path.file_name().unwrap_or_default().to_string_lossy().into_owned(), path.is_dir()))
+        });
+        entries.collect::<io::Result<_>>().map_err(unreadable)
+    }
+}
+
+impl Folders for Listing {
+    fn entries(&self, path: &str) -> Result<BTreeMap<String, bool>, RepositoryError> {
+        let prefix = if path.is_empty() { String::new() } else { format!("{path}/") };
+        let mut entries = BTreeMap::new();
+        for (key, _) in self.range(prefix.clone()..) {
+            let Some(rest) = key.strip_prefix(&prefix) else { break };
+            match rest.split_once('/') {
+                Some((folder, _)) => entries.insert(folder.to_owned(), true),
+                None => entries.insert(rest.to_owned(), false),
+            };
+        }
+        Ok(entries)
+    }
+}
+
+/// What a folder is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Shape {
+    /// A manifest or an `.onnx` file lies in it.
+    Model,
+    /// Numbered folders, ascending: each number with the folder's name.
+    Versions(Vec<(u64, String)>),
+    /// Folders that are models.
+    Models(Vec<String>),
+    /// A TensorFlow SavedModel, here or in a numbered folder.
+    SavedModel,
+    Nothing,
+}
+
+impl Shape {
+    pub(crate) fn of(folders: &dyn Folders, path: &str) -> Result<Self, RepositoryError> {
+        let entries = folders.entries(path)?;
+        let own = Self::of_entries(folders, path, &entries)?;
+        if own != Self::Nothing {
+            return Ok(own);
+        }
+        let mut models = Vec::new();
+        let mut saved = false;
+        for (name, _) in entries.iter().filter(|(name, folder)| **folder && !name.starts_with('.')) {
+            let inner = below(path, name);
+            // A repository is one level deep.
+            match Self::of_entries(folders, &inner, &folders.entries(&inner)?)? {
+                Self::Model | Self::Versions(_) => models.push(name.clone()),
+                Self::SavedModel => saved = true,
+                Self::Models(_) | Self::Nothing => {}
+            }
+        }
+        Ok(match (models.is_empty(), saved) {
+            (false, _) => Self::Models(models),
+            (true, true) => Self::SavedModel,
+            (true, false) => Self::Nothing,
+        })
+    }
+
+    fn of_entries(
+        folders: &dyn Folders,
+        path: &str,
+        entries: &BTreeMap<String, bool>,
+    ) -> Result<Self, RepositoryError> {
+        let file = |wanted: &str| entries.get(wanted) == Some(&false);
+        if entries.iter().any(|(name, folder)| !folder && is_onnx(name)) {
+            return Ok(Self::Model);
+        }
+        let folders_only = entries.iter().filter(|(_, folder)| **folder);
+        let mut versions: Vec<(u64, String)> =
+            folders_only.filter_map(|(name, _)| Some((version_number(name)?, name.clone()))).collect();
+        versions.sort();
+        versions.dedup_by_key(|(number, _)| *number);
+        if let Some((_, latest)) = versions.last() {
+            let inner = folders.entries(&below(path, latest))?;
+            let saved = SAVED_MODELS.iter().any(|name| inner.contains_key(*name));
+            let onnx = inner.iter().any(|(name, folder)| !folder && (is_onnx(name) || name == MANIFEST));
+            return Ok(if saved && !onnx { Self::SavedModel } else { Self::Versions(versions) });
+        }
+        if file(MANIFEST) {
+            return Ok(Self::Model);
+        }
+        let saved = SAVED_MODELS.iter().any(|name| file(name));
+        Ok(if saved { Self::SavedModel } else { Self::Nothing })
+    }
+}
+
+/// The only `.onnx` file of a folder.
+pub(crate) fn only_onnx(folders: &dyn Folders, path: &str) -> Result<Option<String>, RepositoryError> {
+    let entries = folders.entries(path)?;
+    let mut models: Vec<String> =
+        entries.into_iter().filter(|(name, folder)| !folder && is_onnx(name)).map(|(name, _)| name).collect();
+    match models.len() {
+        0 | 1 => Ok(models.pop()),
+        count => Err(RepositoryError::Ambiguous { path: path.into(), count }),
+    }
+}
+
+/// `name` in the folder `path`.
+pub(crate) fn below(path: &str, name: &str) -> String {
+    if path.is_empty() { name.to_owned() } else { format!("{path}/{name}") }
+}
+
+pub(crate) fn is_onnx(name: &str) -> bool {
+    name.strip_suffix(".onnx").is_some_and(|stem| !stem.is_empty())
+}
+
+/// Leading zeros are understood: `01` is version 1.
+fn version_number(name: &str) -> Option<u64> {
+    name.bytes().all(|byte| byte.is_ascii_digit()).then(|| name.parse().ok()).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{Digests, Object};
+
+    fn listing(paths: &[&str]) -> Listing {
+        let object = Object { size: 0, tag: None, digests: Digests::default() };
+        paths.iter().map(|path| ((*path).to_owned(), object.clone())).collect()
+    }
+
+    fn shape(paths: &[&str]) -> Shape {
+        Shape::of(&listing(paths), "").expect("a listing can be read")
+    }
+
+    #[test]
+    fn names_tell_what_a_folder_is() {
+        assert_eq!(shape(&["m.onnx", "1/x.onnx"]), Shape::Model);
+        assert_eq!(shape(&["model.toml", "p.wasm"]), Shape::Model);
+        let versions = Shape::Versions(vec![(2, "2".into()), (10, "10".into())]);
+        assert_eq!(shape(&["10/m.onnx", "2/m.onnx", "config.pbtxt"]), versions);
+        assert_eq!(shape(&["model.toml", "2/m.onnx", "10/m.onnx"]), versions);
+        assert_eq!(shape(&["a/m.onnx", "b/1/m.onnx", "notes/x.md"]), Shape::Models(vec!["a".into(), "b".into()]));
+        assert_eq!(shape(&["a/b/m.onnx"]), Shape::Nothing);
+        assert_eq!(shape(&["1/saved_model.pb", "1/variables/v"]), Shape::SavedModel);
+        assert_eq!(shape(&["saved_model.pb"]), Shape::SavedModel);
+        assert_eq!(shape(&[]), Shape::Nothing);
+    }
+
+    #[test]
+    fn a_listing_has_folders() {
+        let all = listing(&["a/b", "a/c/d", "ab", "b"]);
+        let entries = all.entries("a").expect("read");
+        assert_eq!(entries, BTreeMap::from([("b".to_owned(), false), ("c".to_owned(), true)]));
+    }
+}

@@ -1,0 +1,118 @@
+//! Object stores: `object_store` addresses, signs and lists; answers to reads are taken from it as they come.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::ops::Range;
+use std::sync::Arc;
+
+use futures::TryStreamExt as _;
+use object_store::path::Path;
+use object_store::{GetOptions, GetRange, ObjectStore};
+use reqwest::Response;
+
+use crate::store::answer::normal_tag;
+use crate::store::client::{Catch, Client};
+use crate::store::credentials;
+use crate::store::digests::Digests;
+use crate::store::fault::{Fault, causes};
+use crate::store::{Listing, MAX_LISTED, Object};
+use crate::uri::{AZURE_HOST, BucketPlace};
+
+/// A prefix in a bucket.
+#[derive(Debug)]
+pub(crate) struct Bucket {
+    store: Arc<dyn ObjectStore>,
+    place: BucketPlace,
+    /// Whether requests carry a signature.
+    signed: bool,
+}
+
+impl Bucket {
+    pub(crate) async fn open(
+        place: &BucketPlace,
+        client: &Client,
+        environment: &BTreeMap<String, String>,
+    ) -> Result<Self, Fault> {
+        let (store, signed) = credentials::store(place, client, environment).await?;
+        Ok(Self { store, place: place.clone(), signed })
+    }
+
+    pub(crate) fn shown(&self, path: &str) -> String {
+        let (scheme, bucket, key) = (self.place.provider.scheme(), &self.place.bucket, self.key(path));
+        let whole = match &self.place.account {
+            Some(account) => format!("https://{account}{AZURE_HOST}/{bucket}/{key}"),
+            None => format!("{scheme}://{bucket}/{key}"),
+        };
+        whole.trim_end_matches('/').to_owned()
+    }
+
+    pub(crate) async fn list(&self) -> Result<Listing, Fault> {
+        let prefix = self.path("")?;
+        let mut found = Listing::new();
+        let mut objects = self.store.list(Some(&prefix));
+        while let Some(object) = objects.try_next().await.map_err(|error| self.fault(&error))? {
+            let key = object.location.to_string();
+            let below = if self.place.path.is_empty() { Some(key.as_str()) } else { below(&self.place.path, &key) };
+            let Some(path) = below.filter(|path| !path.is_empty()) else { continue };
+            // A listing does not say how an object is encrypted, so its ETag is not taken for an MD5 here.
+            let tag = object.e_tag.as_deref().map(normal_tag);
+            found.insert(path.to_owned(), Object { size: object.size, tag, digests: Digests::default() });
+            if found.len() > MAX_LISTED {
+                return Err(Fault::refused(format!("more than {MAX_LISTED} objects")));
+            }
+        }
+        Ok(found)
+    }
+
+    pub(crate) async fn get(&self, path: &str, range: Option<Range<u64>>) -> Result<Response, Fault> {
+        let catch = Catch::default();
+        let mut options = GetOptions { range: range.map(GetRange::Bounded), ..GetOptions::default() };
+        options.extensions.insert(catch.clone());
+        let result = self.store.get_opts(&self.path(path)?, options).await;
+        match (catch.take(), result) {
+            (Some(answer), _) => answer,
+            (None, Err(error)) => Err(self.fault(&error)),
+            (None, Ok(_)) => Err(Fault::refused("the request was not sent")),
+        }
+    }
+
+    /// Without credentials a refusal may only mean that there were none.
+    pub(crate) fn explain(&self, mut fault: Fault) -> Fault {
+        if !self.signed && [" 401 ", " 403 "].iter().any(|status| fault.reason.contains(status)) {
+            fault.reason.push_str("; no credentials were found, so the request was not signed");
+        }
+        fault
+    }
+
+    fn key(&self, path: &str) -> String {
+        let parts = [self.place.path.as_str(), path];
+        parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("/")
+    }
+
+    fn path(&self, path: &str) -> Result<Path, Fault> {
+        let key = self.key(path);
+        Path::parse(&key).map_err(|error| Fault::refused(format!("'{key}' cannot name an object: {error}")))
+    }
+
+    /// What our client said of the answer, where it got so far; else the library's words, which name no secrets: its
+    /// URLs are left out.
+    fn fault(&self, error: &object_store::Error) -> Fault {
+        let mut next: Option<&(dyn Error + 'static)> = Some(error);
+        while let Some(inner) = next {
+            if let Some(fault) = inner.downcast_ref::<Fault>() {
+                return self.explain(fault.clone());
+            }
+            next = inner.source();
+        }
+        if let object_store::Error::InvalidPath { .. } = error {
+            return Fault::refused("its listing names an object by a path that leads out of its folder");
+        }
+        let words = causes(error);
+        let words = words.split_whitespace().map(|word| if word.contains("://") { "(a URL)" } else { word });
+        Fault::refused(words.collect::<Vec<_>>().join(" "))
+    }
+}
+
+fn below<'a>(root: &str, key: &'a str) -> Option<&'a str> {
+    key.strip_prefix(root)?.strip_prefix('/')
+}

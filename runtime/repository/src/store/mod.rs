@@ -1,0 +1,116 @@
+//! Where files are that are not on this machine: what each kind of store can be asked, and what its answers are worth.
+
+mod answer;
+mod bucket;
+mod client;
+mod credentials;
+mod digests;
+mod fault;
+mod hub;
+mod web;
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use url::Url;
+
+pub(crate) use answer::{Answer, Expected};
+pub(crate) use client::Client;
+pub(crate) use digests::{Algorithm, Digests};
+pub(crate) use fault::{Fault, FaultKind};
+
+use crate::uri::Place;
+
+/// The most objects that one listing may have.
+pub(crate) const MAX_LISTED: usize = 100_000;
+
+/// An object, as its store describes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Object {
+    /// Bytes.
+    pub(crate) size: u64,
+    /// What changes when the content does: an ETag without quotes, a hash, or a date. None where the store says nothing.
+    pub(crate) tag: Option<String>,
+    /// What the store says the content's checksums are.
+    pub(crate) digests: Digests,
+}
+
+/// Paths below the root of a source, and what lies there.
+pub(crate) type Listing = BTreeMap<String, Object>;
+
+/// A store, and the place in it that a URI names.
+#[derive(Debug)]
+pub(crate) enum Source {
+    Bucket(bucket::Bucket),
+    Web(web::Web),
+    Hub(hub::Hub),
+}
+
+impl Source {
+    /// The source of a place that is not on this machine.
+    pub(crate) async fn open(
+        place: &Place,
+        client: &Client,
+        environment: &BTreeMap<String, String>,
+    ) -> Result<Self, Fault> {
+        match place {
+            Place::Local(path) => Err(Fault::refused(format!("{} is a path", path.display()))),
+            Place::Bucket(place) => Ok(Self::Bucket(bucket::Bucket::open(place, client, environment).await?)),
+            Place::Web(place) => Ok(Self::Web(web::Web::new(place, client))),
+            Place::Hub(place) => Ok(Self::Hub(hub::Hub::new(place, client, environment)?)),
+        }
+    }
+
+    /// What a path below the root is called in messages, and what it is known by in the cache.
+    pub(crate) fn shown(&self, path: &str) -> String {
+        match self {
+            Self::Bucket(bucket) => bucket.shown(path),
+            Self::Web(web) => web.shown(path),
+            Self::Hub(hub) => hub.shown(path),
+        }
+    }
+
+    /// Everything below the root; none where the store cannot be asked.
+    pub(crate) async fn list(&self) -> Result<Option<Listing>, Fault> {
+        match self {
+            Self::Bucket(bucket) => bucket.list().await.map(Some),
+            Self::Web(_) => Ok(None),
+            Self::Hub(hub) => hub.list().await.map(Some),
+        }
+    }
+
+    /// The object at `path` without its content; an answer comes along when the server sent all of it unasked.
+    pub(crate) async fn probe(&self, path: &str) -> Result<(Object, Option<Answer>), Fault> {
+        let answer = self.get(path, Some(0..1), &Expected::default()).await?;
+        let object = answer.object()?;
+        Ok((object, answer.is_whole().then_some(answer)))
+    }
+
+    /// The content of `path`: of `range`, where the server honours it, else all of it.
+    pub(crate) async fn get(
+        &self,
+        path: &str,
+        range: Option<Range<u64>>,
+        expected: &Expected,
+    ) -> Result<Answer, Fault> {
+        let response = match self {
+            Self::Bucket(bucket) => bucket.get(path, range.clone()).await?,
+            Self::Web(web) => web.get(path, range.clone()).await?,
+            Self::Hub(hub) => hub.get(path, range.clone()).await?,
+        };
+        let checked = answer::check(response, range, expected).await;
+        match self {
+            Self::Bucket(bucket) => checked.map_err(|fault| bucket.explain(fault)),
+            Self::Web(_) | Self::Hub(_) => checked,
+        }
+    }
+}
+
+/// `path` joined to a URL that is taken for a folder; the query stays.
+pub(crate) fn below(url: &Url, path: &str) -> Url {
+    let mut joined = url.clone();
+    if let Ok(mut parts) = joined.path_segments_mut() {
+        parts.pop_if_empty().extend(path.split('/').filter(|part| !part.is_empty()));
+    }
+    joined
+}

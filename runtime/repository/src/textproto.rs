@@ -1,0 +1,230 @@
+//! Protobuf's text form, read into names and values: as much of it as configuration files use.
+//!
+//! The language: <https://protobuf.dev/reference/protobuf/textformat-spec/>. Extensions, `Any` and hexadecimal escapes
+//! are not read.
+
+/// Messages in messages: deeper is no configuration.
+const MAX_DEPTH: usize = 32;
+
+/// The fields of a message, in their order; a repeated one several times.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Message(pub(crate) Vec<(String, Value)>);
+
+/// What a field holds. Numbers and names of enumerations are kept as they stand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Value {
+    Text(String),
+    Word(String),
+    Message(Message),
+}
+
+impl Message {
+    /// Parses a whole file.
+    ///
+    /// # Errors
+    /// A line that says what is wrong, and in which line.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        let mut reader = Reader { rest: text, line: 1 };
+        let message = reader.fields(None, 0)?;
+        Ok(message)
+    }
+
+    /// All values of a name.
+    pub(crate) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Value> {
+        self.0.iter().filter(move |(known, _)| known == name).map(|(_, value)| value)
+    }
+
+    /// The last value of a name, which is the one that counts.
+    pub(crate) fn get<'a>(&'a self, name: &'a str) -> Option<&'a Value> {
+        self.all(name).last()
+    }
+
+    pub(crate) fn text<'a>(&'a self, name: &'a str) -> Option<&'a str> {
+        match self.get(name)? {
+            Value::Text(text) | Value::Word(text) => Some(text),
+            Value::Message(_) => None,
+        }
+    }
+
+    /// A whole number that is not negative.
+    pub(crate) fn number<'a>(&'a self, name: &'a str) -> Option<u64> {
+        self.text(name)?.parse().ok()
+    }
+
+    pub(crate) fn messages<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Message> {
+        self.all(name).filter_map(|value| match value {
+            Value::Message(message) => Some(message),
+            Value::Text(_) | Value::Word(_) => None,
+        })
+    }
+
+    pub(crate) fn message<'a>(&'a self, name: &'a str) -> Option<&'a Message> {
+        self.messages(name).last()
+    }
+}
+
+struct Reader<'a> {
+    rest: &'a str,
+    line: usize,
+}
+
+impl Reader<'_> {
+    /// Fields up to `end`, which is consumed.
+    fn fields(&mut self, end: Option<char>, depth: usize) -> Result<Message, String> {
+        if depth > MAX_DEPTH {
+            return Err(self.wrong("messages are nested too deep"));
+        }
+        let mut fields = Vec::new();
+        loop {
+            self.space();
+            while self.take(',') || self.take(';') {
+                self.space();
+            }
+            match (end, self.rest.chars().next()) {
+                (None, None) => return Ok(Message(fields)),
+                (Some(end), Some(next)) if next == end => {
+                    self.take(end);
+                    return Ok(Message(fields));
+                }
+                (Some(end), None) => return Err(self.wrong(&format!("'{end}' is missing"))),
+                _ => {}
+            }
+            let name = self.word().filter(|name| !name.starts_with(|first: char| first.is_ascii_digit()));
+            let name = name.ok_or_else(|| self.wrong("expected the name of a field"))?;
+            self.space();
+            let colon = self.take(':');
+            self.space();
+            if self.take('[') {
+                loop {
+                    self.space();
+                    if self.take(']') {
+                        break;
+                    }
+                    let value = self.value(true, depth)?;
+                    fields.push((name.clone(), value));
+                    self.space();
+                    if !self.take(',') && !self.rest.starts_with(']') {
+                        return Err(self.wrong("expected ',' or ']'"));
+                    }
+                }
+            } else {
+                let value = self.value(colon, depth)?;
+                fields.push((name, value));
+            }
+        }
+    }
+
+    fn value(&mut self, scalars: bool, depth: usize) -> Result<Value, String> {
+        if self.take('{') {
+            return self.fields(Some('}'), depth + 1).map(Value::Message);
+        }
+        if self.take('<') {
+            return self.fields(Some('>'), depth + 1).map(Value::Message);
+        }
+        if !scalars {
+            return Err(self.wrong("expected ':' or '{'"));
+        }
+        if self.rest.starts_with(['"', '\'']) {
+            let mut text = String::new();
+            // Strings side by side are one.
+            while let Some(quote) = self.rest.chars().next().filter(|next| matches!(next, '"' | '\'')) {
+                self.take(quote);
+                self.string(quote, &mut text)?;
+                self.space();
+            }
+            return Ok(Value::Text(text));
+        }
+        self.word().map(Value::Word).ok_or_else(|| self.wrong("expected a value"))
+    }
+
+    fn string(&mut self, quote: char, text: &mut String) -> Result<(), String> {
+        let mut letters = self.rest.char_indices();
+        while let Some((at, letter)) = letters.next() {
+            match letter {
+                '\n' => break,
+                '\\' => match letters.next().map(|(_, escaped)| escaped) {
+                    Some('n') => text.push('\n'),
+                    Some('t') => text.push('\t'),
+                    Some('r') => text.push('\r'),
+                    Some(plain @ ('"' | '\'' | '\\')) => text.push(plain),
+                    _ => return Err(self.wrong("an escape that is not read")),
+                },
+                _ if letter == quote => {
+                    self.rest = &self.rest[at + 1..];
+                    return Ok(());
+                }
+                _ => text.push(letter),
+            }
+        }
+        Err(self.wrong("a text does not end in its line"))
+    }
+
+    fn word(&mut self) -> Option<String> {
+        let part = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '_' | '-' | '+' | '.');
+        let end = self.rest.find(|letter| !part(letter)).unwrap_or(self.rest.len());
+        let (word, rest) = self.rest.split_at(end);
+        self.rest = rest;
+        (!word.is_empty()).then(|| word.to_owned())
+    }
+
+    fn take(&mut self, letter: char) -> bool {
+        match self.rest.strip_prefix(letter) {
+            Some(rest) => {
+                self.rest = rest;
+                true
+            }
+            None => false,
+        }
+    }
+
+    fn space(&mut self) {
+        loop {
+            let trimmed = self.rest.trim_start();
+            self.line += self.rest[..self.rest.len() - trimmed.len()].matches('\n').count();
+            self.rest = trimmed;
+            if !self.rest.starts_with('#') {
+                return;
+            }
+            self.rest = self.rest.find('\n').map_or("", |end| &self.rest[end..]);
+        }
+    }
+
+    fn wrong(&self, what: &str) -> String {
+        format!("line {}: {what}", self.line)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_form_of_a_field_is_read() {
+        let text = "name: \"a\" 'b' # a comment\nnested { x: 1; y: TRUE }\nlist: [ 1, 2 ] list: 3\n\
+                    groups [ { k: -1.5e3 }, { k: 2 } ]\nempty: []\nold < z: 1 >";
+        let message = Message::parse(text).expect("valid");
+        assert_eq!(message.text("name"), Some("ab"));
+        assert_eq!(message.message("nested").expect("one").text("y"), Some("TRUE"));
+        assert_eq!(message.all("list").count(), 3);
+        let groups: Vec<_> = message.messages("groups").map(|group| group.text("k")).collect();
+        assert_eq!(groups, [Some("-1.5e3"), Some("2")]);
+        assert_eq!(message.message("old").expect("one").number("z"), Some(1));
+    }
+
+    #[test]
+    fn mistakes_name_their_line() {
+        for (text, expected) in [
+            ("a: 1\nb {", "line 2: '}' is missing"),
+            ("a 1", "line 1: expected ':' or '{'"),
+            ("a: \"x\n\"", "line 1: a text does not end"),
+            ("a: [1 2]", "line 1: expected ',' or ']'"),
+            ("\n\n{", "line 3: expected the name"),
+            ("a: \"\\x41\"", "line 1: an escape"),
+        ] {
+            let message = Message::parse(text).expect_err(text);
+            assert!(message.starts_with(expected), "{text}: {message}");
+        }
+        let deep = "a {".repeat(100);
+        assert!(Message::parse(&deep).expect_err("deep").contains("too deep"));
+    }
+}

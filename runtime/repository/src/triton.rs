@@ -1,0 +1,293 @@
+//! Triton's `config.pbtxt`: what of it has a counterpart here, and the names of what has none.
+//!
+//! The schema: <https://github.com/triton-inference-server/common/blob/main/protobuf/model_config.proto>.
+
+use std::time::Duration;
+
+use corymb_core::DType;
+
+use crate::manifest::Manifest;
+use crate::textproto::{Message, Value};
+
+/// A configuration, understood.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Triton {
+    pub(crate) manifest: Manifest,
+    /// Keys that have no effect here.
+    pub(crate) ignored: Vec<String>,
+    /// Samples for warm-up.
+    pub(crate) warmup: Vec<RawSample>,
+}
+
+/// A file of `warmup/` that holds one tensor's bytes and nothing else.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RawSample {
+    pub(crate) input: String,
+    pub(crate) file: String,
+    pub(crate) dtype: DType,
+    pub(crate) shape: Vec<usize>,
+}
+
+/// Keys that are true of an ONNX model without being told, or that say how Triton itself would run it.
+const KNOWN: &[&str] = &["name", "platform", "backend", "input", "output", "default_model_filename"];
+
+impl Triton {
+    /// Understands the text of a `config.pbtxt`. `model` is the name that the model has here.
+    ///
+    /// # Errors
+    /// One line: the text is malformed, or says something of the model that cannot be served.
+    pub(crate) fn parse(text: &str, model: &str) -> Result<Self, String> {
+        let config = Message::parse(text)?;
+        refuse(&config, model)?;
+        let mut triton = Self::default();
+        triton.manifest.file = config.text("default_model_filename").map(str::to_owned);
+        triton.manifest.labels =
+            config.messages("output").find_map(|output| output.text("label_filename")).map(str::to_owned);
+        for (key, value) in &config.0 {
+            match (key.as_str(), value) {
+                ("version_policy", Value::Message(policy)) => triton.versions(policy),
+                ("instance_group", Value::Message(group)) => triton.instances(group),
+                ("dynamic_batching", Value::Message(batching)) => triton.batching(batching),
+                ("max_batch_size", _) => match config.number("max_batch_size") {
+                    // The tensors have no dimension for rows then.
+                    None | Some(0) => triton.manifest.batching.enabled = Some(false),
+                    Some(max) => triton.manifest.batching.max_size = Some(count(max)),
+                },
+                ("parameters", Value::Message(parameter)) => triton.parameter(parameter),
+                ("model_warmup", Value::Message(sample)) => {
+                    let rows = config.number("max_batch_size").unwrap_or_default() > 0;
+                    triton.warm_up(sample, rows);
+                }
+                (known, _) if KNOWN.contains(&known) => {}
+                (other, _) => triton.ignore(other),
+            }
+        }
+        triton.manifest.check()?;
+        if let Some(name) = config.text("name").filter(|name| !name.is_empty() && *name != model) {
+            triton.ignore(&format!("name (it says '{name}')"));
+        }
+        Ok(triton)
+    }
+
+    fn ignore(&mut self, key: &str) {
+        if !self.ignored.iter().any(|known| known == key) {
+            self.ignored.push(key.to_owned());
+        }
+    }
+
+    fn ignore_others(&mut self, path: &str, message: &Message, known: &[&str]) {
+        for (key, _) in message.0.iter().filter(|(key, _)| !known.contains(&key.as_str())) {
+            self.ignore(&format!("{path}.{key}"));
+        }
+    }
+
+    fn versions(&mut self, policy: &Message) {
+        let versions = &mut self.manifest.versions;
+        if let Some(latest) = policy.message("latest") {
+            versions.latest = Some(count(latest.number("num_versions").unwrap_or(1)));
+        } else if policy.message("all").is_some() {
+            versions.all = true;
+        } else if let Some(specific) = policy.message("specific") {
+            let numbers = specific.all("versions").filter_map(|value| match value {
+                Value::Word(word) => word.parse().ok(),
+                Value::Text(_) | Value::Message(_) => None,
+            });
+            versions.only = Some(numbers.collect());
+        }
+    }
+
+    /// Several groups are copies of one kind, or only the first counts.
+    fn instances(&mut self, group: &Message) {
+        let gpus = group.all("gpus").filter_map(|value| match value {
+            Value::Word(number) => Some(format!("cuda:{number}")),
+            Value::Text(_) | Value::Message(_) => None,
+        });
+        let gpus = gpus.collect::<Vec<_>>().join(",");
+        let device = match group.text("kind") {
+            Some("KIND_CPU") => Some("cpu".to_owned()),
+            Some("KIND_GPU") if gpus.is_empty() => Some("cuda".to_owned()),
+            Some("KIND_GPU") => Some(gpus),
+            _ => None,
+        };
+        let instances = &mut self.manifest.instances;
+        if instances.count.is_some() && self.manifest.device != device {
+            return self.ignore("instance_group (all but the first kind)");
+        }
+        instances.count = Some(instances.count.unwrap_or_default() + count(group.number("count").unwrap_or(1)).max(1));
+        self.manifest.device = device;
+        self.ignore_others("instance_group", group, &["name", "count", "kind", "gpus"]);
+    }
+
+    fn batching(&mut self, batching: &Message) {
+        let section = &mut self.manifest.batching;
+        section.enabled = section.enabled.or(Some(true));
+        let sizes = batching.all("preferred_batch_size").filter_map(|value| match value {
+            Value::Word(word) => word.parse().ok(),
+            Value::Text(_) | Value::Message(_) => None,
+        });
+        section.preferred = sizes.filter(|size| *size > 0).collect();
+        section.preferred.sort_unstable();
+        section.preferred.dedup();
+        section.max_delay = batching.number("max_queue_delay_microseconds").map(Duration::from_micros);
+        self.manifest.queue.priority = batching.number("default_priority_level").filter(|level| *level > 0);
+        if let Some(policy) = batching.message("default_queue_policy") {
+            if let Some(max) = policy.number("max_queue_size").filter(|max| *max > 0) {
+                self.manifest.queue.max = Some(count(max));
+            }
+            if let Some(timeout) = policy.number("default_timeout_microseconds").filter(|timeout| *timeout > 0) {
+                self.manifest.queue.timeout = Some(Duration::from_micros(timeout));
+            }
+            let known = ["max_queue_size", "default_timeout_microseconds"];
+            self.ignore_others("dynamic_batching.default_queue_policy", policy, &known);
+        }
+        let known = [
+            "preferred_batch_size",
+            "max_queue_delay_microseconds",
+            "default_queue_policy",
+            // Any priority may be named here.
+            "priority_levels",
+            "default_priority_level",
+        ];
+        self.ignore_others("dynamic_batching", batching, &known);
+    }
+
+    fn parameter(&mut self, parameter: &Message) {
+        let key = parameter.text("key").unwrap_or_default();
+        let number = parameter.message("value").and_then(|value| value.text("string_value")?.parse().ok());
+        match (key, number) {
+            // 0 is the engine's own choice, as is saying nothing.
+            ("intra_op_thread_count", Some(threads)) => {
+                self.manifest.instances.threads = Some(threads).filter(|threads| *threads > 0)
+            }
+            _ => self.ignore(&format!("parameters.{key}")),
+        }
+    }
+
+    /// A sample of zeros is what is tried without one.
+    fn warm_up(&mut self, sample: &Message, rows: bool) {
+        for input in sample.messages("inputs") {
+            let (Some(name), Some(value)) = (input.text("key"), input.message("value")) else { continue };
+            if value.text("zero_data").is_some() {
+                continue;
+            }
+            let dtype = value.text("data_type").and_then(|name| name.strip_prefix("TYPE_")).and_then(dtype);
+            let dims = value.all("dims").map(|dim| match dim {
+                Value::Word(word) => word.parse().ok(),
+                Value::Text(_) | Value::Message(_) => None,
+            });
+            let dims: Option<Vec<usize>> = dims.collect();
+            match (value.text("input_data_file"), dtype, dims) {
+                (Some(file), Some(dtype), Some(dims)) if !self.warmup.iter().any(|known| known.input == name) => {
+                    let batch = rows.then(|| count(sample.number("batch_size").unwrap_or(1)));
+                    let shape = batch.into_iter().chain(dims).collect();
+                    self.warmup.push(RawSample { input: name.to_owned(), file: file.to_owned(), dtype, shape });
+                }
+                _ => self.ignore(&format!("model_warmup.inputs.{name}")),
+            }
+        }
+    }
+}
+
+/// What cannot be served at all, by its name.
+fn refuse(config: &Message, model: &str) -> Result<(), String> {
+    let set = |key: &str| config.get(key).is_some();
+    if config.text("platform") == Some("ensemble") || set("ensemble_scheduling") {
+        return Err(format!("'{model}' is an ensemble, which is not supported"));
+    }
+    if set("sequence_batching") {
+        return Err("`sequence_batching`: models with a state between requests are not supported".to_owned());
+    }
+    let policy = config.message("model_transaction_policy");
+    if policy
+        .and_then(|policy| policy.text("decoupled"))
+        .is_some_and(|value| matches!(value, "true" | "True" | "t" | "1"))
+    {
+        return Err(
+            "`model_transaction_policy.decoupled`: models that answer several times are not supported".to_owned()
+        );
+    }
+    for (key, onnx) in [("platform", "onnxruntime_onnx"), ("backend", "onnxruntime")] {
+        if let Some(other) = config.text(key).filter(|value| !value.is_empty() && *value != onnx) {
+            return Err(format!("`{key}` is '{other}'; expected '{onnx}': only ONNX models are served"));
+        }
+    }
+    Ok(())
+}
+
+/// Triton's names are the protocol's. Its texts have lengths in front of them, which a sample here does not.
+fn dtype(name: &str) -> Option<DType> {
+    DType::from_name(name).filter(|dtype| dtype.size().is_some())
+}
+
+fn count(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_a_counterpart_is_mapped_and_the_rest_is_named() {
+        let text = r#"
+            name: "m"
+            platform: "onnxruntime_onnx"
+            default_model_filename: "net.onnx"
+            input [ { name: "x" data_type: TYPE_FP32 dims: [ 3, 2 ] } ]
+            output [ { name: "y" data_type: TYPE_FP32 dims: [ 5 ] label_filename: "labels.txt" } ]
+            version_policy: { latest { num_versions: 2 } }
+            instance_group [ { count: 2 kind: KIND_CPU }, { count: 1 kind: KIND_CPU } ]
+            max_batch_size: 8
+            dynamic_batching {
+              preferred_batch_size: [ 8, 4 ] max_queue_delay_microseconds: 100 preserve_ordering: true
+              default_queue_policy { max_queue_size: 9, default_timeout_microseconds: 1500 }
+            }
+            model_warmup [ { name: "w" inputs { key: "x" value: { data_type: TYPE_FP32 dims: [ 3, 2 ] input_data_file: "raw" } } } ]
+            parameters { key: "intra_op_thread_count" value: { string_value: "4" } }
+            parameters { key: "execution_mode" value: { string_value: "1" } }
+            optimization { priority: PRIORITY_MAX }
+        "#;
+        let triton = Triton::parse(text, "m").expect("valid");
+        let manifest = &triton.manifest;
+        assert_eq!(manifest.file.as_deref(), Some("net.onnx"));
+        assert_eq!(manifest.labels.as_deref(), Some("labels.txt"));
+        assert_eq!(manifest.versions.latest, Some(2));
+        assert_eq!((manifest.instances.count, manifest.device.as_deref()), (Some(3), Some("cpu")));
+        assert_eq!(manifest.queue.max, Some(9));
+        assert_eq!(manifest.queue.timeout, Some(Duration::from_micros(1500)));
+        let sample = RawSample { input: "x".into(), file: "raw".into(), dtype: DType::F32, shape: vec![1, 3, 2] };
+        assert_eq!(triton.warmup, [sample]);
+        assert_eq!((manifest.batching.enabled, manifest.batching.max_size), (Some(true), Some(8)));
+        assert_eq!(manifest.batching.preferred, [4, 8]);
+        assert_eq!(manifest.batching.max_delay, Some(Duration::from_micros(100)));
+        assert_eq!(manifest.instances.threads, Some(4));
+        assert_eq!(triton.ignored, ["dynamic_batching.preserve_ordering", "parameters.execution_mode", "optimization"]);
+    }
+
+    #[test]
+    fn policies_and_devices() {
+        let manifest = |text: &str| Triton::parse(text, "m").expect(text).manifest;
+        assert!(manifest("version_policy { all {} }").versions.all);
+        assert_eq!(manifest("version_policy { specific { versions: [ 1, 3 ] } }").versions.only, Some(vec![1, 3]));
+        let device = manifest("instance_group { kind: KIND_GPU gpus: [ 0, 1 ] }").device;
+        assert_eq!(device.as_deref(), Some("cuda:0,cuda:1"));
+        assert_eq!(manifest("max_batch_size: 0").batching.enabled, Some(false));
+        let triton = Triton::parse("instance_group [ { kind: KIND_CPU }, { kind: KIND_GPU } ]", "m").expect("valid");
+        assert_eq!(triton.ignored, ["instance_group (all but the first kind)"]);
+    }
+
+    #[test]
+    fn what_cannot_be_served_is_refused_by_name() {
+        for (text, expected) in [
+            ("platform: \"ensemble\"", "'m' is an ensemble"),
+            ("ensemble_scheduling { }", "'m' is an ensemble"),
+            ("backend: \"python\"", "`backend` is 'python'"),
+            ("sequence_batching { }", "`sequence_batching`"),
+            ("model_transaction_policy { decoupled: true }", "`model_transaction_policy.decoupled`"),
+            ("name: ", "line 1"),
+        ] {
+            let message = Triton::parse(text, "m").expect_err(text);
+            assert!(message.contains(expected), "{text}: {message}");
+        }
+    }
+}
