@@ -16,6 +16,7 @@ mod manifests;
 mod mistakes;
 mod parity;
 mod repository;
+mod repository_clouds;
 mod repository_store;
 mod signals;
 mod start;

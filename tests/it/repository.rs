@@ -399,3 +399,41 @@ fn triton_s_layout_is_served_and_what_has_no_counterpart_is_named() {
     let failed = crate::harness::run(&["models", "list", "--model-dir", &ensemble.path().to_string_lossy()]);
     assert!(said(&failed).contains("'e' is an ensemble, which is not supported"), "{}", said(&failed));
 }
+
+#[test]
+fn a_model_of_the_hub_is_pinned_to_a_commit_and_its_checksum() {
+    let model = identity();
+    let commit = "0123456789abcdef0123456789abcdef01234567";
+    let tree = json!([
+        {"type": "file", "path": "README.md", "size": 3, "oid": "aa"},
+        {"type": "directory", "path": "onnx", "size": 0, "oid": "bb"},
+        {"type": "file", "path": "net.onnx", "size": model.len(), "oid": "cc",
+         "lfs": {"oid": sha256(&model), "size": model.len(), "pointerSize": 1}},
+        {"type": "file", "path": "../up.onnx", "size": 1, "oid": "dd"},
+    ]);
+    let (tree, info) = (tree.to_string(), json!({"sha": commit}).to_string());
+    let content = format!("o/n/resolve/{commit}/net.onnx");
+    let store = Store::start(&[
+        ("api/models/o/n/revision/v1", info.as_bytes()),
+        (&format!("api/models/o/n/tree/{commit}"), tree.as_bytes()),
+        (&content, &model),
+    ]);
+    let cache = cache();
+    let endpoint = store.url("");
+    let variables = [("HF_ENDPOINT", endpoint.as_str()), ("HF_TOKEN", "hunter2")];
+    let folder = cache.path().to_string_lossy().into_owned();
+    let server = Server::start_with(&["--model", "net=hf://o/n@v1", "--cache", &folder], &variables);
+    predict(&server, "net");
+    let log = format!("{:?}", server.events());
+    assert!(log.contains("hf://o/n@v1/net.onnx") && !log.contains("hunter2"), "{log}");
+    assert!(store.requests().iter().all(|request| request.authorization.as_deref() == Some("Bearer hunter2")));
+    drop(server);
+
+    store.put(&content, &noise(model.len()));
+    let other = self::cache();
+    let mut again = pull(other.path(), "hf://o/n@v1", &[]);
+    let output = again.envs(variables).output().expect("the binary runs");
+    let text = said(&output);
+    assert!(text.contains("hf://o/n@v1/net.onnx: its sha256 is ") && text.contains("; the store says "), "{text}");
+    assert_eq!(blobs(other.path()), 0);
+}

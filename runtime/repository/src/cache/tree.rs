@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -36,7 +37,10 @@ impl Cache {
         let _shared = self.lock(false)?;
         self.lease.hold(&format!("tree {key}"))?;
         if !self.is_whole(&path, &files) {
-            let made = tempfile::Builder::new().prefix(".new-").tempdir_in(&trees)?;
+            let made = tempfile::Builder::new()
+                .prefix(".new-")
+                .permissions(fs::Permissions::from_mode(0o755))
+                .tempdir_in(&trees)?;
             for (name, blob) in &files {
                 let link = made.path().join(name);
                 if let Some(folder) = link.parent() {

@@ -186,6 +186,7 @@ impl Downloads {
                     }
                     Err(Failure::Store(fault)) if fault.kind == FaultKind::Changed => {
                         self.forget_part(&key);
+                        let _ = fs::remove_file(&state_path);
                         return Err(fault.into());
                     }
                     result => {

@@ -32,6 +32,8 @@ pub(crate) struct Answer {
     pub(crate) start: u64,
     /// Of the whole object.
     size: Option<u64>,
+    /// S3's ETags are checksums, as far as they look like it.
+    is_s3: bool,
 }
 
 impl Answer {
@@ -44,7 +46,7 @@ impl Answer {
     pub(crate) fn object(&self) -> Result<Object, Fault> {
         let Some(size) = self.size else { return Err(Fault::refused("the server does not say how large it is")) };
         let headers = self.response.headers();
-        Ok(Object { size, tag: tag(headers), digests: Digests::of_headers(headers, size) })
+        Ok(Object { size, tag: tag(headers), digests: Digests::of_headers(headers, size, self.is_s3) })
     }
 
     /// The next bytes; none at the end. What the client's patience allows has passed when it fails.
@@ -59,13 +61,18 @@ impl Answer {
 }
 
 /// Takes a response for what it is worth.
-pub(crate) async fn check(response: Response, range: Option<Range<u64>>, expected: &Expected) -> Result<Answer, Fault> {
+pub(crate) async fn check(
+    response: Response,
+    range: Option<Range<u64>>,
+    expected: &Expected,
+    is_s3: bool,
+) -> Result<Answer, Fault> {
     let status = response.status();
     if status == StatusCode::RANGE_NOT_SATISFIABLE {
         // A range of the empty object cannot be had; of another one it means that it has become shorter.
         let size = content_range(response.headers()).and_then(|(_, size)| size);
         if size == Some(0) && expected.size.is_none() {
-            return Ok(Answer { response, start: 0, size });
+            return Ok(Answer { response, start: 0, size, is_s3 });
         }
         return Err(Fault::changed("it is shorter than it was"));
     }
@@ -95,7 +102,7 @@ pub(crate) async fn check(response: Response, range: Option<Range<u64>>, expecte
     {
         return Err(Fault::changed("it was replaced while it was being downloaded"));
     }
-    Ok(Answer { response, start, size })
+    Ok(Answer { response, start, size, is_s3 })
 }
 
 /// The ETag without quotes and without the mark of a weak one, as listings give it; else the date.
@@ -204,7 +211,7 @@ mod tests {
 
     fn checked(response: Response, range: Option<Range<u64>>, expected: &Expected) -> Result<Answer, Fault> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
-        runtime.block_on(check(response, range, expected))
+        runtime.block_on(check(response, range, expected, false))
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::store::credentials;
 use crate::store::digests::Digests;
 use crate::store::fault::{Fault, causes};
 use crate::store::{Listing, MAX_LISTED, Object};
-use crate::uri::{AZURE_HOST, BucketPlace};
+use crate::uri::{AZURE_HOST, BucketPlace, Provider};
 
 /// A prefix in a bucket.
 #[derive(Debug)]
@@ -35,6 +35,10 @@ impl Bucket {
     ) -> Result<Self, Fault> {
         let (store, signed) = credentials::store(place, client, environment).await?;
         Ok(Self { store, place: place.clone(), signed })
+    }
+
+    pub(crate) fn is_s3(&self) -> bool {
+        self.place.provider == Provider::S3
     }
 
     pub(crate) fn shown(&self, path: &str) -> String {

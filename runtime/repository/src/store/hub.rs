@@ -84,7 +84,7 @@ impl Hub {
         while let Some(url) = next {
             let answer = self.client.send(self.authorized(url.clone())).await?;
             next = following(answer.headers(), &url);
-            let page = check(answer, None, &Expected::default()).await?.read(MAX_PAGE).await?;
+            let page = check(answer, None, &Expected::default(), false).await?.read(MAX_PAGE).await?;
             let page: Vec<Entry> = serde_json::from_slice(&page)
                 .map_err(|error| Fault::refused(format!("its list of files cannot be understood: {error}")))?;
             for entry in page.into_iter().filter(|entry| entry.r#type == "file") {
@@ -116,7 +116,7 @@ impl Hub {
         let commit = self.commit.get_or_try_init(|| async {
             let api = format!("api/models/{}/revision/{}", self.place.name, self.place.revision);
             let answer = self.client.send(self.authorized(below(&self.endpoint, &api))).await?;
-            let body = check(answer, None, &Expected::default()).await?.read(MAX_PAGE).await?;
+            let body = check(answer, None, &Expected::default(), false).await?.read(MAX_PAGE).await?;
             let info: Info = serde_json::from_slice(&body)
                 .map_err(|error| Fault::refused(format!("what the hub says of it cannot be understood: {error}")))?;
             let plain = info.sha.bytes().all(|byte| byte.is_ascii_alphanumeric());

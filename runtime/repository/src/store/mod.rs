@@ -98,7 +98,8 @@ impl Source {
             Self::Web(web) => web.get(path, range.clone()).await?,
             Self::Hub(hub) => hub.get(path, range.clone()).await?,
         };
-        let checked = answer::check(response, range, expected).await;
+        let is_s3 = matches!(self, Self::Bucket(bucket) if bucket.is_s3());
+        let checked = answer::check(response, range, expected, is_s3).await;
         match self {
             Self::Bucket(bucket) => checked.map_err(|fault| bucket.explain(fault)),
             Self::Web(_) | Self::Hub(_) => checked,
