@@ -87,7 +87,7 @@ fn a_model_is_served_for_the_time() {
         json_of(&["bench", "--model", &model, "--batch", "3", "-c", "1", "-d", "300ms", "--warm-up", "0s", "--json"]);
     assert_eq!(result["model"], "identity");
     assert!(result["report"]["answered"].as_u64().is_some_and(|answered| answered > 0), "{result}");
-    let output = run(&["bench", "--model", &model, "-c", "1", "-d", "3s", "--warm-up", "0s"]);
+    let output = run(&["bench", "--model", &model, "-c", "1", "-d", "2s", "--warm-up", "0s"]);
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     for words in ["identity at http://127.0.0.1:", "v2-binary", "closed loop of 1 callers", "p99.9"] {
         assert!(text.contains(words), "{words}: {text}");

@@ -99,3 +99,9 @@ fn above(values: impl Iterator<Item = f64>) -> f64 {
     let greatest = values.filter(|value| value.is_finite()).fold(0.0, f64::max);
     if greatest > 0.0 { greatest * 1.08 } else { 1.0 }
 }
+
+/// A label of an axis, without zeros that say nothing.
+fn number(value: &f64) -> String {
+    // Steps of an axis are sums of decimal fractions, which binary ones only come close to.
+    format!("{}", (value * 1e4).round() / 1e4)
+}

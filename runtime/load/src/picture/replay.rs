@@ -1,12 +1,12 @@
 //! A simulation: the rate, the replicas, and the requests in flight, over time.
 
-use plotters::chart::{ChartBuilder, LabelAreaPosition};
+use plotters::chart::{ChartBuilder, LabelAreaPosition, SeriesLabelPosition};
 use plotters::coord::Shift;
 use plotters::element::PathElement;
 use plotters::prelude::{DrawingArea, DrawingBackend, LineSeries};
 use plotters::style::{Color as _, IntoFont as _, RGBColor, WHITE};
 
-use super::{BLUE, Drawing, FAMILY, Format, GREEN, GREY, ORANGE, PictureError, above, failed, render};
+use super::{BLUE, Drawing, FAMILY, Format, GREEN, GREY, ORANGE, PictureError, above, failed, number, render};
 use crate::simulate::{Outcome, Tick};
 
 /// Points of one line, at most: more than a picture is wide.
@@ -42,6 +42,7 @@ impl Replay<'_> {
         let top = above(lines.iter().flat_map(|(_, _, value)| self.ticks.iter().map(value)));
         let mut chart = ChartBuilder::on(area)
             .margin(6)
+            .margin_right(24)
             .set_label_area_size(LabelAreaPosition::Left, 74)
             .set_label_area_size(LabelAreaPosition::Bottom, 36)
             .build_cartesian_2d(0.0..right, 0.0..top)
@@ -51,6 +52,8 @@ impl Replay<'_> {
             .light_line_style(WHITE)
             .x_desc("seconds")
             .y_desc(unit)
+            .x_label_formatter(&number)
+            .y_label_formatter(&number)
             .label_style((FAMILY, 13).into_font())
             .draw()
             .map_err(failed)?;
@@ -67,6 +70,7 @@ impl Replay<'_> {
         }
         chart
             .configure_series_labels()
+            .position(SeriesLabelPosition::UpperRight)
             .background_style(WHITE.mix(0.8))
             .border_style(GREY)
             .label_font((FAMILY, 13).into_font())

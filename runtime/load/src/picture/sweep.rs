@@ -1,12 +1,12 @@
 //! A sweep: throughput and latency over concurrency, with the knee.
 
-use plotters::chart::{ChartBuilder, LabelAreaPosition};
+use plotters::chart::{ChartBuilder, LabelAreaPosition, SeriesLabelPosition};
 use plotters::coord::Shift;
 use plotters::element::{Circle, PathElement};
 use plotters::prelude::{DrawingArea, DrawingBackend, LineSeries};
 use plotters::style::{BLACK, Color as _, IntoFont as _, ShapeStyle, WHITE};
 
-use super::{BLUE, Drawing, FAMILY, Format, GREEN, GREY, ORANGE, PictureError, above, failed, render};
+use super::{BLUE, Drawing, FAMILY, Format, GREEN, GREY, ORANGE, PictureError, above, failed, number, render};
 use crate::sweep::{Objective, Recommendation, Step};
 
 /// Draws the steps of a sweep.
@@ -40,12 +40,14 @@ impl Sweep<'_> {
         unit: &str,
         lines: &[(&str, ShapeStyle, Vec<f64>)],
         limit: Option<f64>,
+        legend: SeriesLabelPosition,
     ) -> Result<(), PictureError> {
         let right = above(self.steps.iter().map(|step| step.concurrency as f64));
         let top = above(lines.iter().flat_map(|(_, _, values)| values.iter().copied()).chain(limit));
         let mut chart = ChartBuilder::on(area)
             .caption(caption, (FAMILY, 17).into_font())
             .margin(10)
+            .margin_right(24)
             .set_label_area_size(LabelAreaPosition::Left, 74)
             .set_label_area_size(LabelAreaPosition::Bottom, 40)
             .build_cartesian_2d(0.0..right, 0.0..top)
@@ -55,6 +57,8 @@ impl Sweep<'_> {
             .light_line_style(WHITE)
             .x_desc("requests in flight")
             .y_desc(unit)
+            .x_label_formatter(&number)
+            .y_label_formatter(&number)
             .label_style((FAMILY, 13).into_font())
             .draw()
             .map_err(failed)?;
@@ -86,6 +90,7 @@ impl Sweep<'_> {
         }
         chart
             .configure_series_labels()
+            .position(legend)
             .background_style(WHITE.mix(0.8))
             .border_style(GREY)
             .label_font((FAMILY, 13).into_font())
@@ -101,13 +106,13 @@ impl Drawing for Sweep<'_> {
         let panels = area.split_evenly((1, 2));
         let of = |value: fn(&Step) -> f64| self.steps.iter().map(|step| value(step)).collect::<Vec<f64>>();
         let throughput = [("answers", BLUE.stroke_width(2), of(|step| step.report.rps))];
-        self.panel(&panels[0], "Throughput", "answers a second", &throughput, None)?;
+        self.panel(&panels[0], "Throughput", "answers a second", &throughput, None, SeriesLabelPosition::LowerRight)?;
         let latency = [
             ("p50", BLUE.stroke_width(2), of(|step| step.report.latency.p50_ms)),
             ("p95", BLACK.stroke_width(2), of(|step| step.report.latency.p95_ms)),
             ("p99", GREY.stroke_width(2), of(|step| step.report.latency.p99_ms)),
         ];
         let limit = self.objective.map(|objective| objective.limit_ms);
-        self.panel(&panels[1], "Latency", "milliseconds", &latency, limit)
+        self.panel(&panels[1], "Latency", "milliseconds", &latency, limit, SeriesLabelPosition::UpperLeft)
     }
 }
