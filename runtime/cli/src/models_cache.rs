@@ -11,6 +11,7 @@ use serde_json::json;
 use crate::args::{CacheArguments, ListArguments, ModelArguments, RemoveArguments};
 use crate::config::{LogFormat, cache_folder, environment};
 use crate::logs;
+use crate::wiring::LogBridge;
 
 /// Downloads what the arguments name; says where it lies.
 pub(crate) fn pull(arguments: &ModelArguments) -> anyhow::Result<()> {
@@ -18,7 +19,7 @@ pub(crate) fn pull(arguments: &ModelArguments) -> anyhow::Result<()> {
     if sources.model.is_empty() && sources.model_dir.is_none() {
         bail!("nothing to download; name a model by its URI");
     }
-    logs::start(LogFormat::Text, "warn")?;
+    let _log = logs::start(LogFormat::Text, "warn", LogBridge::default())?;
     let repository = sources.repository();
     for folder in sources.open_blocking(&repository)? {
         let file =

@@ -255,7 +255,7 @@ mod tests {
         assert_eq!((manifest.instances.count, manifest.device.as_deref()), (Some(3), Some("cpu")));
         assert_eq!(manifest.queue.max, Some(9));
         assert_eq!(manifest.queue.timeout, Some(Duration::from_micros(1500)));
-        let sample = RawSample { input: "x".into(), file: "raw".into(), dtype: DType::F32, shape: vec![1, 3, 2] };
+        let sample = RawSample { input: "x".into(), file: "raw".into(), dtype: DType::Fp32, shape: vec![1, 3, 2] };
         assert_eq!(triton.warmup, [sample]);
         assert_eq!((manifest.batching.enabled, manifest.batching.max_size), (Some(true), Some(8)));
         assert_eq!(manifest.batching.preferred, [4, 8]);
