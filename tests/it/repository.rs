@@ -263,7 +263,7 @@ fn what_does_not_pass_is_said_at_once_in_the_last_line() {
 
 #[test]
 fn nothing_leads_out_of_a_model_s_folder() {
-    let wandering = b"\x3a\x19\x2a\x17\x6a\x12\x0a\x08location\x12\x06../out\x70\x01\x08\x01";
+    let wandering = b"\x3a\x18\x2a\x16\x6a\x12\x0a\x08location\x12\x06../out\x70\x01\x08\x01";
     let store = Store::start(&[
         ("up/model.toml", b"file = '../secret.onnx'"),
         ("abs/model.toml", b"file = '/etc/passwd'"),
