@@ -11,11 +11,14 @@ use crate::store::{Algorithm, Digests};
 /// Bytes read at once.
 const PIECE: usize = 256 << 10;
 
+/// Ends with the digest; none when its file was given up.
+type Follower = JoinHandle<io::Result<Option<String>>>;
+
 /// One thread for each algorithm, so that the slowest alone counts. They read what has just been written, which is in
 /// memory.
 #[derive(Debug)]
 pub(crate) struct Hashing {
-    threads: Vec<(Algorithm, SyncSender<u64>, JoinHandle<io::Result<Option<String>>>)>,
+    threads: Vec<(Algorithm, SyncSender<u64>, Follower)>,
 }
 
 impl Hashing {
