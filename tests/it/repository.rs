@@ -437,3 +437,28 @@ fn a_model_of_the_hub_is_pinned_to_a_commit_and_its_checksum() {
     assert!(text.contains("hf://o/n@v1/net.onnx: its sha256 is ") && text.contains("; the store says "), "{text}");
     assert_eq!(blobs(other.path()), 0);
 }
+
+#[test]
+fn a_stop_does_not_wait_for_a_download() {
+    let store = Store::start(&[("m/big.onnx", &noise(4_000_000))]);
+    store.limit_rate(100_000);
+    let cache = cache();
+    let uri = store.url("m/big.onnx");
+    let mut serve = corymb(&["serve", "--host", "127.0.0.1", "--port", "0", "--model-dir", &uri, "--cache"]);
+    let mut serve = serve.arg(cache.path()).stderr(Stdio::piped()).spawn().expect("the binary starts");
+    let begun = Instant::now();
+    while store.delivered() < 50_000 {
+        assert!(begun.elapsed() < Duration::from_secs(30), "the download has not begun");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let sent = Command::new("kill").arg("-TERM").arg(serve.id().to_string()).status().expect("kill runs");
+    assert!(sent.success());
+    while serve.try_wait().expect("known").is_none() {
+        assert!(store.delivered() < 3_000_000, "the download goes on after the signal to stop");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let output = serve.wait_with_output().expect("ended");
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    assert!(said(&output).contains("stopped before the models were there"), "{}", said(&output));
+    assert_eq!(blobs(cache.path()), 0);
+}

@@ -1,6 +1,7 @@
 //! URIs in, checked folders out: of this machine as they are, of stores by way of the cache.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -22,7 +23,7 @@ use crate::uri::{ModelUri, Place};
 const MODELS: usize = 16;
 
 /// What the repository needs to know of its surroundings.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct RepositoryOptions {
     /// Where to keep what is downloaded. None: nothing can be downloaded.
     pub cache: Option<PathBuf>,
@@ -37,14 +38,12 @@ pub struct RepositoryOptions {
 }
 
 /// Opens models. What it has handed out stays in the cache for as long as it lives.
-#[derive(Debug)]
 pub struct Repository {
     options: RepositoryOptions,
     remote: Mutex<Option<Arc<Remote>>>,
 }
 
 /// What only downloads need: made with the first, since a server of local models starts in less time than this takes.
-#[derive(Debug)]
 struct Remote {
     /// Threads of its own: writing to a slow disk must not hold up requests.
     runtime: Option<Runtime>,
@@ -59,6 +58,23 @@ impl Drop for Remote {
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }
+    }
+}
+
+/// The environment holds secrets, so it is left out.
+impl fmt::Debug for RepositoryOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RepositoryOptions")
+            .field("cache", &self.cache)
+            .field("cache_size", &self.cache_size)
+            .field("download_timeout", &self.download_timeout)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Repository {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Repository").field("options", &self.options).finish_non_exhaustive()
     }
 }
 

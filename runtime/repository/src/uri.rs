@@ -50,7 +50,7 @@ impl Provider {
 }
 
 /// A path in a bucket, which may be an object or a prefix.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) struct BucketPlace {
     pub(crate) provider: Provider,
     pub(crate) bucket: String,
@@ -60,6 +60,12 @@ pub(crate) struct BucketPlace {
     pub(crate) signature: Option<String>,
     /// Without slashes at either end; empty for the whole bucket.
     pub(crate) path: String,
+}
+
+impl std::fmt::Debug for BucketPlace {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}://{}/{}", self.provider.scheme(), self.bucket, self.path)
+    }
 }
 
 /// A file, or a folder whose `model.toml` names the files.
@@ -332,5 +338,7 @@ mod tests {
         assert_eq!(redact("https://u:p@h:8/p?q#f"), "https://h:8/p");
         let place = ModelUri::parse("https://user:hunter2@h/x?sig=abc").expect("valid");
         assert_eq!(format!("{place:?}"), "ModelUri { place: Web(https://h/x), sha256: None }");
+        let place = ModelUri::parse("https://acc.blob.core.windows.net/c/x?sig=abc").expect("valid");
+        assert_eq!(format!("{place:?}"), "ModelUri { place: Bucket(az://c/x), sha256: None }");
     }
 }

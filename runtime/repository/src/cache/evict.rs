@@ -84,11 +84,13 @@ impl Cache {
 
     /// Removes blobs that no tree links, and downloads that nobody continues.
     fn drop_orphans(&self, held: &BTreeSet<String>, stale: Duration) -> io::Result<u64> {
+        self.drop_ruins()?;
         let mut freed = 0;
         for found in self.blobs()? {
             let free = match found.ending.as_str() {
                 "" => found.links == 1 && !held.contains(&format!("blob {}", found.key)),
                 "part" => found.modified.elapsed().unwrap_or_default() >= stale && self.nobody_downloads(&found.key),
+                "tmp" => found.modified.elapsed().unwrap_or_default() >= STALE,
                 _ => false,
             };
             if free && fs::remove_file(&found.path).is_ok() {
@@ -98,6 +100,18 @@ impl Cache {
             }
         }
         Ok(freed)
+    }
+
+    /// Trees that were being made when their process ended.
+    fn drop_ruins(&self) -> io::Result<()> {
+        for entry in fs::read_dir(self.folder.join("trees"))?.flatten() {
+            let path = entry.path();
+            let unfinished = path.extension().is_some_and(|ending| ending == "tmp");
+            if unfinished && entry.metadata()?.modified()?.elapsed().unwrap_or_default() >= STALE {
+                let _ = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+            }
+        }
+        Ok(())
     }
 
     fn nobody_downloads(&self, key: &str) -> bool {

@@ -9,6 +9,7 @@
 //! trees/KEY/       one version of a model as its source has it: hard links to blobs
 //! trees/KEY.json   whose it is; its date is that of the last use
 //! using/ID         held by a living process: what may not be evicted
+//! *.tmp            what is being made, or was when its process ended
 //! lock             shared while a tree is made, exclusive while something is evicted
 //! ```
 //!
@@ -167,5 +168,9 @@ pub(crate) fn write_json<T: Serialize>(path: &Path, value: &T) -> io::Result<()>
 
 fn temporary(folder: &Path) -> io::Result<tempfile::NamedTempFile> {
     // Other users' processes may share the cache.
-    tempfile::Builder::new().prefix(".new-").permissions(fs::Permissions::from_mode(0o644)).tempfile_in(folder)
+    tempfile::Builder::new()
+        .prefix("new-")
+        .suffix(".tmp")
+        .permissions(fs::Permissions::from_mode(0o644))
+        .tempfile_in(folder)
 }

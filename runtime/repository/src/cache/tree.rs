@@ -38,7 +38,8 @@ impl Cache {
         self.lease.hold(&format!("tree {key}"))?;
         if !self.is_whole(&path, &files) {
             let made = tempfile::Builder::new()
-                .prefix(".new-")
+                .prefix("new-")
+                .suffix(".tmp")
                 .permissions(fs::Permissions::from_mode(0o755))
                 .tempdir_in(&trees)?;
             for (name, blob) in &files {

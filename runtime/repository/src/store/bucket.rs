@@ -19,7 +19,6 @@ use crate::store::{Listing, MAX_LISTED, Object};
 use crate::uri::{AZURE_HOST, BucketPlace, Provider};
 
 /// A prefix in a bucket.
-#[derive(Debug)]
 pub(crate) struct Bucket {
     store: Arc<dyn ObjectStore>,
     place: BucketPlace,

@@ -21,7 +21,6 @@ const ENDPOINT: &str = "https://huggingface.co";
 const MAX_PAGE: usize = 32 << 20;
 
 /// A repository at one commit: what is listed and what is read are of the same.
-#[derive(Debug)]
 pub(crate) struct Hub {
     client: Client,
     endpoint: Url,

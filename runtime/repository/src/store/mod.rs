@@ -38,8 +38,7 @@ pub(crate) struct Object {
 /// Paths below the root of a source, and what lies there.
 pub(crate) type Listing = BTreeMap<String, Object>;
 
-/// A store, and the place in it that a URI names.
-#[derive(Debug)]
+/// A store, and the place in it that a URI names. It knows who asks, so it cannot be printed.
 pub(crate) enum Source {
     Bucket(bucket::Bucket),
     Web(web::Web),

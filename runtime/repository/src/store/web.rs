@@ -11,7 +11,6 @@ use crate::store::fault::Fault;
 use crate::uri::{WebPlace, shown_url};
 
 /// A folder on a web server. For a file it is the folder around it.
-#[derive(Debug)]
 pub(crate) struct Web {
     client: Client,
     folder: Url,
