@@ -187,8 +187,9 @@ fn nginx_serves_a_folder_and_a_file() {
     let models = models();
     let port = free_port();
     let place = tempfile::tempdir().expect("a temporary folder");
+    // One process, which ends when it is killed.
     let config = format!(
-        "daemon off; pid {0}/pid; error_log /dev/null; events {{ }}\n\
+        "daemon off; master_process off; pid {0}/pid; error_log /dev/null; events {{ }}\n\
          http {{ access_log off; client_body_temp_path {0}/1; proxy_temp_path {0}/2; fastcgi_temp_path {0}/3;\n\
          uwsgi_temp_path {0}/4; scgi_temp_path {0}/5; server {{ listen 127.0.0.1:{port}; root {1}; }} }}\n",
         place.path().display(),
