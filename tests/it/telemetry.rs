@@ -248,6 +248,31 @@ fn see_the_log(received: &Received, trace: &str, way: &str) {
     assert_eq!(record["spanId"], root.expect("seen above")["spanId"]);
 }
 
+/// Who wants differences gets them, and the page has its sums nevertheless.
+#[test]
+fn differences_are_pushed_where_they_are_asked_for() {
+    let Some(collector) = Collector::start() else { return };
+    let mut variables = vec![
+        ("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", format!("{}/v1/metrics", collector.http)),
+        ("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "delta".to_owned()),
+    ];
+    variables.extend(SOON.map(|(name, value)| (name, value.to_owned())));
+    let variables: Vec<(&str, &str)> = variables.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let mut server = Server::start_with(&[], &variables);
+    for _ in 0..10 {
+        assert_eq!(server.post(PREDICT, "image/jpeg", &picture()).status, 200);
+    }
+    let page = server.get("/metrics").text();
+    assert_eq!(sample(&page, "corymb_request_duration_seconds_count", &[r#"outcome="ok""#]), Some(10.0));
+    server.signal("TERM");
+    assert_eq!(server.wait(), Some(0));
+    let received = collector.received();
+    let reports = received.metric("corymb.request.duration");
+    let counts = reports.iter().flat_map(|report| points(report).1).filter_map(|point| point["count"].as_str());
+    assert_eq!(counts.filter_map(|count| count.parse::<u64>().ok()).sum::<u64>(), 10);
+    assert!(received.spans().is_empty() && received.logs().is_empty(), "only metrics have an endpoint");
+}
+
 #[test]
 fn unsampled_requests_leave_no_span_and_have_a_trace_id() {
     let Some(collector) = Collector::start() else { return };

@@ -3,6 +3,7 @@
 mod delivery;
 mod log_bridge;
 mod otlp;
+mod shared_reader;
 mod signals;
 mod tracer;
 

@@ -11,7 +11,8 @@ use opentelemetry::logs::LoggerProvider as _;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::logs::SdkLoggerProvider;
-use opentelemetry_sdk::metrics::{Instrument, PeriodicReader, SdkMeterProvider, Stream};
+use opentelemetry_sdk::metrics::exporter::PushMetricExporter as _;
+use opentelemetry_sdk::metrics::{Instrument, PeriodicReader, SdkMeterProvider, Stream, Temporality};
 use opentelemetry_sdk::resource::{EnvResourceDetector, TelemetryResourceDetector};
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use prometheus::{Registry, TextEncoder};
@@ -19,6 +20,7 @@ use prometheus::{Registry, TextEncoder};
 use super::LogBridge;
 use super::delivery::{Delivery, Watched};
 use super::otlp;
+use super::shared_reader::SharedReader;
 use super::tracer::{self, Tracer};
 use crate::telemetry::TelemetryOptions;
 
@@ -50,13 +52,22 @@ impl Signals {
             .without_target_info()
             .build()
             .context("start the Prometheus page")?;
-        let mut metrics = SdkMeterProvider::builder().with_resource(resource.clone()).with_reader(page);
-        metrics = metrics.with_view(|_: &Instrument| Stream::builder().with_cardinality_limit(MAX_SERIES).build().ok());
-        if let Some(push) = options.metrics {
-            let exporter = otlp::metrics(push).context("push metrics")?;
-            let exporter = Watched::new(exporter, &Delivery::of("metrics"));
-            metrics = metrics.with_reader(PeriodicReader::builder(exporter).build());
-        }
+        let metrics = SdkMeterProvider::builder()
+            .with_resource(resource.clone())
+            .with_view(|_: &Instrument| Stream::builder().with_cardinality_limit(MAX_SERIES).build().ok());
+        let metrics = match options.metrics {
+            None => metrics.with_reader(page),
+            Some(push) => {
+                let exporter = Watched::new(otlp::metrics(push).context("push metrics")?, &Delivery::of("metrics"));
+                let cumulative = exporter.temporality() == Temporality::Cumulative;
+                let push = PeriodicReader::builder(exporter).build();
+                if cumulative {
+                    metrics.with_reader(SharedReader::new(page, push))
+                } else {
+                    metrics.with_reader(page).with_reader(push)
+                }
+            }
+        };
         let metrics = metrics.build();
         opentelemetry::global::set_meter_provider(metrics.clone());
 
