@@ -126,9 +126,13 @@ func TestSteadyLoad(t *testing.T) {
 func TestRampAndZero(t *testing.T) {
 	text, length := window(t)
 	s := startService(t, options{
-		annotations: map[string]string{"target": "1", "target-utilization-percentage": "100", "window": text},
-		config:      map[string]string{"scale-to-zero-grace-period": "6s"},
-		runner:      newBare(t),
+		// A tenth of a short window is a single bucket of a second. Where the activator's report of that second comes after
+		// the autoscaler's tick the bucket is empty, and the panic window sees nothing: three of them always hold one.
+		annotations: map[string]string{
+			"target": "1", "target-utilization-percentage": "100", "window": text, "panic-window-percentage": "30",
+		},
+		config: map[string]string{"scale-to-zero-grace-period": "6s"},
+		runner: newBare(t),
 	})
 	load := newLoad(t, s.target, hold, false)
 	load.scale(1)

@@ -103,6 +103,9 @@ impl Recipe {
             .with_intra_op_spinning(false)?
             .with_inter_op_spinning(false)?
             .with_memory_pattern(self.few_shapes)?
+            // Where quantised weights are fused into a product, the library rounds the other side to 8 bits too unless
+            // it is told to compute in FP32, which is what the model says.
+            .with_config_entry("session.qdq_matmulnbits_accuracy_level", "1")?
             .with_optimization_level(level)?;
         with_folder(builder, self.folder.as_deref())?.commit_from_memory(content)
     }
