@@ -60,9 +60,11 @@ impl Call {
     /// # Errors
     /// Whatever went wrong, in the caller's terms.
     pub async fn infer(&self, request: Request) -> Result<Response, EngineError> {
+        // From here: how long a caller takes to send its body is not the model's doing.
+        let begin = Instant::now();
         let result = spans::predict(&self.version, infer::infer(&self.shared, &self.version, request)).await;
         if result.is_ok() {
-            self.version.capacity.answered(self.begin.elapsed());
+            self.version.capacity.answered(begin.elapsed());
         }
         result
     }

@@ -97,6 +97,11 @@ impl Engine {
         Ok(Self(shared))
     }
 
+    #[cfg(test)]
+    pub(crate) fn serving(&self, model: &str) -> Result<Arc<Version>, EngineError> {
+        self.0.registry.find(model)?.serving(None)
+    }
+
     pub(crate) fn from_shared(shared: Arc<Shared>) -> Self {
         Self(shared)
     }
@@ -269,6 +274,9 @@ impl Engine {
         self.advance(entry, &folder.version, State::WarmingUp)?;
         let version = Arc::new(version);
         warmup::warm_up(&self.0, &version, &folder.samples, instances).await?;
+        if let Some(queue) = &version.queue {
+            queue.end_warm_up();
+        }
         if let Some(files) = &folder.model {
             Measuring::new(&self.0, &version, sharing, files.clone()).begin().await;
         }

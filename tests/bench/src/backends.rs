@@ -7,6 +7,10 @@ use corymb_backend_onnxruntime::{OnnxRuntime, Search};
 use corymb_backend_tract::Tract;
 use corymb_core::Backend;
 
+/// The variables by which the server, and so the bare loop, finds ONNX Runtime's library.
+pub(crate) const LIBRARY_VARIABLES: [&str; 6] =
+    ["ORT_DYLIB_PATH", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "CONDA_PREFIX", "PATH", "HOME"];
+
 /// The engine of that name; an error says why there is none.
 pub(crate) fn named(name: &str) -> anyhow::Result<Box<dyn Backend>> {
     let backend: Box<dyn Backend> = match name {

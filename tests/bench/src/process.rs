@@ -11,6 +11,8 @@ use anyhow::Context as _;
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::backends;
+
 /// A server that is not up by then will never be.
 pub(crate) const START_LIMIT: Duration = Duration::from_secs(60);
 
@@ -35,11 +37,13 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// `corymb serve` on `port` of this machine, 0 for any, with its cache below `cache` and no other variable.
+    /// `corymb serve` on `port` of this machine, 0 for any, with its cache below `cache` and no other variables than
+    /// those by which ONNX Runtime's library is found.
     pub(crate) fn start(binary: &Path, port: u16, cache: &Path, arguments: &[String]) -> anyhow::Result<Self> {
         let mut command = Command::new(binary);
         command.args(["serve", "--host", "127.0.0.1", "--log-format", "json", "--port"]).arg(port.to_string());
         command.args(arguments).env_clear().env("XDG_CACHE_HOME", cache);
+        command.envs(backends::LIBRARY_VARIABLES.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let child = command.spawn().with_context(|| format!("start {}", binary.display()))?;
         let (sender, started) = channel();

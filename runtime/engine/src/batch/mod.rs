@@ -9,7 +9,7 @@ mod plan;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -85,9 +85,10 @@ struct Shared {
     usual_run: AtomicU64,
     /// Requests of one run that the rules aim at.
     worth_running: AtomicUsize,
-    /// The inputs of the first run, which warm-up brought: what measurements are made with.
+    /// The inputs of warm-up's first run: what measurements are made with. Those of callers are never kept.
     first_inputs: OnceLock<Tensors>,
-    /// Called once when a request brings several rows that nobody has proved independent.
+    warming: AtomicBool,
+    /// Called when a request brings several rows: nobody may have proved them independent.
     on_rows: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 
@@ -145,6 +146,7 @@ impl Queue {
             worth_running: AtomicUsize::new(aim(&rows)),
             state: Mutex::new(State::new(copies, rows)),
             first_inputs: OnceLock::new(),
+            warming: AtomicBool::new(true),
             on_rows: OnceLock::new(),
         };
         Ok(Self { shared: Arc::new(shared) })
@@ -179,12 +181,17 @@ impl Queue {
         drop(before);
     }
 
-    /// The inputs that the model was first run with.
+    /// From now on runs are asked for by callers.
+    pub(crate) fn end_warm_up(&self) {
+        self.shared.warming.store(false, Relaxed);
+    }
+
+    /// The inputs that the model was first warmed up with.
     pub(crate) fn first_inputs(&self) -> Option<&Tensors> {
         self.shared.first_inputs.get()
     }
 
-    /// Has `work` called once, when a request with several rows has come and rows run whole.
+    /// Has `work` called whenever a request with several rows has come.
     pub(crate) fn on_rows(&self, work: impl Fn() + Send + Sync + 'static) {
         let _ = self.shared.on_rows.set(Box::new(work));
     }
@@ -234,8 +241,12 @@ impl Queue {
     pub(crate) async fn run(&self, run: Run, caller: Caller) -> Result<Tensors, EngineError> {
         let shared = &self.shared;
         let rows = shared.rows_of(&run.inputs);
-        if shared.first_inputs.get().is_none() {
+        if shared.warming.load(Relaxed) {
             let _ = shared.first_inputs.set(run.inputs.clone());
+        } else if rows.is_some_and(|rows| rows > 1)
+            && let Some(work) = shared.on_rows.get()
+        {
+            work();
         }
         let usual = shared.usual_run.load(Relaxed);
         let direct = caller == Caller::Worker || (usual > 0 && usual < DIRECT_BELOW.as_nanos() as u64);
@@ -249,11 +260,6 @@ impl Queue {
                 let first = result.and_then(|mut answers| answers.pop().ok_or_else(|| shared.nothing()));
                 (back, first)
             });
-        }
-        if rows.is_some_and(|rows| rows > 1)
-            && let Some(work) = shared.on_rows.get()
-        {
-            work();
         }
         self.wait(run, rows).await
     }

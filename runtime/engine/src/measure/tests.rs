@@ -14,10 +14,16 @@ use opentelemetry::metrics::MeterProvider as _;
 use opentelemetry::metrics::noop::NoopMeterProvider;
 
 use super::*;
+use crate::batch::{Caller, Run};
 use crate::engine::Engine;
 use crate::error::EngineError;
+use crate::pool::NO_PRIORITY;
 use crate::shared::EngineOptions;
 use crate::signals::Protocol;
+use crate::spans::Spans;
+
+/// More elements than zeros are made up for.
+const WIDE: usize = (64 << 20) / 4 + 1;
 
 /// `y = x * 2 + 1` over rows of two.
 struct Habits {
@@ -30,6 +36,8 @@ struct Habits {
     batches_pay: bool,
     /// A run with two threads takes half the time.
     divisible: bool,
+    /// Rows have [`WIDE`] elements.
+    wide_input: bool,
     /// Rows that hold it fail the whole run.
     poison: f32,
     /// Rows of each run, and its threads.
@@ -46,6 +54,7 @@ impl Default for Habits {
             mixes: false,
             batches_pay: true,
             divisible: false,
+            wide_input: false,
             poison: f32::INFINITY,
             log: Mutex::default(),
             order: Mutex::default(),
@@ -72,7 +81,8 @@ impl Backend for Fake {
     }
 
     fn load(&self, _: &ModelFiles, _: &LoadOptions) -> Result<Box<dyn Model>, BackendError> {
-        let spec = |name| TensorSpec::new(name, DType::Fp32, vec![Dim::Symbol("N".into()), Dim::Unknown]);
+        let width = if self.0.wide_input { Dim::Fixed(WIDE) } else { Dim::Unknown };
+        let spec = |name| TensorSpec::new(name, DType::Fp32, vec![Dim::Symbol("N".into()), width.clone()]);
         Ok(Box::new(FakeModel(Arc::clone(&self.0), Signature { inputs: vec![spec("x")], outputs: vec![spec("y")] })))
     }
 }
@@ -235,6 +245,29 @@ async fn a_backend_without_batches_is_looked_at_when_rows_come() {
         said(&engine, "batching", if mixes { "off: rows change" } else { "rows run apart" }).await;
         assert_eq!(infer(&engine, request(&[1.0, 3.0], 1)).await.expect("answered"), expected);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_callers_send_is_never_kept() {
+    // Warm-up runs nothing: there is no sample, and zeros for this model would be too large.
+    let (engine, habits) = serving(Habits { wide_input: true, ..Habits::default() }, "", None).await;
+    assert!(habits.log.lock().expect("not poisoned").is_empty());
+    infer(&engine, request(&[1.0], WIDE)).await.expect("answered");
+    let version = engine.serving("m").expect("ready");
+    assert!(version.queue.as_ref().expect("a model").first_inputs().is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plugins_rows_are_looked_at_too() {
+    let habits = Habits { batches_pay: false, ..Habits::default() };
+    let (engine, _) = serving(habits, "", None).await;
+    let version = engine.serving("m").expect("ready");
+    let Request { inputs, cancel, .. } = request(&[1.0, 2.0], 1);
+    let run =
+        Run { inputs, outputs: Vec::new(), cancel, deadline: None, priority: NO_PRIORITY, spans: Spans::current() };
+    // A worker of the pool runs it at once, without the queue.
+    version.queue.as_ref().expect("a model").run(run, Caller::Worker).await.expect("answered");
+    said(&engine, "batching", "rows run apart").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
