@@ -43,6 +43,8 @@ struct Habits {
     /// Rows of each run, and its threads.
     log: Mutex<Vec<(usize, usize)>>,
     order: Mutex<Vec<f32>>,
+    /// While it is set no run ends.
+    held: AtomicBool,
     stopped: AtomicBool,
 }
 
@@ -58,6 +60,7 @@ impl Default for Habits {
             poison: f32::INFINITY,
             log: Mutex::default(),
             order: Mutex::default(),
+            held: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
         }
     }
@@ -115,7 +118,7 @@ impl Instance for FakeInstance {
         habits.log.lock().expect("not poisoned").push((count, *threads));
         habits.order.lock().expect("not poisoned").push(values[0]);
         let until = Instant::now() + (habits.run + habits.row * count as u32) / *threads as u32;
-        while Instant::now() < until {
+        while Instant::now() < until || habits.held.load(Ordering::Relaxed) {
             if options.cancel.is_cancelled() {
                 habits.stopped.store(true, Ordering::Relaxed);
                 return Err(BackendError::Cancelled);
@@ -165,6 +168,16 @@ async fn said(engine: &Engine, which: &str, begin: &str) -> String {
     panic!("{which} stays '{}', '{begin}' was expected", remark(engine, which));
 }
 
+/// Until runs of so many rows are measured and used, after which nothing but requests runs.
+async fn shared_by(engine: &Engine, rows: usize) {
+    let (begin, last) = (format!("up to {rows} rows a run (1 in "), format!(" {rows} in "));
+    let measured = || {
+        let words = remark(engine, "batching");
+        words.starts_with(&begin) && words.contains(&last)
+    };
+    until("it is measured", measured).await;
+}
+
 fn request(rows: &[f32], width: usize) -> Request {
     let values: Vec<f32> = rows.iter().flat_map(|row| std::iter::repeat_n(*row, width)).collect();
     let x = Tensor::from_slice([rows.len(), width], &values).expect("valid");
@@ -176,14 +189,50 @@ async fn infer(engine: &Engine, request: Request) -> Result<Vec<f32>, EngineErro
     Ok(response.outputs.get("y").and_then(Tensor::as_slice::<f32>).expect("FP32").to_vec())
 }
 
-/// Many requests of one row at the same time.
-async fn at_once(engine: &Engine, rows: &[f32]) -> Vec<Result<Vec<f32>, EngineError>> {
-    let each = |row: f32| {
-        let engine = engine.clone();
-        tokio::spawn(async move { infer(&engine, request(&[row], 2)).await })
-    };
-    let tasks: Vec<_> = rows.iter().map(|row| each(*row)).collect();
+fn spawned(engine: &Engine, request: Request) -> tokio::task::JoinHandle<Result<Vec<f32>, EngineError>> {
+    let engine = engine.clone();
+    tokio::spawn(async move { infer(&engine, request).await })
+}
+
+/// Until something is so.
+async fn until(what: &str, so: impl Fn() -> bool) {
+    for _ in 0..5000 {
+        if so() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    panic!("after ten seconds it is not so that {what}");
+}
+
+/// Answers of requests that all waited, in this order, before the first of them could run; the log is theirs alone.
+async fn crowd(engine: &Engine, habits: &Habits, requests: Vec<Request>) -> Vec<Result<Vec<f32>, EngineError>> {
+    let version = engine.serving("m").expect("ready");
+    let queue = version.queue.as_ref().expect("a model");
+    let running = || habits.log.lock().expect("not poisoned").len();
+    habits.held.store(true, Ordering::Relaxed);
+    habits.log.lock().expect("not poisoned").clear();
+    let mut before = Vec::new();
+    while before.len() < version.capacity.parallel() {
+        before.push(spawned(engine, request(&[0.0], 7)));
+        until("every instance is busy", || running() == before.len()).await;
+    }
+    habits.log.lock().expect("not poisoned").clear();
+    habits.order.lock().expect("not poisoned").clear();
+    let mut tasks = Vec::new();
+    for request in requests {
+        tasks.push(spawned(engine, request));
+        until("it waits", || queue.depth() == tasks.len()).await;
+    }
+    habits.held.store(false, Ordering::Relaxed);
+    for task in before {
+        task.await.expect("no panic").expect("answered");
+    }
     futures::future::join_all(tasks).await.into_iter().map(|task| task.expect("no panic")).collect()
+}
+
+fn rows_of_two(rows: &[f32]) -> Vec<Request> {
+    rows.iter().map(|row| request(&[*row], 2)).collect()
 }
 
 fn largest_run(habits: &Habits) -> usize {
@@ -193,16 +242,12 @@ fn largest_run(habits: &Habits) -> usize {
 #[tokio::test(flavor = "multi_thread")]
 async fn runs_are_shared_where_it_is_proved_and_pays() {
     let (engine, habits) = serving(Habits::default(), "[batching]\nmax_size = 8", None).await;
-    let words = said(&engine, "batching", "up to 8 rows a run (1 in ").await;
-    assert!(words.contains("8 in "), "{words}");
-    habits.log.lock().expect("not poisoned").clear();
+    shared_by(&engine, 8).await;
     let rows: Vec<f32> = (0..24_u8).map(f32::from).collect();
-    for (row, answer) in rows.iter().zip(at_once(&engine, &rows).await) {
+    for (row, answer) in rows.iter().zip(crowd(&engine, &habits, rows_of_two(&rows)).await) {
         assert_eq!(answer.expect("answered"), [row * 2.0 + 1.0; 2]);
     }
-    assert_eq!(largest_run(&habits), 8);
-    let runs = habits.log.lock().expect("not poisoned").len();
-    assert!(runs < 12, "{runs} runs for 24 requests");
+    assert_eq!(*habits.log.lock().expect("not poisoned"), [(8, 1); 3]);
     let many: Vec<f32> = (0..20_u8).map(f32::from).collect();
     let answer = infer(&engine, request(&many, 1)).await.expect("answered");
     assert_eq!(answer, many.iter().map(|x| x * 2.0 + 1.0).collect::<Vec<_>>(), "a large request is cut and joined");
@@ -212,8 +257,8 @@ async fn runs_are_shared_where_it_is_proved_and_pays() {
 async fn rows_that_see_each_other_never_share_a_run() {
     let (engine, habits) = serving(Habits { mixes: true, ..Habits::default() }, "", None).await;
     said(&engine, "batching", "off: rows change each other's answers").await;
-    habits.log.lock().expect("not poisoned").clear();
-    for (row, answer) in [1.0_f32, 2.0, 3.0, 4.0].iter().zip(at_once(&engine, &[1.0, 2.0, 3.0, 4.0]).await) {
+    let rows = [1.0_f32, 2.0, 3.0, 4.0];
+    for (row, answer) in rows.iter().zip(crowd(&engine, &habits, rows_of_two(&rows)).await) {
         assert_eq!(answer.expect("answered"), [row * 3.0 + 1.0; 2]);
     }
     assert_eq!(largest_run(&habits), 1);
@@ -272,82 +317,63 @@ async fn a_plugins_rows_are_looked_at_too() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_bad_request_does_not_fail_its_neighbours() {
-    let manifest = "[batching]\nenabled = true\nmax_size = 4\nmax_delay = '100ms'\n[instances]\ncount = 1";
+    let manifest = "[batching]\nenabled = true\nmax_size = 4\n[instances]\ncount = 1";
     let (engine, habits) = serving(Habits { poison: 2.0, ..Habits::default() }, manifest, None).await;
-    said(&engine, "batching", "up to 4").await;
-    habits.log.lock().expect("not poisoned").clear();
-    let answers = at_once(&engine, &[1.0, 2.0, 3.0, 4.0]).await;
-    for (row, answer) in [1.0_f32, 2.0, 3.0, 4.0].into_iter().zip(answers) {
+    shared_by(&engine, 4).await;
+    let rows = [1.0_f32, 2.0, 3.0, 4.0];
+    for (row, answer) in rows.into_iter().zip(crowd(&engine, &habits, rows_of_two(&rows)).await) {
         match answer {
             Ok(y) => assert_eq!((row != 2.0, y), (true, vec![row * 2.0 + 1.0; 2])),
             Err(error) => assert_eq!((row, error.code()), (2.0, Code::InvalidArgument)),
         }
     }
-    assert_eq!(largest_run(&habits), 4, "they did share a run");
+    assert_eq!(habits.log.lock().expect("not poisoned")[0], (4, 1), "they did share a run");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn different_shapes_never_share_a_run() {
-    let manifest = "[batching]\nenabled = true\nmax_size = 8\nmax_delay = '20ms'\n[instances]\ncount = 1";
-    let (engine, _) = serving(Habits::default(), manifest, None).await;
-    let each = |index: usize| {
-        let engine = engine.clone();
-        tokio::spawn(async move { infer(&engine, request(&[1.0], 1 + index % 3)).await })
-    };
-    for (index, task) in (0..9).map(each).enumerate().collect::<Vec<_>>() {
-        assert_eq!(task.await.expect("no panic").expect("answered"), vec![3.0; 1 + index % 3]);
+    let manifest = "[batching]\nenabled = true\nmax_size = 8\n[instances]\ncount = 1";
+    let (engine, habits) = serving(Habits::default(), manifest, None).await;
+    shared_by(&engine, 8).await;
+    let requests = (0..9).map(|index| request(&[1.0], 1 + index / 3)).collect();
+    for (index, answer) in crowd(&engine, &habits, requests).await.into_iter().enumerate() {
+        assert_eq!(answer.expect("answered"), vec![3.0; 1 + index / 3]);
     }
+    assert_eq!(*habits.log.lock().expect("not poisoned"), [(3, 1); 3]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_lower_priority_number_goes_first() {
-    let habits = Habits { run: Duration::from_millis(150), ..Habits::default() };
-    let (engine, habits) = serving(habits, "[batching]\nenabled = false\n[instances]\ncount = 1", None).await;
-    let asked = |x: f32, priority: Option<u64>| {
+    let (engine, habits) =
+        serving(Habits::default(), "[batching]\nenabled = false\n[instances]\ncount = 1", None).await;
+    let asked = |(x, priority): (f32, Option<u64>)| {
         let mut parameters = Parameters::new();
         if let Some(priority) = priority {
             parameters.set("priority", Value::Uint64(priority));
         }
-        let engine = engine.clone();
-        tokio::spawn(async move { infer(&engine, Request { parameters, ..request(&[x], 1) }).await })
+        Request { parameters, ..request(&[x], 1) }
     };
-    habits.order.lock().expect("not poisoned").clear();
-    let mut tasks = Vec::new();
-    for (x, priority) in [(1.0, None), (2.0, None), (3.0, Some(5)), (4.0, Some(1)), (5.0, Some(0))] {
-        tasks.push(asked(x, priority));
-        // Until it is in the queue, or runs.
-        tokio::time::sleep(Duration::from_millis(10)).await;
+    let requests = [(1.0, None), (2.0, None), (3.0, Some(5)), (4.0, Some(1)), (5.0, Some(0))].map(asked);
+    for answer in crowd(&engine, &habits, requests.into()).await {
+        answer.expect("answered");
     }
-    for task in tasks {
-        task.await.expect("no panic").expect("answered");
-    }
-    assert_eq!(*habits.order.lock().expect("not poisoned"), [1.0, 4.0, 3.0, 2.0, 5.0]);
+    assert_eq!(*habits.order.lock().expect("not poisoned"), [4.0, 3.0, 1.0, 2.0, 5.0]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_shared_run_stops_when_the_last_caller_has_gone() {
-    let manifest = "[batching]\nenabled = true\nmax_size = 2\nmax_delay = '200ms'\n[instances]\ncount = 1";
-    let (engine, habits) =
-        serving(Habits { run: Duration::from_millis(300), ..Habits::default() }, manifest, None).await;
-    let ask = |x: f32| {
-        let engine = engine.clone();
-        tokio::spawn(async move { infer(&engine, request(&[x], 2)).await })
-    };
-    habits.stopped.store(false, Ordering::Relaxed);
+    let manifest = "[batching]\nenabled = true\nmax_size = 2\nmax_delay = '2s'\n[instances]\ncount = 1";
+    let (engine, habits) = serving(Habits::default(), manifest, None).await;
+    shared_by(&engine, 2).await;
     habits.log.lock().expect("not poisoned").clear();
-    let (one, two) = (ask(1.0), ask(2.0));
-    let until = Instant::now() + Duration::from_secs(10);
-    while largest_run(&habits) < 2 && Instant::now() < until {
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
+    habits.held.store(true, Ordering::Relaxed);
+    let (one, two) = (spawned(&engine, request(&[1.0], 2)), spawned(&engine, request(&[2.0], 2)));
+    until("they share a run", || largest_run(&habits) == 2).await;
     one.abort();
-    tokio::time::sleep(Duration::from_millis(20)).await;
+    assert!(one.await.is_err_and(|error| error.is_cancelled()));
     assert!(!habits.stopped.load(Ordering::Relaxed), "one still waits");
     two.abort();
-    while !habits.stopped.load(Ordering::Relaxed) && Instant::now() < until {
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
-    assert!(habits.stopped.load(Ordering::Relaxed));
+    until("the run has stopped", || habits.stopped.load(Ordering::Relaxed)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -356,13 +382,19 @@ async fn a_request_that_is_alone_has_all_workers_and_a_crowd_has_one_each() {
     let (engine, habits) = serving(habits, "[batching]\nenabled = false", None).await;
     said(&engine, "alone", "2 threads take").await;
     habits.log.lock().expect("not poisoned").clear();
-    infer(&engine, request(&[1.0], 2)).await.expect("answered");
-    assert_eq!(*habits.log.lock().expect("not poisoned"), [(1, 2)]);
-    at_once(&engine, &[1.0; 8]).await;
-    habits.log.lock().expect("not poisoned").clear();
-    at_once(&engine, &[1.0; 8]).await;
-    let log = habits.log.lock().expect("not poisoned").clone();
-    assert!(log.iter().all(|(_, threads)| *threads == 1), "{log:?}");
+    habits.held.store(true, Ordering::Relaxed);
+    let mut tasks = vec![spawned(&engine, request(&[1.0], 2))];
+    let log = || habits.log.lock().expect("not poisoned").clone();
+    until("it runs", || log() == [(1, 2)]).await;
+    let version = engine.serving("m").expect("ready");
+    tasks.extend(rows_of_two(&[1.0; 8]).into_iter().map(|request| spawned(&engine, request)));
+    until("the others wait", || version.queue.as_ref().expect("a model").depth() == 8).await;
+    habits.held.store(false, Ordering::Relaxed);
+    for answer in futures::future::join_all(tasks).await {
+        answer.expect("no panic").expect("answered");
+    }
+    // When the last one begins nobody else may be there.
+    assert_eq!(log()[1..8], [(1, 1); 7]);
     let off = "[batching]\nenabled = false\n[instances]\nalone = false";
     let habits = Habits { divisible: true, run: Duration::from_millis(20), ..Habits::default() };
     let (engine, habits) = serving(habits, off, None).await;
