@@ -113,7 +113,7 @@ fn crates_import_only_what_lies_below_them() {
         ("corymb-onnx", &["corymb-core"]),
         ("corymb-backend-onnxruntime", &["corymb-core", "corymb-onnx"]),
         ("corymb-load", &["corymb-proto"]),
-        ("corymb-backend-tract", &["corymb-core"]),
+        ("corymb-backend-tract", &["corymb-core", "corymb-onnx"]),
         ("corymb-images", &["corymb-core"]),
         ("corymb-plugin-host", &["corymb-core", "corymb-images"]),
         ("corymb-tests-zoo", &["corymb-core"]),

@@ -1,12 +1,11 @@
 //! One ONNX file: its bytes, its messages, and what must hold before anything is concluded from them.
 
-use std::collections::HashSet;
-
 use bytes::Bytes;
 use corymb_core::{BackendError, FileSource, ModelFiles};
 use prost::Message as _;
 
-use crate::proto::{AttributeProto, GraphProto, ModelProto, NodeProto, ValueInfoProto};
+use crate::names::Names;
+use crate::proto::{AttributeProto, GraphProto, ModelProto, NodeProto};
 
 /// The largest file that is read: protobuf's own limit on one message.
 const MAX_FILE: u64 = (1 << 31) - 1;
@@ -74,44 +73,26 @@ pub fn subgraphs_mut(node: &mut NodeProto) -> impl Iterator<Item = &mut GraphPro
     node.attribute.iter_mut().flat_map(|AttributeProto { g, graphs, .. }| g.iter_mut().chain(graphs))
 }
 
-/// That names are made once, before they are used, and that there is a graph with outputs.
+/// That there is a graph whose operators mean something, and [`Names::check`].
 fn check(model: &ModelProto) -> Result<(), String> {
     let Some(graph) = &model.graph else { return Err("is not an ONNX model: it holds no graph".to_owned()) };
     if model.opset_import.is_empty() {
         return Err("names no operator set, so its operators have no meaning".to_owned());
     }
-    if graph.output.is_empty() {
-        return Err("has no outputs".to_owned());
+    Names {
+        inputs: graph.input.iter().map(|input| input.name.as_str()).collect(),
+        outputs: graph.output.iter().map(|output| output.name.as_str()).collect(),
+        constants: constants(graph).collect(),
+        used: graph.node.iter().flat_map(|node| &node.input).map(String::as_str).collect(),
+        made: graph.node.iter().flat_map(|node| &node.output).map(String::as_str).collect(),
     }
-    unique("input", &graph.input)?;
-    unique("output", &graph.output)?;
-    let mut made: HashSet<&str> = graph.input.iter().map(|input| input.name.as_str()).collect();
-    made.extend(graph.initializer.iter().map(|tensor| tensor.name.as_str()));
-    made.extend(graph.sparse_initializer.iter().filter_map(|sparse| Some(sparse.values.as_ref()?.name.as_str())));
-    for node in &graph.node {
-        for output in node.output.iter().filter(|name| !name.is_empty()) {
-            if !made.insert(output) {
-                return Err(format!("makes '{output}' twice"));
-            }
-        }
-    }
-    let used = graph.node.iter().flat_map(|node| &node.input);
-    if let Some(missing) = used.into_iter().find(|name| !name.is_empty() && !made.contains(name.as_str())) {
-        return Err(format!("uses '{missing}', which nothing makes"));
-    }
-    match graph.output.iter().find(|output| !made.contains(output.name.as_str())) {
-        Some(output) => Err(format!("declares the output '{}', which nothing makes", output.name)),
-        None => Ok(()),
-    }
+    .check()
 }
 
-fn unique(role: &str, values: &[ValueInfoProto]) -> Result<(), String> {
-    let mut seen = HashSet::new();
-    match values.iter().find(|value| value.name.is_empty() || !seen.insert(value.name.as_str())) {
-        Some(value) if value.name.is_empty() => Err(format!("has an {role} without a name")),
-        Some(value) => Err(format!("declares the {role} '{}' twice", value.name)),
-        None => Ok(()),
-    }
+/// Names of a graph's initializers.
+pub(crate) fn constants(graph: &GraphProto) -> impl Iterator<Item = &str> {
+    let sparse = graph.sparse_initializer.iter().filter_map(|sparse| sparse.values.as_ref());
+    graph.initializer.iter().chain(sparse).map(|tensor| tensor.name.as_str())
 }
 
 #[cfg(test)]

@@ -1,14 +1,17 @@
 //! ONNX files: read, checked, described and written, without any engine.
 //!
-//! A backend that cannot be asked about a graph without loading it reads the file here.
+//! A backend that cannot be asked about a graph without loading it reads the file here. One whose engine brings types of
+//! its own for the messages takes the rules that depend on no types.
 
 mod empty;
 mod external;
 mod file;
+mod names;
 pub mod proto;
 mod signature;
 
 pub use empty::{answer_without_rows, check_empty};
 pub use external::check_external;
 pub use file::{OnnxFile, is_standard, subgraphs, subgraphs_mut};
-pub use signature::{Declared, batch_axis, declared, dtype, report};
+pub use names::Names;
+pub use signature::{Declared, batch_axis, declared, dim, dtype, report, tensor_spec};

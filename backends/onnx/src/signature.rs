@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use corymb_core::{DType, Dim, MAX_RANK, Signature, TensorSpec, UnsupportedOperator};
 
+use crate::file::constants;
 use crate::proto::{DimValue, ModelProto, TypeValue, ValueInfoProto, elem};
 
 /// Since this version of the format an initializer that is also an input is a default, which a caller may replace.
@@ -21,36 +22,51 @@ pub struct Declared {
     pub open: Vec<String>,
 }
 
+impl Declared {
+    /// Adds what a file says of an input, of which an initializer of the same name is the default.
+    pub fn add_input(
+        &mut self,
+        name: &str,
+        spec: Result<Option<TensorSpec>, String>,
+        ir_version: i64,
+        has_default: bool,
+    ) {
+        if has_default && ir_version < DEFAULTS_SINCE_IR {
+            return;
+        }
+        match spec {
+            Ok(Some(spec)) => self.signature.inputs.push(TensorSpec { optional: has_default, ..spec }),
+            Ok(None) => self.unsupported.push(report("Input", name, "declares no type or no shape")),
+            Err(reason) => self.unsupported.push(report("Input", name, &reason)),
+        }
+    }
+
+    /// Adds what a file says of an output.
+    pub fn add_output(&mut self, name: &str, spec: Result<Option<TensorSpec>, String>) {
+        match spec {
+            Ok(Some(spec)) => self.signature.outputs.push(spec),
+            Ok(None) => self.open.push(name.to_owned()),
+            Err(reason) => self.unsupported.push(report("Output", name, &reason)),
+        }
+    }
+}
+
 /// Reads the declared inputs and outputs.
 #[must_use]
 pub fn declared(model: &ModelProto) -> Declared {
     let mut declared = Declared::default();
     let Some(graph) = &model.graph else { return declared };
-    let mut constants: HashSet<&str> = graph.initializer.iter().map(|tensor| tensor.name.as_str()).collect();
-    constants.extend(graph.sparse_initializer.iter().filter_map(|sparse| Some(sparse.values.as_ref()?.name.as_str())));
+    let constants: HashSet<&str> = constants(graph).collect();
     for input in &graph.input {
-        let optional = constants.contains(input.name.as_str());
-        if optional && model.ir_version < DEFAULTS_SINCE_IR {
-            continue;
-        }
-        match spec(input) {
-            Ok(Some(spec)) => declared.signature.inputs.push(TensorSpec { optional, ..spec }),
-            Ok(None) => declared.unsupported.push(report("Input", &input.name, "declares no type or no shape")),
-            Err(reason) => declared.unsupported.push(report("Input", &input.name, &reason)),
-        }
+        declared.add_input(&input.name, spec(input), model.ir_version, constants.contains(input.name.as_str()));
     }
     for output in &graph.output {
-        match spec(output) {
-            Ok(Some(spec)) => declared.signature.outputs.push(spec),
-            Ok(None) => declared.open.push(output.name.clone()),
-            Err(mut reason) => {
-                let maker = graph.node.iter().find(|node| node.output.contains(&output.name));
-                if maker.is_some_and(|node| node.op_type == "ZipMap") {
-                    reason.push_str("; convert the model again with the option zipmap=False");
-                }
-                declared.unsupported.push(report("Output", &output.name, &reason));
-            }
-        }
+        let maker = || graph.node.iter().find(|node| node.output.contains(&output.name));
+        let spec = spec(output).map_err(|reason| {
+            let is_map = maker().is_some_and(|node| node.op_type == "ZipMap");
+            if is_map { reason + "; convert the model again with the option zipmap=False" } else { reason }
+        });
+        declared.add_output(&output.name, spec);
     }
     declared
 }
@@ -78,22 +94,42 @@ fn spec(value: &ValueInfoProto) -> Result<Option<TensorSpec>, String> {
             return Err(format!("is {kind}; only tensors are served"));
         }
     };
-    if tensor.elem_type == 0 {
+    let dims = tensor.shape.as_ref().map(|shape| {
+        let dims = shape.dim.iter().map(|declared| match &declared.value {
+            Some(DimValue::Size(size)) => dim(Some(*size), ""),
+            Some(DimValue::Symbol(symbol)) => dim(None, symbol),
+            None => Dim::Unknown,
+        });
+        dims.collect()
+    });
+    tensor_spec(&value.name, tensor.elem_type, dims)
+}
+
+/// A dimension with a size or a symbol, an empty one where the file names none.
+#[must_use]
+pub fn dim(size: Option<i64>, symbol: &str) -> Dim {
+    match (size, symbol) {
+        (Some(size), _) => usize::try_from(size).map_or(Dim::Unknown, Dim::Fixed),
+        (None, "" | "?") => Dim::Unknown,
+        (None, symbol) => Dim::Symbol(symbol.into()),
+    }
+}
+
+/// A declared tensor; none where its type (0 in the file) or its rank is left open.
+///
+/// # Errors
+/// Why no tensor of ours can stand for it, to stand behind its name.
+pub fn tensor_spec(name: &str, elem_type: i32, dims: Option<Vec<Dim>>) -> Result<Option<TensorSpec>, String> {
+    if elem_type == 0 {
         return Ok(None);
     }
-    let name = || elem::name(tensor.elem_type);
-    let dtype =
-        dtype(tensor.elem_type).ok_or_else(|| format!("has the element type {}, which is not served", name()))?;
-    let Some(shape) = &tensor.shape else { return Ok(None) };
-    if shape.dim.len() > MAX_RANK {
-        return Err(format!("has {} dimensions; at most {MAX_RANK} are served", shape.dim.len()));
+    let unserved = || format!("has the element type {}, which is not served", elem::name(elem_type));
+    let dtype = dtype(elem_type).ok_or_else(unserved)?;
+    let Some(dims) = dims else { return Ok(None) };
+    if dims.len() > MAX_RANK {
+        return Err(format!("has {} dimensions; at most {MAX_RANK} are served", dims.len()));
     }
-    let dims = shape.dim.iter().map(|dim| match &dim.value {
-        Some(DimValue::Size(size)) => usize::try_from(*size).map_or(Dim::Unknown, Dim::Fixed),
-        Some(DimValue::Symbol(name)) if !name.is_empty() && name != "?" => Dim::Symbol(name.as_str().into()),
-        _ => Dim::Unknown,
-    });
-    Ok(Some(TensorSpec::new(value.name.clone(), dtype, dims.collect())))
+    Ok(Some(TensorSpec::new(name, dtype, dims)))
 }
 
 /// The dtype of an element type; none for those that no protocol of ours has a word for.

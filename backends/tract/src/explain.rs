@@ -5,7 +5,6 @@ use tract_onnx::pb::{GraphProto, NodeProto};
 use tract_onnx::tract_core::internal::TractError;
 
 use crate::proto::subgraphs;
-use crate::signature::unsupported;
 
 /// A report on the node of `graph` that `error` came from; on the graph where no node is to blame.
 pub(crate) fn report(graph: &GraphProto, error: &TractError) -> UnsupportedOperator {
@@ -18,7 +17,7 @@ pub(crate) fn report(graph: &GraphProto, error: &TractError) -> UnsupportedOpera
             node: label(node).to_owned(),
             reason,
         },
-        None => unsupported("Graph", "", &reason),
+        None => corymb_onnx::report("Graph", "", &reason),
     }
 }
 

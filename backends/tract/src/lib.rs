@@ -26,13 +26,14 @@ use corymb_core::{
     Availability, Backend, BackendError, Device, FileSource, LoadOptions, Model, ModelFiles, ModelInfo, Signature,
     UnsupportedOperator,
 };
+use corymb_onnx::{Declared, report};
 use tract_onnx::tract_core::internal::{TractError, TractResult, TypedSimplePlan};
 use tract_onnx::tract_hir::infer::{InferenceModel, InferenceModelExt as _};
 
 use crate::model::TractModel;
 use crate::plans::{Plans, Shapes, Source};
 use crate::proto::OnnxFile;
-use crate::signature::{Declared, declared, shapes_of_one_row, unsupported};
+use crate::signature::{declared, shapes_of_one_row};
 use crate::simplify::{Simplified, simplify};
 
 /// The version of tract that is compiled in; a test compares it with the lock file.
@@ -105,7 +106,7 @@ fn guarded<T>(files: &ModelFiles, work: impl FnOnce() -> Result<T, BackendError>
 fn panicked(panic: &(dyn Any + Send)) -> UnsupportedOperator {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no reason given");
-    unsupported("Graph", "", &format!("makes tract panic: {text}"))
+    report("Graph", "", &format!("makes tract panic: {text}"))
 }
 
 fn refused(files: &ModelFiles, reports: &[UnsupportedOperator]) -> BackendError {
@@ -206,7 +207,7 @@ fn close_outputs(
     let place = |name: &str| file.graph().output.iter().position(|output| output.name == name);
     signature.outputs.sort_by_key(|spec| place(&spec.name));
     match declared.open.iter().find(|name| signature.output(name).is_none()) {
-        Some(name) => Err(unsupported("Output", name, "declares no type or no shape, and tract infers none")),
+        Some(name) => Err(report("Output", name, "declares no type or no shape, and tract infers none")),
         None => Ok(()),
     }
 }

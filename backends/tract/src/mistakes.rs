@@ -3,10 +3,11 @@
 
 use std::collections::HashMap;
 
+use corymb_onnx::is_standard;
 use tract_onnx::pb::tensor_proto::DataType;
 use tract_onnx::pb::{GraphProto, NodeProto, TensorProto};
 
-use crate::proto::{integer_attribute, is_standard, text_attribute};
+use crate::proto::{integer_attribute, text_attribute};
 use crate::rewrite::{SOFTMAX_OF_ONE_AXIS, is_quantised};
 use crate::support::unread;
 

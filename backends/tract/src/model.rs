@@ -2,20 +2,14 @@
 
 use std::sync::Arc;
 
-use corymb_core::{
-    BackendError, Device, Dim, Instance, Model, Profile, RunOptions, Signature, Tensor, TensorSpec, Tensors,
-    element_count,
-};
+use corymb_core::{BackendError, Device, Instance, Model, Profile, RunOptions, Signature, TensorSpec, Tensors};
+use corymb_onnx::{answer_without_rows, batch_axis, check_empty};
 use tract_onnx::tract_core::internal::{TValue, TVec, TractError, TypedSimplePlan, TypedSimpleState};
 
 use crate::convert::{from_tract, into_tract};
 use crate::memory::{self, Need};
 use crate::plans::{Plan, Plans, Shapes};
-use crate::signature::batch_axis;
 
-/// What the dimensions of a tensor without elements may multiply to, zeros left out. The outputs may have elements: a
-/// sum over an axis of size 0 has as many as the other axes say, and a request of a few bytes would name any number.
-const MAX_EMPTY: usize = 1 << 24;
 /// Plans whose state an instance keeps between runs.
 const STATES: usize = 4;
 
@@ -76,7 +70,8 @@ impl Instance for TractInstance {
             if options.cancel.is_cancelled() {
                 return Err(BackendError::Cancelled);
             }
-            match self.answer_without_rows(inputs, options) {
+            let no_rows = || answer_without_rows(signature, inputs, |spec| is_wanted(spec, options));
+            match self.batch_axis.then(no_rows).flatten() {
                 Some(outputs) => Ok(outputs),
                 None => self.run_one(inputs, options),
             }
@@ -153,16 +148,6 @@ impl TractInstance {
             },
         }
     }
-
-    /// The answer to no rows, where the signature says its shapes: many graphs cannot run on nothing.
-    fn answer_without_rows(&self, inputs: &Tensors, options: &RunOptions) -> Option<Tensors> {
-        if !self.batch_axis || inputs.is_empty() || inputs.iter().any(|(_, tensor)| tensor.rows() != Some(0)) {
-            return None;
-        }
-        let signature = self.plans.signature();
-        let wanted = signature.outputs.iter().filter(|spec| is_wanted(spec, options));
-        wanted.map(|spec| Some((spec.name.as_str(), no_rows(spec, signature, inputs)?))).collect()
-    }
 }
 
 /// Whether a run leaves nothing for the next one. A recurrent layer does: tract takes the next run for the rest of the
@@ -175,35 +160,6 @@ fn spawn(plan: &Arc<TypedSimplePlan>) -> Result<TypedSimpleState, BackendError> 
     plan.spawn().map_err(|error| BackendError::Failed(format!("prepare a run: {error:#}")))
 }
 
-fn check_empty((name, tensor): (&str, &Tensor)) -> Result<(), BackendError> {
-    let claimed = || tensor.shape().iter().try_fold(1_usize, |product, &dim| product.checked_mul(dim.max(1)));
-    if tensor.is_empty() && claimed().is_none_or(|product| product > MAX_EMPTY) {
-        let shape = corymb_core::format_dims(tensor.shape());
-        return Err(BackendError::InvalidInput(format!(
-            "input '{name}' has shape {shape}: no elements, but dimensions that multiply to more than {MAX_EMPTY}"
-        )));
-    }
-    Ok(())
-}
-
 fn is_wanted(spec: &TensorSpec, options: &RunOptions) -> bool {
     options.outputs.is_empty() || options.outputs.contains(&spec.name)
-}
-
-fn no_rows(spec: &TensorSpec, signature: &Signature, inputs: &Tensors) -> Option<Tensor> {
-    let size_of = |symbol: &Dim| {
-        signature.inputs.iter().find_map(|input| {
-            let axis = input.shape.iter().position(|dim| dim == symbol)?;
-            inputs.get(&input.name)?.shape().get(axis).copied()
-        })
-    };
-    let dims = spec.shape.iter().enumerate().map(|(axis, dim)| match dim {
-        _ if axis == 0 => Some(0),
-        Dim::Fixed(size) => Some(*size),
-        Dim::Symbol(_) => size_of(dim),
-        Dim::Unknown => None,
-    });
-    let shape = dims.collect::<Option<Vec<_>>>()?;
-    element_count(&shape).ok()?;
-    Tensor::from_buffer(spec.dtype, shape, corymb_core::Buffer::default()).ok()
 }

@@ -1,10 +1,10 @@
 //! Reads an ONNX file into protobuf types and checks what tract takes on trust.
 
-use std::collections::HashSet;
 use std::time::SystemTime;
 
 use corymb_core::{BackendError, FileSource, ModelFiles};
-use tract_onnx::pb::{AttributeProto, GraphProto, ModelProto, NodeProto, ValueInfoProto};
+use corymb_onnx::{Names, is_standard};
+use tract_onnx::pb::{AttributeProto, GraphProto, ModelProto, NodeProto};
 use tract_onnx::prelude::Framework as _;
 
 use crate::stored;
@@ -71,11 +71,6 @@ impl OnnxFile {
     }
 }
 
-/// Whether a domain is that of the standard operators.
-pub(crate) fn is_standard(domain: &str) -> bool {
-    domain.is_empty() || domain == "ai.onnx"
-}
-
 /// The version of the standard operator set; 0 where none is named.
 pub(crate) fn standard_opset(model: &ModelProto) -> i64 {
     model.opset_import.iter().find(|set| is_standard(&set.domain)).map_or(0, |set| set.version)
@@ -101,43 +96,19 @@ pub(crate) fn subgraphs_mut(node: &mut NodeProto) -> impl Iterator<Item = &mut G
     node.attribute.iter_mut().flat_map(|AttributeProto { g, graphs, .. }| g.iter_mut().chain(graphs))
 }
 
-/// What tract would meet with a panic, or not at all: names that nothing makes, names made twice.
+/// What tract would meet with a panic, or not at all.
 fn check(proto: &ModelProto) -> Result<(), String> {
     let Some(graph) = &proto.graph else { return Err("is not an ONNX model: it holds no graph".to_owned()) };
     if proto.opset_import.is_empty() {
         return Err("names no operator set, so its operators have no meaning".to_owned());
     }
-    if graph.output.is_empty() {
-        return Err("has no outputs".to_owned());
+    let sparse = graph.sparse_initializer.iter().filter_map(|sparse| sparse.values.as_ref());
+    Names {
+        inputs: graph.input.iter().map(|input| input.name.as_str()).collect(),
+        outputs: graph.output.iter().map(|output| output.name.as_str()).collect(),
+        constants: graph.initializer.iter().chain(sparse).map(|tensor| tensor.name.as_str()).collect(),
+        used: graph.node.iter().flat_map(|node| &node.input).map(String::as_str).collect(),
+        made: graph.node.iter().flat_map(|node| &node.output).map(String::as_str).collect(),
     }
-    unique("input", &graph.input)?;
-    unique("output", &graph.output)?;
-    let mut made: HashSet<&str> = graph.input.iter().map(|input| input.name.as_str()).collect();
-    made.extend(graph.initializer.iter().map(|tensor| tensor.name.as_str()));
-    made.extend(graph.sparse_initializer.iter().filter_map(|sparse| Some(sparse.values.as_ref()?.name.as_str())));
-    for node in &graph.node {
-        for output in node.output.iter().filter(|name| !name.is_empty()) {
-            if !made.insert(output) {
-                return Err(format!("makes '{output}' twice"));
-            }
-        }
-    }
-    let missing_input =
-        graph.node.iter().flat_map(|node| &node.input).find(|name| !name.is_empty() && !made.contains(name.as_str()));
-    if let Some(missing) = missing_input {
-        return Err(format!("uses '{missing}', which nothing makes"));
-    }
-    match graph.output.iter().find(|output| !made.contains(output.name.as_str())) {
-        Some(output) => Err(format!("declares the output '{}', which nothing makes", output.name)),
-        None => Ok(()),
-    }
-}
-
-fn unique(role: &str, values: &[ValueInfoProto]) -> Result<(), String> {
-    let mut seen = HashSet::new();
-    match values.iter().find(|value| value.name.is_empty() || !seen.insert(value.name.as_str())) {
-        Some(value) if value.name.is_empty() => Err(format!("has an {role} without a name")),
-        Some(value) => Err(format!("declares the {role} '{}' twice", value.name)),
-        None => Ok(()),
-    }
+    .check()
 }

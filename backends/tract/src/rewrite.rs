@@ -6,11 +6,12 @@
 //! * `ConstantOfShape` without a value: tract fills in FP64 where FP32 is meant.
 //! * `Gemm` in FP16: tract multiplies it by an FP32 constant. It becomes a product and a sum.
 
+use corymb_onnx::is_standard;
 use tract_onnx::pb::attribute_proto::AttributeType;
 use tract_onnx::pb::tensor_proto::DataType;
 use tract_onnx::pb::{AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto};
 
-use crate::proto::{integer_attribute, is_standard, standard_opset, text_attribute};
+use crate::proto::{integer_attribute, standard_opset, text_attribute};
 
 /// The operator set in which `Softmax` came to mean one axis.
 pub(crate) const SOFTMAX_OF_ONE_AXIS: i64 = 13;

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use corymb_onnx::is_standard;
 use half::f16;
 use half::slice::HalfFloatSliceExt as _;
 use tract_onnx::pb::tensor_proto::DataType;
@@ -10,7 +11,7 @@ use tract_onnx::pb::type_proto::Value as TypeValue;
 use tract_onnx::pb::{AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto};
 use tract_onnx::tract_core::internal::Tensor;
 
-use crate::proto::{is_standard, subgraphs, subgraphs_mut};
+use crate::proto::{subgraphs, subgraphs_mut};
 use crate::rewrite::rewrite;
 
 /// The names that open dimensions get, numbered.

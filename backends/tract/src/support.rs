@@ -5,14 +5,14 @@
 use std::collections::HashSet;
 
 use corymb_core::UnsupportedOperator;
+use corymb_onnx::{is_standard, report};
 use tract_onnx::model::OnnxOpRegister;
 use tract_onnx::pb::tensor_proto::DataType;
 use tract_onnx::pb::{GraphProto, ModelProto, NodeProto};
 
 use crate::explain::label;
 use crate::mistakes::{self, Surroundings};
-use crate::proto::{is_standard, standard_opset, subgraphs};
-use crate::signature::unsupported;
+use crate::proto::{standard_opset, subgraphs};
 use crate::values::FromValues;
 
 /// The newest operator set whose operators are known to keep the meaning that tract gives them.
@@ -30,12 +30,12 @@ pub(crate) fn unsupported_parts(model: &ModelProto, operators: &OnnxOpRegister) 
     for set in model.opset_import.iter().filter(|set| is_standard(&set.domain)) {
         if set.version > NEWEST_OPSET {
             let reason = format!("version {} is newer than {NEWEST_OPSET}, the newest known", set.version);
-            reports.push(unsupported("Operator set", "", &reason));
+            reports.push(report("Operator set", "", &reason));
         }
     }
     if model.ir_version > NEWEST_IR {
         let reason = format!("version {} is newer than {NEWEST_IR}, the newest known", model.ir_version);
-        reports.push(unsupported("File format", "", &reason));
+        reports.push(report("File format", "", &reason));
     }
     let functions: HashSet<(&str, &str)> =
         model.functions.iter().map(|function| (function.domain(), function.name())).collect();
@@ -56,11 +56,11 @@ impl<'a> Walk<'a> {
     /// Protobuf's decoder bounds how deep graphs nest.
     fn graph(&self, graph: &'a GraphProto, outer: Option<&FromValues<'a>>, reports: &mut Vec<UnsupportedOperator>) {
         if !graph.sparse_initializer.is_empty() {
-            reports.push(unsupported("Sparse initializer", "", "tract reads dense tensors only"));
+            reports.push(report("Sparse initializer", "", "tract reads dense tensors only"));
         }
         for tensor in &graph.initializer {
             if let Some(reason) = unread(tensor.data_type) {
-                reports.push(unsupported("Initializer", &tensor.name, reason));
+                reports.push(report("Initializer", &tensor.name, reason));
             }
         }
         let around = Surroundings::of(graph, self.opset);

@@ -3,9 +3,8 @@
 
 use std::collections::HashSet;
 
+use corymb_onnx::is_standard;
 use tract_onnx::pb::{GraphProto, NodeProto};
-
-use crate::proto::is_standard;
 
 const REASON: &str = "its size comes from a value of the request, which tract cannot bound";
 

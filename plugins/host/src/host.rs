@@ -4,7 +4,9 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
-use corymb_core::{FileSource, Models, Plugin, PluginError, PluginHost, PluginInfo, PluginOptions, Signature};
+use corymb_core::{
+    FileSource, Heartbeat, Models, Plugin, PluginError, PluginHost, PluginInfo, PluginOptions, Signature,
+};
 use futures::FutureExt as _;
 use wasmtime::Engine;
 use wasmtime::component::{Component, Linker};
@@ -21,7 +23,7 @@ use crate::plugin::WasmPlugin;
 use crate::pool::Pool;
 use crate::state::{Call, Identity, State};
 use crate::telemetry::Telemetry;
-use crate::ticker::Ticker;
+use crate::ticker;
 
 /// The largest component that is compiled.
 const MAX_COMPONENT: usize = 64 << 20;
@@ -34,7 +36,7 @@ pub struct Host {
     engine: Engine,
     linker: Linker<State>,
     pool: Arc<Pool<Instance>>,
-    ticker: Arc<Ticker>,
+    ticker: Heartbeat,
     /// What code for this machine is compatible with.
     compatibility: Sha,
     /// The same for code that any machine of this architecture can run; found out when such code turns up.
@@ -58,12 +60,12 @@ impl Host {
             |error: &dyn std::fmt::Display| PluginError::Load(format!("cannot start the plugin engine: {error}"));
         let (engine, unpooled) = engine::serving().map_err(|error| failed(&error))?;
         let linker = instance::linker(&engine).map_err(|error| failed(&error))?;
-        let ticker = Ticker::start(&engine).map_err(|error| failed(&error))?;
+        let ticker = ticker::start(&engine).map_err(|error| failed(&error))?;
         Ok(Self {
             compatibility: engine::compatibility(&engine),
             linker,
             pool: Pool::new(INSTANCES as usize, WAITING),
-            ticker: Arc::new(ticker),
+            ticker,
             baseline: OnceLock::new(),
             engine,
             unpooled,
@@ -210,7 +212,7 @@ impl PluginHost for Host {
             model: model.map(|signature| model_to(&options.model, &options.version, signature)),
             memory: options.memory,
             pool: Arc::clone(&self.pool),
-            ticker: Arc::clone(&self.ticker),
+            ticker: self.ticker.clone(),
         };
         // `configure` may not wait for anything, so its future is done when it has been polled once.
         let configured = template.instance(Call::at_load(options.call_timeout)).now_or_never();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use corymb_core::{PluginError, Tensors};
+use corymb_core::{Heartbeat, PluginError, Tensors};
 use wasmtime::component::Linker;
 use wasmtime::{Engine, Store, UpdateDeadline};
 
@@ -14,7 +14,6 @@ use crate::limits::{HANDLES, HOSTCALL_BYTES, MAX_DETAILS, MAX_MESSAGE, Stop, cut
 use crate::pool::{Held, Pool};
 use crate::state::{Call, Identity, State};
 use crate::tensors;
-use crate::ticker::Ticker;
 
 /// Everything a plugin may import.
 pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
@@ -39,14 +38,14 @@ pub(crate) struct Template {
     /// Bytes of linear memory that one instance may have.
     pub(crate) memory: usize,
     pub(crate) pool: Arc<Pool<Instance>>,
-    pub(crate) ticker: Arc<Ticker>,
+    pub(crate) ticker: Heartbeat,
 }
 
 /// A configured instance, used by one request.
 pub(crate) struct Instance {
     store: Store<State>,
     exports: Orchestrator,
-    ticker: Arc<Ticker>,
+    ticker: Heartbeat,
 }
 
 /// What `preprocess` answered, taken out of the instance.
@@ -77,7 +76,7 @@ impl Template {
         let active = self.ticker.enter();
         let exports = self.component.instantiate_async(&mut store).await;
         let exports = exports.map_err(|error| self.identity.fault(&error))?;
-        let mut instance = Instance { store, exports, ticker: Arc::clone(&self.ticker) };
+        let mut instance = Instance { store, exports, ticker: self.ticker.clone() };
         instance.store.data_mut().configuring = true;
         let transform = instance.exports.corymb_plugin_transform();
         let configured = transform.call_configure(&mut instance.store, &self.config, self.model.as_ref()).await;
