@@ -69,7 +69,9 @@ func (e experiment) run(t *testing.T, ctx context.Context, input, folder string)
 		first <- time.Since(begin)
 	}()
 	var err error
-	if result.heard, err = runHey(ctx, path, e.flags, input, s.activator); err != nil {
+	if result.heard, err = runHey(ctx, path, e.flags, input, s.activator); ctx.Err() != nil {
+		t.Fatal("interrupted")
+	} else if err != nil {
 		t.Fatal(err)
 	}
 	loadEnd := time.Now()
@@ -306,8 +308,8 @@ said; pods are processes of corymb on loopback addresses, and hey shares their %
 %s
 Why the numbers are not the page's:
 
-* %d replicas, not 5: since Knative 0.8 a pod is filled to 70 %% of its target only, so %.1f in flight at target 1 are
-  ceil(%.1f / 0.7). At 100 %%, as in 2019 and in the third column, it is ceil(%.1f). A request is not in flight while hey
+* %d replicas, not 5: since Knative 0.8 a pod is filled to 70 %% of its target only, so %.2f in flight at target 1 are
+  ceil(%.2f / 0.7). At 100 %%, as in 2019 and in the last column, they are ceil(%.2f). A request is not in flight while hey
   reads its answer and sends the next: five callers are a little less than five.
 * 10 replicas were not 50 requests a second: hey counts -q for each of its 50 workers, which had 683.6/s x 0.0731 s = 50 in
   flight. 2019's max-scale-up-rate of 10 allowed %d pods from the first one, and their start took 10 of the 30 s; today's
@@ -315,13 +317,21 @@ Why the numbers are not the page's:
 * The longest request: in 2019 the first requests waited about 10 s for an image, a model from a store and TensorFlow. Here
   an image is not pulled, no node is chosen, and the model is in the binary: %s to the first pod.
 * Answers a second: the page had a pod on its own cores for each replica. Here hey, the activator, the autoscaler and all pods
-  share %d cores, and more replicas bring nothing; the model is another too (160 pixels instead of Inception's 299).
+  share %d cores, whose time is spent with one replica already; the model is another too (160 pixels instead of Inception's 299), run
+  by tract, since pods see no ONNX Runtime.
 * After the load: none is wanted when the 60 s of the stable window hold no request and panic mode has ended; the last pod
   goes 30 s later (scale-to-zero-grace-period).
-* No ingress and no queue-proxy is in the path here. With target-burst-capacity 211, its default since 0.9, the activator's
-  count decides alone, so they would not change the replicas; the activator was in the path all the time: %v.
+* No ingress and no queue-proxy is in the path here. With the default target-burst-capacity of 211 the activator's
+  count decides alone, so they would not change the replicas. The activator was in the path all the time: %s.
 `, runtime.NumCPU(), markdown(first), markdown(second), defaults.most.desired, defaults.peak(), defaults.peak(), hundred.peak(),
-		then[0], top(today), milliseconds(defaults.firstReady), runtime.NumCPU(), !defaults.direct && !hundred.direct && !ten.direct)
+		then[0], top(today), milliseconds(defaults.firstReady), runtime.NumCPU(), yes(!defaults.direct && !hundred.direct && !ten.direct))
+}
+
+func yes(is bool) string {
+	if is {
+		return "yes"
+	}
+	return "no"
 }
 
 // peak is the most that either window saw: what the most replicas were wanted for.

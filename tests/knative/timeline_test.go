@@ -5,6 +5,7 @@ package knative
 import (
 	"context"
 	"fmt"
+	"math"
 	"os"
 	"os/exec"
 	"strings"
@@ -57,7 +58,9 @@ func (w *timeline) look(s *knativeService, begin time.Time) {
 	one := moment{seconds: now.Sub(begin).Seconds(), inFlight: passed.AverageConcurrency, ready: len(s.pods.ready())}
 	if decisions := s.scaler.since(time.Time{}); len(decisions) > 0 {
 		last := decisions[len(decisions)-1]
-		one.stable, one.panic, one.panicking, one.desired = last.stable, last.panicked, last.panicking, last.desired
+		// Knative rounds to a negative zero at times.
+		one.stable, one.panic = math.Abs(last.stable), math.Abs(last.panicked)
+		one.panicking, one.desired = last.panicking, last.desired
 	}
 	w.mutex.Lock()
 	defer w.mutex.Unlock()
