@@ -6,8 +6,11 @@ use std::time::{Duration, Instant};
 
 use corymb_proto::knative::Stat;
 use prost::Message as _;
+use serde_json::Value;
 
+use crate::dashboards::{Prometheus, query_of};
 use crate::harness::{Answer, LIMIT, Server, picture, run, send};
+use crate::signals::sample;
 
 const PREDICT: &str = "/v1/models/flowers-sample:predict";
 
@@ -127,4 +130,56 @@ fn a_taken_port_fails_at_once() {
     let output = run(&["serve", "--host", "127.0.0.1", "--port", "0", "--knative-stats", &address]);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success() && said.contains(&format!("listen on {address}")), "{said}");
+}
+
+/// The load generator, the page, Prometheus behind a dashboard, and the autoscaler's listener have seen the same requests.
+#[test]
+fn the_generator_the_dashboards_and_the_listener_agree() {
+    const RATE: f64 = 20.0;
+    let pod = Pod::start(&[]);
+    let Some(prometheus) = Prometheus::start(&pod.server) else { return };
+    let (url, rate) = (pod.server.url(""), RATE.to_string());
+    let bench = std::thread::spawn(move || {
+        let output = run(&["bench", &url, "--rate", &rate, "-d", "10s", "--warm-up", "0s", "--json"]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice::<Value>(&output.stdout).expect("JSON")["report"].clone()
+    });
+    // Each window is told by its own uptime, however often it is read.
+    let (mut before, mut requests, mut integral) = (0.0, 0.0, 0.0);
+    // A window that is there when the generator has ended may have begun before: two more hold the rest.
+    let mut rest = 2;
+    while rest > 0 {
+        let ended = bench.is_finished();
+        let stat = if ended { pod.until(|stat| stat.process_uptime > before) } else { pod.stat() };
+        rest -= u8::from(ended);
+        if stat.process_uptime > before {
+            requests += stat.request_count;
+            integral += stat.average_concurrent_requests * (stat.process_uptime - before);
+            before = stat.process_uptime;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let report = bench.join().expect("no panic");
+    // As a dashboard shows the run, by rates of 4 s: the highest is of a time all within the load.
+    let query = query_of("Rate by model").replace("[10s]", "[4s]");
+    let shown = prometheus.numbers(&format!("max_over_time(({query})[30s:1s])"));
+
+    assert_eq!(report["failed"], serde_json::json!({}));
+    let answered = report["answered"].as_f64().expect("a number");
+    let page = pod.server.get("/metrics").text();
+    let of = |name: &str, labels: &[&str]| sample(&page, name, labels).unwrap_or_else(|| panic!("no {name}"));
+    // One more was sent to see that the request is understood.
+    assert_eq!(of("corymb_request_duration_seconds_count", &[r#"outcome="ok""#]), answered + 1.0, "{report}");
+    // HTTP and the listener count what is no prediction too: the generator asks which models there are, and of what kind.
+    let posts = of("http_server_request_duration_seconds_count", &[r#"http_request_method="POST""#]);
+    assert_eq!((posts, requests), (answered + 2.0, answered + 3.0), "{report}");
+    let own = of("corymb_server_concurrency_time_seconds_total", &[]);
+    assert!((integral - own).abs() < 0.02 * own, "the listener's averages make {integral} s, the page has {own} s");
+    let deadline = Instant::now() + LIMIT;
+    while prometheus.numbers("sum(corymb_request_duration_seconds_count)") != [answered + 1.0] {
+        assert!(Instant::now() < deadline, "Prometheus never had all of {answered}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let [shown] = shown[..] else { panic!("one line, not {shown:?}") };
+    assert!((shown - RATE).abs() < 0.3 * RATE, "the dashboard shows {shown} requests a second; {RATE} were sent");
 }

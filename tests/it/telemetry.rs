@@ -149,7 +149,7 @@ fn see_the_resource(received: &Received) {
 }
 
 /// Name, unit, kind, attributes.
-const INSTRUMENTS: [(&str, &str, &str, &[&str]); 17] = [
+const INSTRUMENTS: [(&str, &str, &str, &[&str]); 18] = [
     ("corymb.request.in_flight", "{request}", "gauge", &["model"]),
     ("corymb.request.concurrency.time", "s", "sum", &["model"]),
     ("corymb.server.in_flight", "{request}", "gauge", &[]),
@@ -159,6 +159,7 @@ const INSTRUMENTS: [(&str, &str, &str, &[&str]); 17] = [
     ("corymb.queue.depth", "{request}", "gauge", &["model"]),
     ("corymb.batch.size", "{request}", "histogram", &["backend", "device", "model", "version"]),
     ("corymb.instance.busy.time", "s", "sum", &["backend", "device", "model", "version"]),
+    ("corymb.model.saturation", "1", "gauge", &["model"]),
     ("corymb.model.state", "", "gauge", &["model", "state", "version"]),
     ("corymb.model.load.duration", "s", "histogram", &["model", "outcome", "version"]),
     ("corymb.plugin.memory", "By", "gauge", &["model"]),

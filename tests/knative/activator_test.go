@@ -6,6 +6,7 @@ import (
 	"context"
 	"net/http"
 	"testing"
+	"time"
 
 	"go.opentelemetry.io/otel/metric"
 	tracenoop "go.opentelemetry.io/otel/trace/noop"
@@ -16,6 +17,7 @@ import (
 	kubeinformers "k8s.io/client-go/informers"
 	netapis "knative.dev/networking/pkg/apis/networking"
 	netcfg "knative.dev/networking/pkg/config"
+	netstats "knative.dev/networking/pkg/http/stats"
 	endpointskey "knative.dev/pkg/client/injection/kube/informers/core/v1/endpoints"
 	servicekey "knative.dev/pkg/client/injection/kube/informers/core/v1/service"
 	"knative.dev/pkg/logging"
@@ -32,9 +34,10 @@ import (
 	revisionkey "knative.dev/serving/pkg/client/injection/informers/serving/v1/revision"
 )
 
-// startActivator listens on address and sends its statistics to the autoscaler's websocket.
+// startActivator listens on host and sends its statistics to the autoscaler's websocket. What passes through it is
+// counted in passing too, by Knative's own algorithm, for those who want to see it.
 func startActivator(t *testing.T, logger *zap.SugaredLogger, meters metric.MeterProvider, informers kubeinformers.SharedInformerFactory,
-	host, autoscaler string, containerConcurrency int64, h2c bool,
+	host, autoscaler string, containerConcurrency int64, h2c bool, passing *netstats.RequestStats,
 ) (address string) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(logging.WithLogger(context.Background(), logger))
@@ -78,6 +81,8 @@ func startActivator(t *testing.T, logger *zap.SugaredLogger, meters metric.Meter
 	handler := activatorhandler.New(ctx, throttler, transport, false, logger, false, tracenoop.NewTracerProvider(), meters)
 	handler = reporter.Handler(handler)
 	named := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		passing.HandleEvent(netstats.ReqEvent{Time: time.Now(), Type: netstats.ReqIn})
+		defer func() { passing.HandleEvent(netstats.ReqEvent{Time: time.Now(), Type: netstats.ReqOut}) }()
 		id := types.NamespacedName{Namespace: namespace, Name: revision}
 		handler.ServeHTTP(w, r.WithContext(activatorhandler.WithRevisionAndID(r.Context(), object, id)))
 	})

@@ -1,6 +1,7 @@
 package knative
 
-// The binaries under test: `cargo build --release --workspace --bin corymb --example request_stats` makes both.
+// The binaries under test: `cargo build --release --workspace --bin corymb --example request_stats --example scaling_picture`
+// makes them all.
 
 import (
 	"os"

@@ -13,6 +13,7 @@ import (
 	kubeinformers "k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes/fake"
 	netapis "knative.dev/networking/pkg/apis/networking"
+	netstats "knative.dev/networking/pkg/http/stats"
 )
 
 type options struct {
@@ -23,6 +24,8 @@ type options struct {
 	h2c                  bool
 	// fixed keeps the number of pods in the test's hands.
 	fixed bool
+	// fromZero begins without a pod.
+	fromZero bool
 }
 
 // knativeService is what requests are sent to.
@@ -30,6 +33,7 @@ type knativeService struct {
 	pods      *pods
 	scaler    *autoscaler
 	activator string
+	passing   *netstats.RequestStats
 	grace     time.Duration
 	window    time.Duration
 }
@@ -45,7 +49,7 @@ func startService(t *testing.T, o options) *knativeService {
 	if o.h2c {
 		protocol = netapis.ServicePortName(netapis.ProtocolH2C)
 	}
-	s := &knativeService{pods: newPods(t, client, o.runner, protocol)}
+	s := &knativeService{pods: newPods(t, client, o.runner, protocol), passing: netstats.NewRequestStats(time.Now())}
 	config := defaults(t, o.config)
 	pa := podAutoscaler(o.annotations, o.containerConcurrency)
 	host := s.pods.address(2)
@@ -60,10 +64,21 @@ func startService(t *testing.T, o options) *knativeService {
 		t.Fatalf("the first pod: %v", err)
 	}
 	s.scaler = startAutoscaler(t, logger, lister, pa, config, host)
-	s.activator = startActivator(t, logger, noop.NewMeterProvider(), informers, host, s.scaler.address, o.containerConcurrency, o.h2c)
+	s.activator = startActivator(t, logger, noop.NewMeterProvider(), informers, host, s.scaler.address, o.containerConcurrency, o.h2c, s.passing)
 	s.grace, s.window = config.ScaleToZeroGracePeriod, config.StableWindow
 	if window, ok := pa.Window(); ok {
 		s.window = window
+	}
+	if o.fromZero {
+		// Knative would take the pod away when a window and the grace period have passed; here as soon as it wants none.
+		if err := until(func() bool {
+			decider, err := s.scaler.multi.Get(ctx, namespace, revision)
+			return err == nil && decider.Status.DesiredScale == 0
+		}); err != nil {
+			t.Fatalf("without a request it should want no pod: %v", err)
+		}
+		s.pods.scale(0)
+		s.pods.stopping.Wait()
 	}
 	if !o.fixed {
 		go s.reconcile(ctx)

@@ -26,10 +26,10 @@ func (c *counted) NotReadyCount() (int, error) { return 0, nil }
 
 // replay gives each second's concurrency to Knative's code and answers what it wants every 2 s, with pods that are
 // ready so many seconds after they were wanted.
-func replay(t *testing.T, annotations map[string]string, concurrency []float64, coldStart int) []int32 {
+func replay(t *testing.T, annotations, changes map[string]string, concurrency []float64, coldStart int) []int32 {
 	t.Helper()
 	logger := zap.NewNop().Sugar()
-	config, pa := defaults(t, nil), podAutoscaler(annotations, 0)
+	config, pa := defaults(t, changes), podAutoscaler(annotations, 0)
 	collector := asmetrics.NewMetricCollector(func(*autoscalingv1alpha1.Metric, *zap.SugaredLogger) (asmetrics.StatsScraper, error) {
 		return nil, nil // nobody is scraped
 	}, logger)
@@ -87,7 +87,7 @@ func TestInVirtualTime(t *testing.T) {
 		{"the same at 100 %", map[string]string{"target": "1", "target-utilization-percentage": "100"}, steady(5, 300), 5},
 		{"50 in flight, then none for 2 minutes, in virtual time", map[string]string{"target": "10"}, append(steady(50, 120), steady(0, 150)...), 0},
 	} {
-		wanted := replay(t, c.annotations, c.concurrency, 1)
+		wanted := replay(t, c.annotations, nil, c.concurrency, 1)
 		last := wanted[len(wanted)-1]
 		if last != c.last {
 			t.Errorf("%s: %d; expected %d: %v", c.name, last, c.last, wanted)

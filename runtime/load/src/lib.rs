@@ -4,7 +4,7 @@
 //!   answers a [`Report`].
 //! * [`sweep`] looks for the knee: the concurrency at which more callers no longer pay.
 //! * [`simulate`] replays a trace of rates against Knative's autoscaler in virtual time.
-//! * [`picture`] draws both.
+//! * [`picture`] draws both, and what was seen of a real service.
 
 mod call;
 mod client;

@@ -1,7 +1,9 @@
-//! Pictures of a sweep and of a simulation, as SVG and PNG.
+//! Pictures of a sweep, of a simulation and of a service that was watched, as SVG and PNG.
 //!
-//! Both are drawn by the same code. The font is part of the program, since a slim image has none.
+//! All are drawn by the same code. The font is part of the program, since a slim image has none.
 
+mod observed;
+mod panel;
 mod replay;
 mod sweep;
 
@@ -13,6 +15,7 @@ use plotters::prelude::{BitMapBackend, DrawingArea, DrawingBackend, IntoDrawingA
 use plotters::style::{FontStyle, register_font};
 use thiserror::Error;
 
+pub use observed::{Observation, observed};
 pub use replay::replay;
 pub use sweep::sweep;
 

@@ -1,12 +1,11 @@
 //! A simulation: the rate, the replicas, and the requests in flight, over time.
 
-use plotters::chart::{ChartBuilder, LabelAreaPosition, SeriesLabelPosition};
 use plotters::coord::Shift;
-use plotters::element::PathElement;
-use plotters::prelude::{DrawingArea, DrawingBackend, LineSeries};
-use plotters::style::{Color as _, IntoFont as _, RGBColor, WHITE};
+use plotters::prelude::{DrawingArea, DrawingBackend};
+use plotters::style::{IntoFont as _, RGBColor, WHITE};
 
-use super::{BLUE, Drawing, FAMILY, Format, GREEN, GREY, ORANGE, PictureError, above, failed, number, render};
+use super::panel::{Line, panel};
+use super::{BLUE, Drawing, FAMILY, Format, GREEN, ORANGE, PictureError, failed, render};
 use crate::simulate::{Outcome, Tick};
 
 /// Points of one line, at most: more than a picture is wide.
@@ -23,7 +22,7 @@ pub fn replay(title: &str, outcome: &Outcome, format: Format) -> Result<Vec<u8>,
 }
 
 /// A name, a colour, and what it shows of a tick.
-type Line<'a> = (&'a str, RGBColor, fn(&Tick) -> f64);
+type Shown<'a> = (&'a str, RGBColor, fn(&Tick) -> f64);
 
 struct Replay<'a> {
     title: &'a str,
@@ -36,46 +35,20 @@ impl Replay<'_> {
         &self,
         area: &DrawingArea<B, Shift>,
         unit: &str,
-        lines: &[Line<'_>],
+        shown: &[Shown<'_>],
     ) -> Result<(), PictureError> {
         let right = self.ticks.last().map_or(1.0, |tick| tick.t).max(1.0);
-        let top = above(lines.iter().flat_map(|(_, _, value)| self.ticks.iter().map(value)));
-        let mut chart = ChartBuilder::on(area)
-            .margin(6)
-            .margin_right(24)
-            .set_label_area_size(LabelAreaPosition::Left, 74)
-            .set_label_area_size(LabelAreaPosition::Bottom, 36)
-            .build_cartesian_2d(0.0..right, 0.0..top)
-            .map_err(failed)?;
-        chart
-            .configure_mesh()
-            .light_line_style(WHITE)
-            .x_desc("seconds")
-            .y_desc(unit)
-            .x_label_formatter(&number)
-            .y_label_formatter(&number)
-            .label_style((FAMILY, 13).into_font())
-            .draw()
-            .map_err(failed)?;
-        for &(name, colour, value) in lines {
-            let points = self.ticks.chunks(self.stretch).map(|ticks| {
-                let greatest = ticks.iter().map(value).fold(0.0, f64::max);
-                (ticks[0].t, greatest)
-            });
-            chart
-                .draw_series(LineSeries::new(points, colour.stroke_width(2)))
-                .map_err(failed)?
-                .label(name)
-                .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], colour.stroke_width(2)));
-        }
-        chart
-            .configure_series_labels()
-            .position(SeriesLabelPosition::UpperRight)
-            .background_style(WHITE.mix(0.8))
-            .border_style(GREY)
-            .label_font((FAMILY, 13).into_font())
-            .draw()
-            .map_err(failed)
+        let lines: Vec<Line<'_>> = shown
+            .iter()
+            .map(|&(name, colour, value)| {
+                let points = self.ticks.chunks(self.stretch).map(|ticks| {
+                    let greatest = ticks.iter().map(value).fold(0.0, f64::max);
+                    (ticks[0].t, greatest)
+                });
+                Line { name, colour, points: points.collect() }
+            })
+            .collect();
+        panel(area, unit, right, &lines, None)
     }
 }
 
