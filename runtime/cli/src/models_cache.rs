@@ -39,13 +39,14 @@ pub(crate) fn verify(arguments: &CacheArguments) -> anyhow::Result<()> {
     let signers = &arguments.verify_signature;
     let trust = signers.iter().map(|file| Trust::read(file)).collect::<Result<Vec<_>, _>>();
     let trust = trust.context("--verify-signature")?.into_iter().reduce(Trust::and);
-    match &trust {
-        // Of a path the cache knows nothing.
-        Some(_) if arguments.uri.as_deref().is_some_and(is_local) => {}
-        _ => compare(arguments)?,
+    let Some(trust) = trust else { return compare(arguments) };
+    // Of a path the cache knows nothing.
+    let local = arguments.uri.as_deref().is_some_and(is_local);
+    if !local {
+        compare(arguments)?;
     }
-    let Some(trust) = trust else { return Ok(()) };
-    let models = verify_signatures(&cache(arguments.cache.as_ref())?, arguments.uri.as_deref(), &trust)?;
+    let folder = if local { PathBuf::new() } else { cache(arguments.cache.as_ref())? };
+    let models = verify_signatures(&folder, arguments.uri.as_deref(), &trust)?;
     for model in &models {
         if arguments.json {
             let (signed, fault) = (model.signed.as_ref().ok(), model.signed.as_ref().err());

@@ -36,6 +36,12 @@ pub(crate) struct Gathering<'a> {
     taken: Mutex<BTreeMap<String, Blob>>,
 }
 
+/// Whether a file is a compiled plugin, which is never fetched, under whatever pretext: it is machine code, believed only
+/// by who could have written it, and here that is anyone who may write to the bucket.
+fn is_compiled(file: &str) -> bool {
+    file.ends_with(".cwasm")
+}
+
 /// A model's files, as a folder on this machine.
 #[derive(Debug)]
 pub(crate) struct Gathered {
@@ -260,7 +266,7 @@ impl<'a> Gathering<'a> {
         // What is no ONNX file is left to the backend, whose words are better.
         let Ok(locations) = external_data(&path) else { return Ok(()) };
         let folder = file.rsplit_once('/').map_or("", |(folder, _)| folder);
-        if let Some(outside) = locations.iter().find(|location| !is_inside(location)) {
+        if let Some(outside) = locations.iter().find(|location| !is_inside(location) || is_compiled(location)) {
             let (path, value) = (self.source.shown(&self.at(file)).into(), outside.clone());
             return Err(RepositoryError::Outside { path, key: "location", value });
         }
@@ -269,15 +275,15 @@ impl<'a> Gathering<'a> {
 
     /// Samples: those that are named, else all that lie in their folder.
     fn samples(&self, folder: &str, named: &[String]) -> Result<Vec<String>, RepositoryError> {
-        if let Some(outside) = named.iter().find(|file| !is_inside(file)) {
+        if let Some(outside) = named.iter().find(|file| !is_inside(file) || is_compiled(file)) {
             return Err(self.wrong(TRITON, format!("'{outside}' leads out of the model's folder")));
         }
         let Some(listing) = self.listing.filter(|_| named.is_empty()) else { return Ok(named.to_vec()) };
         for place in [folder, ""] {
             let warmup = below(place, WARMUP);
             let entries = listing.entries(&self.at(&warmup))?;
-            let files: Vec<String> =
-                entries.iter().filter(|(_, folder)| !**folder).map(|(file, _)| below(&warmup, file)).collect();
+            let files = entries.iter().filter(|(file, folder)| !**folder && !is_compiled(file));
+            let files: Vec<String> = files.map(|(file, _)| below(&warmup, file)).collect();
             if !files.is_empty() {
                 return Ok(files);
             }
@@ -286,9 +292,7 @@ impl<'a> Gathering<'a> {
     }
 
     fn inside<'b>(&self, key: &'static str, file: &'b str) -> Result<&'b str, RepositoryError> {
-        // A compiled plugin is machine code: it is believed only by who could have written it, and here that is anyone
-        // who may write to the bucket.
-        if is_inside(file) && !file.ends_with(".cwasm") {
+        if is_inside(file) && !is_compiled(file) {
             return Ok(file);
         }
         let path = self.source.shown(&self.at(MANIFEST)).into();

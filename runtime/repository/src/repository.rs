@@ -97,7 +97,8 @@ impl Repository {
         check_name(name)?;
         let parsed = ModelUri::parse(uri)?;
         if matches!(parsed.place, Place::Local(_)) {
-            return layout::open(name, uri, &self.options.signatures);
+            let (name, uri) = (name.to_owned(), uri.to_owned());
+            return self.local(move |signatures| layout::open(&name, &uri, signatures)).await;
         }
         let name = name.to_owned();
         self.run(move |remote| async move {
@@ -115,7 +116,8 @@ impl Repository {
     pub async fn open_dir(&self, uri: &str, name: Option<&str>) -> Result<Vec<ModelFolder>, RepositoryError> {
         let parsed = ModelUri::parse(uri)?;
         if matches!(parsed.place, Place::Local(_)) {
-            return layout::open_dir(uri, name, &self.options.signatures);
+            let (uri, name) = (uri.to_owned(), name.map(str::to_owned));
+            return self.local(move |signatures| layout::open_dir(&uri, name.as_deref(), signatures)).await;
         }
         let name = name.map(str::to_owned).or_else(|| parsed.default_name()).unwrap_or_default();
         self.run(move |remote| async move {
@@ -153,6 +155,18 @@ impl Repository {
             remote.revision(&opened).await
         })
         .await
+    }
+
+    /// On this thread, which takes no time; but where all files are read for a signature, on one that may block.
+    async fn local<T: Send + 'static>(
+        &self,
+        open: impl FnOnce(&SignaturePolicy) -> Result<T, RepositoryError> + Send + 'static,
+    ) -> Result<T, RepositoryError> {
+        if self.options.signatures.is_empty() {
+            return open(&self.options.signatures);
+        }
+        let signatures = self.options.signatures.clone();
+        tokio::task::spawn_blocking(move || open(&signatures)).await.map_err(|_| stopped())?
     }
 
     /// Runs on the threads of downloads, whichever thread waits for it.

@@ -25,6 +25,12 @@ impl SignaturePolicy {
         self.named.extend(own.map(|own| (name.to_owned(), own)));
     }
 
+    /// Whether it has no rule.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.all.is_none() && self.named.is_empty()
+    }
+
     /// Who must have signed the model `name`; none where nobody needs to.
     #[must_use]
     pub fn of(&self, name: &str) -> Option<Arc<Trust>> {
