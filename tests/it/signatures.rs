@@ -103,6 +103,8 @@ fn what_is_not_as_it_was_signed_is_refused_in_the_last_line() {
     let uri = model.path().join("m").to_string_lossy().into_owned();
     let stray = refused(&["--model-dir", &uri, "--verify-signature", &format!("n={key}")], &[]);
     assert!(stray.contains("--verify-signature names 'n', but no model has that name"), "{stray}");
+    let doctor = run(&["doctor", "--port", "0", "--verify-signature", "/nowhere/key.pub"]);
+    assert!(said(&doctor).contains("error: --verify-signature: /nowhere/key.pub: No such file"), "{}", said(&doctor));
     let absent = refused(&["--model-dir", &uri, "--verify-signature", "/nowhere/key.pub"], &[]);
     assert!(absent.contains("--verify-signature: /nowhere/key.pub: No such file"), "{absent}");
 }

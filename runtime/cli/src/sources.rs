@@ -1,6 +1,7 @@
 //! Which models: the flags that name them, and the folders they stand for.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -80,6 +81,15 @@ pub(crate) struct NamedSigner {
     file: PathBuf,
 }
 
+impl NamedSigner {
+    /// As it was typed.
+    pub(crate) fn typed(&self) -> OsString {
+        let mut text = self.name.as_ref().map_or_else(OsString::new, |name| format!("{name}=").into());
+        text.push(&self.file);
+        text
+    }
+}
+
 fn parse_signer(text: &str) -> Result<NamedSigner, String> {
     let (name, file) = match text.split_once('=') {
         // A path that has a `=` in it can be written with a slash before that.
@@ -127,7 +137,8 @@ impl SourceFlags {
         }))
     }
 
-    fn signatures(&self) -> anyhow::Result<SignaturePolicy> {
+    /// Who must have signed which models.
+    pub(crate) fn signatures(&self) -> anyhow::Result<SignaturePolicy> {
         let mut policy = SignaturePolicy::default();
         for NamedSigner { name, file } in &self.verify_signature {
             let trust = Trust::read(file).context("--verify-signature")?;

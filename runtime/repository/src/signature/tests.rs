@@ -219,6 +219,39 @@ fn each_version_has_a_signature_and_nothing_beside_them_counts() {
 }
 
 #[test]
+fn one_signature_may_cover_all_versions() {
+    let root = tempfile::tempdir().expect("a temporary folder");
+    let tree = root.path().join("t");
+    copy(&fixtures().join("tree"), &tree);
+    assert!(opened(&tree, "p256.pub").expect("signed").starts_with("4 files by the key"));
+    // All that it covers is compared, served or not.
+    fs::write(tree.join("1/net.onnx"), "").expect("written");
+    assert!(opened(&tree, "p256.pub").expect_err("changed").contains("t/1/net.onnx: its sha256"));
+    copy(&fixtures().join("tree"), &tree);
+    fs::create_dir(tree.join("3")).expect("made");
+    fs::copy(tree.join("2/net.onnx"), tree.join("3/net.onnx")).expect("copied");
+    assert!(opened(&tree, "p256.pub").expect_err("added").contains("t/3/net.onnx: this file is not in the signature"));
+    // A signature of the version alone does not help against that of the whole.
+    fs::copy(tree.join("model.sig"), tree.join("3/model.sig")).expect("copied");
+    assert!(opened(&tree, "p256.pub").expect_err("added").contains("t/3/"));
+}
+
+#[test]
+fn links_to_files_are_followed_where_the_signer_allowed_them() {
+    let model = Model::new("links");
+    let elsewhere = model.0.path().join("labels");
+    fs::rename(model.path("labels.txt"), &elsewhere).expect("moved");
+    std::os::unix::fs::symlink("../labels", model.path("labels.txt")).expect("linked");
+    assert!(model.open("p256.pub").is_ok());
+    fs::write(&elsewhere, "x").expect("written");
+    assert!(model.refused("p256.pub").contains("labels.txt: its sha256 is "));
+    let model = Model::new("links");
+    fs::rename(model.path("docs"), model.0.path().join("docs")).expect("moved");
+    std::os::unix::fs::symlink("../docs", model.path("docs")).expect("linked");
+    assert!(model.refused("p256.pub").contains("docs: a symbolic link to a folder"));
+}
+
+#[test]
 fn a_rule_of_a_model_is_its_only_one() {
     let model = Model::new("p256");
     copy(&model.path(""), &model.0.path().join("other"));
