@@ -19,6 +19,7 @@ mod repository;
 mod repository_clouds;
 mod repository_store;
 mod signals;
+mod signatures;
 mod start;
 mod stats;
 mod telemetry;

@@ -264,6 +264,7 @@ fn what_does_not_pass_is_said_at_once_in_the_last_line() {
 #[test]
 fn nothing_leads_out_of_a_model_s_folder() {
     let wandering = b"\x3a\x18\x2a\x16\x6a\x12\x0a\x08location\x12\x06../out\x70\x01\x08\x01";
+    let pretending = b"\x3a\x19\x2a\x17\x6a\x13\x0a\x08location\x12\x07p.cwasm\x70\x01\x08\x01";
     let store = Store::start(&[
         ("up/model.toml", b"file = '../secret.onnx'"),
         ("abs/model.toml", b"file = '/etc/passwd'"),
@@ -271,6 +272,9 @@ fn nothing_leads_out_of_a_model_s_folder() {
         ("code/m.onnx", b"x"),
         ("data/model.toml", b"file = 'm.onnx'"),
         ("data/m.onnx", wandering),
+        ("pretext/model.toml", b"file = 'm.onnx'"),
+        ("pretext/m.onnx", pretending),
+        ("pretext/p.cwasm", b"x"),
         ("out", b"x"),
     ]);
     let cache = cache();
@@ -279,12 +283,14 @@ fn nothing_leads_out_of_a_model_s_folder() {
         ("abs", "`file` is '/etc/passwd'"),
         ("code", "`plugin.file`"),
         ("data", "`location` is '../out'"),
+        ("pretext", "`location` is 'p.cwasm'"),
     ] {
         let error = failed(cache.path(), &store.url(path), &[]);
         assert!(error.contains(key) && error.contains("must name a file in the model's own folder"), "{path}: {error}");
     }
     let asked = store.requests();
     assert!(asked.iter().all(|request| !request.path.contains("secret") && request.path != "/out"), "{asked:?}");
+    assert!(asked.iter().all(|request| !request.path.ends_with(".cwasm")), "{asked:?}");
 }
 
 #[test]

@@ -114,6 +114,9 @@ fn fails(uri: &str, variables: &[(&str, &str)]) -> String {
 fn s3_serves_every_layout() {
     let Some(python) = python("moto.server, boto3") else { return };
     let models = models();
+    let signatures = root().join("tests/fixtures/signatures");
+    copy(&signatures.join("model"), &models.path().join("signed"));
+    std::fs::copy(signatures.join("by/p256.sig"), models.path().join("signed/model.sig")).expect("copied");
     let script = root().join("tests/repository/s3.py");
     let mut child = Command::new(python);
     child.arg(script).arg(models.path()).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
@@ -138,6 +141,14 @@ fn s3_serves_every_layout() {
         "{absent}"
     );
     assert!(!absent.contains("hunter2"), "{absent}");
+
+    let key = signatures.join("trust/p256.pub").to_string_lossy().into_owned();
+    let demanding = [&variables[..], &[("CORYMB_VERIFY_SIGNATURE", key.as_str())]].concat();
+    let cache = tempfile::tempdir().expect("a temporary folder");
+    let signed = ["--model=m=s3://models/signed", "--cache", &cache.path().to_string_lossy()];
+    assert_eq!(Server::start_with(&signed, &demanding).get("/v2/models/m/ready").status, 200);
+    let unsigned = fails("s3://models/flowers", &demanding);
+    assert!(unsigned.contains("s3://models/flowers/model.sig: no such file, but a signature"), "{unsigned}");
 }
 
 #[test]

@@ -77,7 +77,7 @@ pub(crate) enum ModelsCommand {
     Inspect(ModelArguments),
     /// Download models into the cache
     Pull(ModelArguments),
-    /// Read downloaded models again and compare them with what was downloaded
+    /// Read downloaded models again and compare them with what was downloaded, or models with their signatures
     Verify(CacheArguments),
     /// Remove downloaded models that no running server uses
     Rm(RemoveArguments),
@@ -118,12 +118,15 @@ impl ModelArguments {
 
 #[derive(Debug, Args)]
 pub(crate) struct CacheArguments {
-    /// Where the models are from, or a prefix of it; without it all of them
+    /// Where the models are from, or a prefix of it; without it all of them. With --verify-signature also a path
     #[arg(value_name = "URI")]
     pub(crate) uri: Option<String>,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
+    /// Say whether they are signed with this public key or by a certificate below this root (PEM); may be repeated
+    #[arg(long, value_name = "FILE")]
+    pub(crate) verify_signature: Vec<PathBuf>,
     /// Where the cache is [default: the user's cache folder]
     #[arg(long, value_name = "DIR")]
     pub(crate) cache: Option<PathBuf>,

@@ -337,13 +337,18 @@ fn environment_layer(environment: &Environment, warnings: &mut Vec<String>) -> a
                 .push(format!("CORYMB_PORT is '{value}', which Kubernetes sets for a Service named corymb: ignored"));
             continue;
         }
-        let values: Vec<&str> = if keys[index] == "model" { value.split_whitespace().collect() } else { vec![value] };
+        let values: Vec<&str> = if is_list(&keys[index]) { value.split_whitespace().collect() } else { vec![value] };
         let flag = keys[index].replace('_', "-");
         let arguments = values.iter().map(|value| format!("--{flag}={value}")).collect();
         let one = layer(arguments).map_err(|error| anyhow::anyhow!("{name}: {}", first_line(&error)))?;
         flags = flags.or(one);
     }
     Ok(flags)
+}
+
+/// Flags that may be repeated: words of a variable, an array in the file.
+fn is_list(key: &str) -> bool {
+    matches!(key, "model" | "verify_signature")
 }
 
 fn is_service_link(name: &str) -> bool {
@@ -363,7 +368,7 @@ fn file_layer(text: &str) -> anyhow::Result<ServeFlags> {
     for (key, value) in &table {
         let flag = key.replace('_', "-");
         let values = match value {
-            toml::Value::Array(values) if key == "model" => values.as_slice(),
+            toml::Value::Array(values) if is_list(key) => values.as_slice(),
             value => std::slice::from_ref(value),
         };
         for value in values {

@@ -73,7 +73,8 @@ impl Report {
         let backends: Vec<Checked> = wiring::backends(config.libraries.clone()).into_iter().map(Checked::ask).collect();
         let warnings = config.warnings.iter().chain(&hardware.notes).cloned().collect();
         let devices = devices::devices(&config.engine.device, &backends, &nvidia);
-        let failures = failures(&config.engine.backend, &config.engine.device, &backends, &devices);
+        let mut failures = failures(&config.engine.backend, &config.engine.device, &backends, &devices);
+        failures.extend(config.sources.signatures().err().map(|error| format!("{error:#}")));
         let surroundings = probe::surroundings(&config, &hardware);
         Self { config, hardware, nvidia, backends, devices, surroundings, warnings, failures }
     }

@@ -13,7 +13,7 @@ use crate::wiring;
 /// Lists the models that the flags name, without loading them.
 pub(crate) fn list(sources: &SourceFlags, as_json: bool) -> anyhow::Result<()> {
     let backends = wiring::backends(library_search(sources, &environment()));
-    let repository = sources.repository();
+    let repository = sources.repository()?;
     let folders = sources.open_blocking(&repository)?;
     let models: Vec<Value> = folders.iter().map(|folder| describe(folder, &backends)).collect();
     if as_json {
@@ -23,7 +23,7 @@ pub(crate) fn list(sources: &SourceFlags, as_json: bool) -> anyhow::Result<()> {
     for model in &models {
         let text = |key: &str| model[key].as_str().unwrap_or("-").to_owned();
         println!("{} (version {})", text("name"), text("version"));
-        for key in ["model", "opset", "bytes", "backend", "plugin", "reason"] {
+        for key in ["model", "opset", "bytes", "backend", "plugin", "signed", "reason"] {
             match &model[key] {
                 Value::Null => {}
                 Value::String(value) => println!("  {key:<8} {value}"),
@@ -44,6 +44,7 @@ fn describe(folder: &ModelFolder, backends: &[Arc<dyn Backend>]) -> Value {
         "name": folder.name,
         "version": folder.version,
         "plugin": folder.plugin.as_ref().map(|plugin| plugin.file.name()),
+        "signed": folder.signed,
     });
     let Some(files) = &folder.model else { return value };
     value["model"] = json!(files.model.name());

@@ -5,7 +5,7 @@ use std::time::UNIX_EPOCH;
 
 use anyhow::{Context as _, bail};
 use bytesize::ByteSize;
-use corymb_repository::{cached, remove as remove_cached, verify as verify_cached};
+use corymb_repository::{Trust, cached, is_local, remove as remove_cached, verify as verify_cached, verify_signatures};
 use serde_json::json;
 
 use crate::args::{CacheArguments, ListArguments, ModelArguments, RemoveArguments};
@@ -20,7 +20,7 @@ pub(crate) fn pull(arguments: &ModelArguments) -> anyhow::Result<()> {
         bail!("nothing to download; name a model by its URI");
     }
     let _log = logs::start(LogFormat::Text, "warn", LogBridge::default())?;
-    let repository = sources.repository();
+    let repository = sources.repository()?;
     for folder in sources.open_blocking(&repository)? {
         let file =
             folder.model.as_ref().map(|files| &files.model).or(folder.plugin.as_ref().map(|plugin| &plugin.file));
@@ -34,8 +34,36 @@ pub(crate) fn pull(arguments: &ModelArguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Reads what lies in the cache; fails when something has changed.
+/// Reads what lies in the cache; fails when something has changed. With a key it fails too when a model is not signed.
 pub(crate) fn verify(arguments: &CacheArguments) -> anyhow::Result<()> {
+    let signers = &arguments.verify_signature;
+    let trust = signers.iter().map(|file| Trust::read(file)).collect::<Result<Vec<_>, _>>();
+    let trust = trust.context("--verify-signature")?.into_iter().reduce(Trust::and);
+    let Some(trust) = trust else { return compare(arguments) };
+    // Of a path the cache knows nothing.
+    let local = arguments.uri.as_deref().is_some_and(is_local);
+    if !local {
+        compare(arguments)?;
+    }
+    let folder = if local { PathBuf::new() } else { cache(arguments.cache.as_ref())? };
+    let models = verify_signatures(&folder, arguments.uri.as_deref(), &trust)?;
+    for model in &models {
+        if arguments.json {
+            let (signed, fault) = (model.signed.as_ref().ok(), model.signed.as_ref().err());
+            println!("{}", json!({"uri": model.uri, "signed": signed, "fault": fault}));
+        } else {
+            let verdict = model.signed.clone().map(|signed| format!("signed, {signed}"));
+            println!("{}: {}", model.uri, verdict.unwrap_or_else(|fault| format!("not as signed: {fault}")));
+        }
+    }
+    match models.iter().filter(|model| model.signed.is_err()).count() {
+        0 => Ok(()),
+        refused => bail!("{refused} of {} models are not as somebody who is trusted signed them", models.len()),
+    }
+}
+
+/// What lies in the cache with what was downloaded.
+fn compare(arguments: &CacheArguments) -> anyhow::Result<()> {
     let files = verify_cached(&cache(arguments.cache.as_ref())?, arguments.uri.as_deref())?;
     if let Some(uri) = arguments.uri.as_ref().filter(|_| files.is_empty()) {
         bail!("nothing of {} is in the cache", corymb_repository::redact(uri));

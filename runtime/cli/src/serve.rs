@@ -61,7 +61,7 @@ async fn run(mut config: Config, bridge: &LogBridge, start: Instant) -> anyhow::
     config.server.tracing = signals.tracing();
     serve_knative_stats(&config)?;
     // Until the end: what it has downloaded is not evicted while it lives.
-    let repository = config.sources.repository();
+    let repository = config.sources.repository()?;
     let folders = tokio::select! {
         folders = config.sources.open(&repository) => newest(folders?),
         () = stop.first() => {

@@ -1,13 +1,14 @@
 //! Which models: the flags that name them, and the folders they stand for.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use bytesize::ByteSize;
 use clap::Args;
-use corymb_repository::{ModelFolder, Repository, RepositoryOptions};
+use corymb_repository::{ModelFolder, Repository, RepositoryOptions, SignaturePolicy, Trust};
 use futures::future::BoxFuture;
 use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
 
@@ -47,6 +48,10 @@ pub(crate) struct SourceFlags {
     /// Bytes of downloaded models that are kept; the least recently used go first [default: no bound]
     #[arg(long, value_name = "SIZE")]
     pub(crate) cache_size: Option<ByteSize>,
+    /// Refuse models that are not signed with this public key or by a certificate below this root (PEM); of one model
+    /// where it is named; may be repeated
+    #[arg(long, value_name = "[NAME=]FILE", value_parser = parse_signer)]
+    pub(crate) verify_signature: Vec<NamedSigner>,
     /// How long all tries of a download together may bring nothing [default: 60s]
     #[arg(long, value_parser = humantime::parse_duration)]
     pub(crate) download_timeout: Option<Duration>,
@@ -68,6 +73,35 @@ fn parse_named(text: &str) -> Result<NamedModel, String> {
     }
 }
 
+/// `FILE` or `NAME=FILE`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct NamedSigner {
+    /// Of the model that must be signed so; none for all that are not named.
+    name: Option<String>,
+    file: PathBuf,
+}
+
+impl NamedSigner {
+    /// As it was typed.
+    pub(crate) fn typed(&self) -> OsString {
+        let mut text = self.name.as_ref().map_or_else(OsString::new, |name| format!("{name}=").into());
+        text.push(&self.file);
+        text
+    }
+}
+
+fn parse_signer(text: &str) -> Result<NamedSigner, String> {
+    let (name, file) = match text.split_once('=') {
+        // A path that has a `=` in it can be written with a slash before that.
+        Some((name, file)) if !name.contains('/') => (Some(name.to_owned()), file),
+        _ => (None, text),
+    };
+    if file.is_empty() || name.as_deref() == Some("") {
+        return Err("expected a PEM file, or NAME=FILE for one model, e.g. flowers=keys/flowers.pem".to_owned());
+    }
+    Ok(NamedSigner { name, file: file.into() })
+}
+
 impl SourceFlags {
     /// These flags, and where one is absent, that of `lower`.
     pub(crate) fn or(self, lower: Self) -> Self {
@@ -80,20 +114,40 @@ impl SourceFlags {
             onnxruntime: self.onnxruntime.or(lower.onnxruntime),
             cache: self.cache.or(lower.cache),
             cache_size: self.cache_size.or(lower.cache_size),
+            verify_signature: match self.verify_signature.is_empty() {
+                true => lower.verify_signature,
+                false => self.verify_signature,
+            },
             download_timeout: self.download_timeout.or(lower.download_timeout),
         }
     }
 
-    /// What opens the models that are named, and keeps what it downloads.
-    pub(crate) fn repository(&self) -> Repository {
+    /// What opens the models that are named, and keeps what it downloads. Fails when a key cannot be read: without it
+    /// nothing could be refused.
+    pub(crate) fn repository(&self) -> anyhow::Result<Repository> {
         let environment = environment();
-        Repository::new(RepositoryOptions {
+        let signatures = self.signatures()?;
+        Ok(Repository::new(RepositoryOptions {
             cache: self.cache.clone().or_else(|| cache_folder(&environment)),
             cache_size: self.cache_size.map(|size| size.as_u64()),
             download_timeout: self.download_timeout.unwrap_or(DOWNLOAD_TIMEOUT),
             environment,
             progress: Some(models_progress::of_this_terminal()),
-        })
+            signatures,
+        }))
+    }
+
+    /// Who must have signed which models.
+    pub(crate) fn signatures(&self) -> anyhow::Result<SignaturePolicy> {
+        let mut policy = SignaturePolicy::default();
+        for NamedSigner { name, file } in &self.verify_signature {
+            let trust = Trust::read(file).context("--verify-signature")?;
+            match name {
+                Some(name) => policy.demand_of(name, trust),
+                None => policy.demand(trust),
+            }
+        }
+        Ok(policy)
     }
 
     /// Every model that is named, its files checked: all versions that its policy takes, ascending.
@@ -106,6 +160,10 @@ impl SourceFlags {
             opens.push(repository.open_dir(uri, self.model_name.as_deref()).boxed());
         }
         if opens.is_empty() {
+            ensure!(
+                self.verify_signature.is_empty(),
+                "--verify-signature: the flowers model inside the binary has no signature of its own; name a model"
+            );
             return Ok(vec![embedded::flowers()?]);
         }
         let groups: Vec<Vec<ModelFolder>> = stream::iter(opens).buffered(AT_ONCE).try_collect().await?;
@@ -115,6 +173,11 @@ impl SourceFlags {
             if let Some(twice) = own.into_iter().find(|name| !names.insert(*name)) {
                 bail!("two models are named '{twice}'");
             }
+        }
+        // A name that is mistyped would leave a model unverified.
+        let signers = self.verify_signature.iter().filter_map(|signer| signer.name.as_deref());
+        if let Some(stray) = signers.into_iter().find(|name| !names.contains(name)) {
+            bail!("--verify-signature names '{stray}', but no model has that name");
         }
         Ok(groups.concat())
     }

@@ -29,7 +29,7 @@ pub(crate) enum Transport {
 impl Transport {
     /// Loads the one model that `sources` name.
     pub(crate) fn local(sources: &SourceFlags) -> anyhow::Result<Self> {
-        let repository = sources.repository();
+        let repository = sources.repository()?;
         let mut folders = newest(sources.open_blocking(&repository)?);
         if folders.len() > 1 {
             let wanted = sources.model_name.as_deref();

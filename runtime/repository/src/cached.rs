@@ -6,11 +6,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use crate::cache::{BlobRecord, Cache, read_json};
+use crate::cache::{BlobRecord, Cache, TreeRecord, read_json};
 use crate::download::digests_of;
 use crate::error::RepositoryError;
+use crate::layout::{Demands, ModelFolder, Verified, check_name, open_dir, open_path};
+use crate::shape::is_onnx;
+use crate::signature::{Kept, SignaturePolicy, Trust};
 use crate::store::Algorithm;
-use crate::uri::redact;
+use crate::uri::{ModelUri, Place, redact};
 
 /// A model in the cache.
 #[derive(Clone, Debug)]
@@ -38,6 +41,15 @@ pub struct CheckedFile {
     pub checksums: Vec<&'static str>,
     /// What is wrong; none when it is what was downloaded.
     pub fault: Option<String>,
+}
+
+/// A model that was held against its signature.
+#[derive(Clone, Debug)]
+pub struct CheckedSignature {
+    /// Where it is from, without secrets.
+    pub uri: String,
+    /// What was signed and by whom, or why it would not be served.
+    pub signed: Result<String, String>,
 }
 
 /// What was removed.
@@ -100,6 +112,64 @@ pub fn verify(folder: &Path, uri: Option<&str>) -> Result<Vec<CheckedFile>, Repo
         checked.push(CheckedFile { uri: record.uri, bytes: record.size, checksums, fault });
     }
     Ok(checked)
+}
+
+/// Whether a URI is a path on this machine, of which the cache knows nothing.
+#[must_use]
+pub fn is_local(uri: &str) -> bool {
+    ModelUri::parse(uri).is_ok_and(|parsed| matches!(parsed.place, Place::Local(_)))
+}
+
+/// Holds models against their signatures, as a server with this demand would: those at `uri` where that is a path, as
+/// `--model-dir` takes it; else those of the cache that are from `uri`, or all of them.
+///
+/// # Errors
+/// When the cache cannot be read.
+pub fn verify_signatures(
+    folder: &Path,
+    uri: Option<&str>,
+    trust: &Trust,
+) -> Result<Vec<CheckedSignature>, RepositoryError> {
+    if let Some(uri) = uri.filter(|uri| is_local(uri)) {
+        let mut policy = SignaturePolicy::default();
+        policy.demand(trust.clone());
+        return Ok(match open_dir(uri, None, &policy) {
+            Ok(models) => models.iter().map(|model| verdict(format!("{uri} ({})", model.name), Ok(model))).collect(),
+            Err(error) => vec![verdict(uri.to_owned(), Err(error))],
+        });
+    }
+    let cache = open(folder)?;
+    let wanted = uri.map(shown);
+    let mut checked = Vec::new();
+    for (tree, record, _) in cache.trees().map_err(|reason| unusable(folder, reason))? {
+        if !wanted.as_deref().is_none_or(|root| is_below(&record.uri, root)) {
+            continue;
+        }
+        let path = record.file().map_or_else(|| tree.path.clone(), |file| tree.path.join(file));
+        let name = ModelUri::parse(&record.uri).ok().and_then(|uri| uri.default_name());
+        let name = name.filter(|name| check_name(name).is_ok()).unwrap_or_else(|| "model".to_owned());
+        let demands = Demands { verified: &Verified::new(), trust: Some(trust), kept: Kept::Fetched };
+        let opened = open_path(&name, &path, None, demands);
+        let opened = opened.and_then(|models| models.into_iter().next_back().ok_or(RepositoryError::Empty { path }));
+        checked.push(match opened {
+            Ok(model) => verdict(record.uri, Ok(&model)),
+            Err(error) => verdict(record.uri, Err(error)),
+        });
+    }
+    Ok(checked)
+}
+
+fn verdict(uri: String, opened: Result<&ModelFolder, RepositoryError>) -> CheckedSignature {
+    let signed = opened.map(|model| model.signed.clone().unwrap_or_default()).map_err(|error| error.to_string());
+    CheckedSignature { uri, signed }
+}
+
+impl TreeRecord {
+    /// The `.onnx` file that its URI names, where it names one.
+    fn file(&self) -> Option<&str> {
+        let mut files = self.files.keys().map(String::as_str).filter(|file| is_onnx(file));
+        files.find(|file| self.uri.strip_suffix(file).is_some_and(|folder| folder.ends_with('/')))
+    }
 }
 
 /// Removes the models from `uri`, or all of them, that no running process uses.

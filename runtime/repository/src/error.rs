@@ -112,6 +112,14 @@ pub enum RepositoryError {
         /// As stated.
         expected: String,
     },
+    /// A signature is demanded, and the model is not as somebody who is trusted signed it.
+    #[error("{path}: {reason}")]
+    Signature {
+        /// The signature, or the file that it is about.
+        path: PathBuf,
+        /// In one line.
+        reason: String,
+    },
     /// A sample cannot be read.
     #[error("{path}: {reason}")]
     Sample {

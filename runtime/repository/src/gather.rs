@@ -14,6 +14,7 @@ use crate::layout::{Verified, WARMUP, is_inside};
 use crate::manifest::Manifest;
 use crate::onnx::external_data;
 use crate::shape::{Folders as _, MANIFEST, Shape, TRITON, below, only_onnx};
+use crate::signature::{Kept, MAX_SIGNATURE, SIGNATURE, Statement, Trust, statement, unsigned};
 use crate::store::{Algorithm, Listing, Object, Source};
 use crate::triton::Triton;
 
@@ -29,8 +30,16 @@ pub(crate) struct Gathering<'a> {
     /// The model's folder, relative to the source's root.
     root: &'a str,
     name: &'a str,
+    /// Who must have signed it.
+    trust: Option<&'a Trust>,
     /// By path relative to `root`.
     taken: Mutex<BTreeMap<String, Blob>>,
+}
+
+/// Whether a file is a compiled plugin, which is never fetched, under whatever pretext: it is machine code, believed only
+/// by who could have written it, and here that is anyone who may write to the bucket.
+fn is_compiled(file: &str) -> bool {
+    file.ends_with(".cwasm")
 }
 
 /// A model's files, as a folder on this machine.
@@ -47,12 +56,18 @@ impl<'a> Gathering<'a> {
         listing: Option<&'a Listing>,
         root: &'a str,
         name: &'a str,
+        trust: Option<&'a Trust>,
     ) -> Self {
-        Self { downloads, source, listing, root, name, taken: Mutex::default() }
+        Self { downloads, source, listing, root, name, trust, taken: Mutex::default() }
     }
 
     /// One `.onnx` file and what it refers to.
     pub(crate) async fn file(self, file: &str, sha256: Option<&str>) -> Result<Gathered, RepositoryError> {
+        if let Some(trust) = self.trust
+            && self.statement("", trust).await?.is_none()
+        {
+            return Err(self.unsigned(""));
+        }
         self.onnx(file, sha256).await?;
         self.link(file)
     }
@@ -67,10 +82,14 @@ impl<'a> Gathering<'a> {
         let shown = || self.source.shown(self.root).into();
         match shape {
             Shape::Model => {
+                if !self.signed("").await? {
+                    return Err(self.unsigned(""));
+                }
                 let manifest = self.manifest("").await?;
                 self.version("", manifest.as_ref()).await?;
             }
             Shape::Versions(versions) => {
+                let whole = self.signed("").await?;
                 let top = self.manifest("").await?;
                 let numbers: Vec<u64> = versions.iter().map(|(number, _)| *number).collect();
                 let policy = top.as_ref().map(|(manifest, _)| manifest.versions.clone()).unwrap_or_default();
@@ -80,6 +99,9 @@ impl<'a> Gathering<'a> {
                 let all: Vec<BoxFuture<'_, _>> = wanted
                     .map(|(_, folder)| {
                         let version = async move {
+                            if !whole && !this.signed(folder).await? {
+                                return Err(this.unsigned(folder));
+                            }
                             let own = this.manifest(folder).await?;
                             this.version(folder, own.as_ref().or(top)).await
                         };
@@ -92,6 +114,79 @@ impl<'a> Gathering<'a> {
             Shape::Models(_) | Shape::Nothing => return Err(RepositoryError::Empty { path: shown() }),
         }
         self.link("")
+    }
+
+    /// Fetches what the signature of a folder covers, when it is one that is believed; false where there is none. True
+    /// where nobody asks for one. What has arrived is compared with the signature when the folder is opened: the bytes
+    /// on the disk are those that are served.
+    async fn signed(&self, folder: &str) -> Result<bool, RepositoryError> {
+        let Some(trust) = self.trust else { return Ok(true) };
+        let Some(statement) = self.statement(folder, trust).await? else { return Ok(false) };
+        self.check_names(folder, &statement)?;
+        let wanted = statement.names().filter(|name| Kept::Fetched.holds(name)).map(|name| below(folder, name));
+        self.all(wanted.collect::<Vec<_>>().into_iter()).await?;
+        Ok(true)
+    }
+
+    /// No file more and none fewer than was signed, as far as the store can be asked: before anything is downloaded.
+    fn check_names(&self, folder: &str, statement: &Statement) -> Result<(), RepositoryError> {
+        let refused = |name: &str, reason: &str| {
+            let path = self.source.shown(&self.at(&below(folder, name))).into();
+            Err(RepositoryError::Signature { path, reason: reason.to_owned() })
+        };
+        if statement.is_of_one_file() {
+            return refused(SIGNATURE, "the signature of a single file; expected one of the folder");
+        }
+        let Some(listing) = self.listing else { return Ok(()) };
+        let place = self.at(folder);
+        let prefix = if place.is_empty() { place } else { format!("{place}/") };
+        let present = listing.range(prefix.clone()..).map_while(|(key, _)| key.strip_prefix(&prefix));
+        for name in present {
+            if name != SIGNATURE && !statement.lists(name) && !statement.ignores(name) {
+                return refused(name, "this file is not in the signature");
+            }
+        }
+        let is_absent = |name: &str| Kept::Fetched.holds(name) && !listing.contains_key(&format!("{prefix}{name}"));
+        match statement.names().find(|name| is_absent(name)) {
+            Some(absent) => refused(absent, "no such file, but it is in the signature"),
+            None => Ok(()),
+        }
+    }
+
+    /// What the signature in a folder says, if somebody who is trusted made it; none where there is no signature.
+    async fn statement(&self, folder: &str, trust: &Trust) -> Result<Option<Statement>, RepositoryError> {
+        let path = below(folder, SIGNATURE);
+        let refused = |path: &str, reason: String| {
+            Err(RepositoryError::Signature { path: self.source.shown(&self.at(path)).into(), reason })
+        };
+        if self.listing.is_some_and(|listing| !listing.contains_key(&self.at(&path))) {
+            return Ok(None);
+        }
+        let object = match self.object(&path).await {
+            Ok(object) => object,
+            Err(RepositoryError::Remote { object, reason }) => {
+                let reason = format!("{reason}; a signature of this model is demanded");
+                return Err(RepositoryError::Remote { object, reason });
+            }
+            Err(other) => return Err(other),
+        };
+        if object.0.size > MAX_SIGNATURE {
+            return refused(&path, format!("it has {} bytes; at most {MAX_SIGNATURE} are read", object.0.size));
+        }
+        let blob = self.take_object(&path, object, None).await?;
+        let text = fs::read(self.downloads.cache.blob(&blob.key)).map_err(|reason| RepositoryError::Unreadable {
+            path: self.source.shown(&self.at(&path)).into(),
+            reason,
+        })?;
+        let statement = match statement(&text, trust) {
+            Ok((statement, _)) => statement,
+            Err(reason) => return refused(&path, reason),
+        };
+        Ok(Some(statement))
+    }
+
+    fn unsigned(&self, folder: &str) -> RepositoryError {
+        unsigned(self.source.shown(&self.at(&below(folder, SIGNATURE))).as_ref())
     }
 
     /// What the folder says of itself; with Triton's also the samples that it names.
@@ -171,7 +266,7 @@ impl<'a> Gathering<'a> {
         // What is no ONNX file is left to the backend, whose words are better.
         let Ok(locations) = external_data(&path) else { return Ok(()) };
         let folder = file.rsplit_once('/').map_or("", |(folder, _)| folder);
-        if let Some(outside) = locations.iter().find(|location| !is_inside(location)) {
+        if let Some(outside) = locations.iter().find(|location| !is_inside(location) || is_compiled(location)) {
             let (path, value) = (self.source.shown(&self.at(file)).into(), outside.clone());
             return Err(RepositoryError::Outside { path, key: "location", value });
         }
@@ -180,15 +275,15 @@ impl<'a> Gathering<'a> {
 
     /// Samples: those that are named, else all that lie in their folder.
     fn samples(&self, folder: &str, named: &[String]) -> Result<Vec<String>, RepositoryError> {
-        if let Some(outside) = named.iter().find(|file| !is_inside(file)) {
+        if let Some(outside) = named.iter().find(|file| !is_inside(file) || is_compiled(file)) {
             return Err(self.wrong(TRITON, format!("'{outside}' leads out of the model's folder")));
         }
         let Some(listing) = self.listing.filter(|_| named.is_empty()) else { return Ok(named.to_vec()) };
         for place in [folder, ""] {
             let warmup = below(place, WARMUP);
             let entries = listing.entries(&self.at(&warmup))?;
-            let files: Vec<String> =
-                entries.iter().filter(|(_, folder)| !**folder).map(|(file, _)| below(&warmup, file)).collect();
+            let files = entries.iter().filter(|(file, folder)| !**folder && !is_compiled(file));
+            let files: Vec<String> = files.map(|(file, _)| below(&warmup, file)).collect();
             if !files.is_empty() {
                 return Ok(files);
             }
@@ -197,9 +292,7 @@ impl<'a> Gathering<'a> {
     }
 
     fn inside<'b>(&self, key: &'static str, file: &'b str) -> Result<&'b str, RepositoryError> {
-        // A compiled plugin is machine code: it is believed only by who could have written it, and here that is anyone
-        // who may write to the bucket.
-        if is_inside(file) && !file.ends_with(".cwasm") {
+        if is_inside(file) && !is_compiled(file) {
             return Ok(file);
         }
         let path = self.source.shown(&self.at(MANIFEST)).into();
@@ -231,6 +324,11 @@ impl<'a> Gathering<'a> {
     }
 
     async fn take(&self, path: &str, sha256: Option<&str>) -> Result<Blob, RepositoryError> {
+        if sha256.is_none()
+            && let Some(blob) = self.taken.lock().unwrap_or_else(PoisonError::into_inner).get(path)
+        {
+            return Ok(blob.clone());
+        }
         let object = self.object(path).await?;
         self.take_object(path, object, sha256).await
     }

@@ -12,6 +12,7 @@ use crate::error::RepositoryError;
 use crate::manifest::Manifest;
 use crate::sample::Sample;
 use crate::shape::{Disk, Folders as _, MANIFEST, Shape, TRITON, is_onnx, only_onnx};
+use crate::signature::{Kept, SIGNATURE, SignaturePolicy, Signed, Trust, check_file, check_folder, unsigned};
 use crate::store::Algorithm;
 use crate::triton::{RawSample, Triton};
 use crate::uri::{ModelUri, Place};
@@ -36,6 +37,8 @@ pub struct ModelFolder {
     pub manifest: Manifest,
     /// One per input, for warm-up.
     pub samples: Vec<Sample>,
+    /// Who signed it and what, in words, where a signature was demanded.
+    pub signed: Option<String>,
 }
 
 /// A plugin's component and how it is configured.
@@ -52,14 +55,50 @@ pub struct PluginFile {
 /// Files whose SHA-256 is known since they were downloaded, so that they need not be read for it once more.
 pub(crate) type Verified = BTreeMap<PathBuf, String>;
 
+/// What files are held to beside what the manifest says.
+#[derive(Clone, Copy)]
+pub(crate) struct Demands<'a> {
+    pub(crate) verified: &'a Verified,
+    /// Who must have signed.
+    pub(crate) trust: Option<&'a Trust>,
+    pub(crate) kept: Kept,
+}
+
+/// What is known of files when they are put together to a model.
+#[derive(Default)]
+struct Known {
+    verified: Verified,
+    /// Where a signature is demanded.
+    signed: Option<Signed>,
+}
+
+impl Known {
+    fn of(demands: &Demands<'_>, signed: Option<Signed>) -> Self {
+        let mut verified = demands.verified.clone();
+        // What was read for the signature is not read for the manifest's checksum once more.
+        verified.extend(signed.iter().flat_map(Signed::digests));
+        Self { verified, signed }
+    }
+}
+
 /// The model at `uri`, which is of this machine, under the name `name`: a path or `file://` to an `.onnx` file or a
 /// folder. Of numbered folders those that the policy of the manifest takes, ascending; by default the latest alone.
 ///
 /// # Errors
 /// The first thing that is wrong with it.
-pub fn open(name: &str, uri: &str) -> Result<Vec<ModelFolder>, RepositoryError> {
+pub(crate) fn open(name: &str, uri: &str, signatures: &SignaturePolicy) -> Result<Vec<ModelFolder>, RepositoryError> {
     let (path, sha256) = local(uri)?;
-    open_path(name, &path, sha256.as_deref(), &Verified::new())
+    open_local(name, &path, sha256.as_deref(), signatures)
+}
+
+fn open_local(
+    name: &str,
+    path: &Path,
+    sha256: Option<&str>,
+    signatures: &SignaturePolicy,
+) -> Result<Vec<ModelFolder>, RepositoryError> {
+    let (verified, trust) = (Verified::new(), signatures.of(name));
+    open_path(name, path, sha256, Demands { verified: &verified, trust: trust.as_deref(), kept: Kept::All })
 }
 
 /// What `--model-dir` names on this machine: a model itself (named `name`, or as its folder), or a folder of models,
@@ -67,20 +106,23 @@ pub fn open(name: &str, uri: &str) -> Result<Vec<ModelFolder>, RepositoryError> 
 ///
 /// # Errors
 /// The first thing that is wrong with it.
-pub fn open_dir(uri: &str, name: Option<&str>) -> Result<Vec<ModelFolder>, RepositoryError> {
+pub(crate) fn open_dir(
+    uri: &str,
+    name: Option<&str>,
+    signatures: &SignaturePolicy,
+) -> Result<Vec<ModelFolder>, RepositoryError> {
     let (path, sha256) = local(uri)?;
     let path = fs::canonicalize(&path).map_err(|reason| unreadable(&path, reason))?;
-    let none = Verified::new();
     if path.is_file() {
         let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        return open_path(name.unwrap_or(&stem), &path, sha256.as_deref(), &none);
+        return open_local(name.unwrap_or(&stem), &path, sha256.as_deref(), signatures);
     }
     if let Shape::Models(folders) = Shape::of(&Disk(path.clone()), "")? {
-        let models = folders.iter().map(|folder| open_path(folder, &path.join(folder), None, &none));
+        let models = folders.iter().map(|folder| open_local(folder, &path.join(folder), None, signatures));
         return Ok(models.collect::<Result<Vec<_>, _>>()?.concat());
     }
     let own_name = name.map_or_else(|| file_name(&path), str::to_owned);
-    open_path(&own_name, &path, None, &none)
+    open_local(&own_name, &path, None, signatures)
 }
 
 /// A file, a folder with a model, or numbered folders.
@@ -88,15 +130,32 @@ pub(crate) fn open_path(
     name: &str,
     path: &Path,
     sha256: Option<&str>,
-    verified: &Verified,
+    demands: Demands<'_>,
 ) -> Result<Vec<ModelFolder>, RepositoryError> {
     check_name(name)?;
     let meta = fs::metadata(path).map_err(|reason| unreadable(path, reason))?;
     if meta.is_file() {
-        return Ok(vec![bare_file(name, path, sha256, verified)?]);
+        let signed = demands.trust.map(|trust| check_file(path, trust)).transpose()?;
+        announce(name, signed.as_ref());
+        return Ok(vec![bare_file(name, path, sha256, &Known::of(&demands, signed))?]);
     }
-    match Shape::of(&Disk(path.to_owned()), "")? {
-        Shape::Model => Ok(vec![folder(name, "1", path, None, verified)?]),
+    let signature_in = |folder: &Path| match demands.trust {
+        Some(trust) => check_folder(folder, trust, demands.kept),
+        None => Ok(None),
+    };
+    let shape = Shape::of(&Disk(path.to_owned()), "")?;
+    let whole = match shape {
+        Shape::Model | Shape::Versions(_) => signature_in(path)?,
+        _ => None,
+    };
+    if demands.trust.is_some() && whole.is_none() && shape == Shape::Model {
+        return Err(unsigned(&path.join(SIGNATURE)));
+    }
+    match shape {
+        Shape::Model => {
+            announce(name, whole.as_ref());
+            Ok(vec![folder(name, "1", path, None, &Known::of(&demands, whole))?])
+        }
         Shape::Versions(versions) => {
             let top = manifest_of(name, path)?;
             let numbers: Vec<u64> = versions.iter().map(|(number, _)| *number).collect();
@@ -106,8 +165,23 @@ pub(crate) fn open_path(
                 .select(&numbers)
                 .map_err(|reason| RepositoryError::Manifest { path: top.path.clone(), reason })?;
             let wanted = versions.iter().filter(|(number, _)| taken.contains(number));
+            let mut signed = whole;
+            if demands.trust.is_some() && signed.is_none() {
+                // Without a signature of all there must be one of each, and nothing beside them counts.
+                let mut each = Signed::default();
+                for (_, version) in wanted.clone() {
+                    let place = path.join(version);
+                    each = each.and(signature_in(&place)?.ok_or_else(|| unsigned(&place.join(SIGNATURE)))?);
+                }
+                if top.path.exists() {
+                    each.check_used(&top.path)?;
+                }
+                signed = Some(each);
+            }
+            announce(name, signed.as_ref());
+            let known = Known::of(&demands, signed);
             let open = |(number, folder_name): &(u64, String)| {
-                folder(name, &number.to_string(), &path.join(folder_name), Some(&top), verified)
+                folder(name, &number.to_string(), &path.join(folder_name), Some(&top), &known)
             };
             wanted.map(open).collect()
         }
@@ -144,23 +218,24 @@ pub fn embedded(name: &str, files: &[(&str, Bytes)]) -> Result<ModelFolder, Repo
     };
     let samples = files.iter().filter(|(name, _)| name.starts_with(WARMUP)).filter_map(|(name, _)| find(name));
     let samples = samples.map(Sample::new).collect();
-    let none = Verified::new();
-    assemble(name, "1", Files { model, plugin, labels, samples }, manifest, manifest_path, &none)
+    assemble(name, "1", Files { model, plugin, labels, samples }, manifest, manifest_path, &Known::default())
 }
 
-fn bare_file(
-    name: &str,
-    path: &Path,
-    sha256: Option<&str>,
-    verified: &Verified,
-) -> Result<ModelFolder, RepositoryError> {
+/// Says who signed a model, for whoever reads the log.
+fn announce(name: &str, signed: Option<&Signed>) {
+    if let Some(signed) = signed {
+        tracing::info!(model = name, signed = signed.shown(), "signature verified");
+    }
+}
+
+fn bare_file(name: &str, path: &Path, sha256: Option<&str>, known: &Known) -> Result<ModelFolder, RepositoryError> {
     if !is_onnx(&file_name(path)) {
         let reason = io::Error::new(io::ErrorKind::InvalidInput, "not an .onnx file");
         return Err(unreadable(path, reason));
     }
     let manifest = Manifest { sha256: sha256.map(str::to_owned), ..Manifest::default() };
     let files = Files { model: Some(FileSource::Path(path.to_owned())), ..Files::default() };
-    assemble(name, "1", files, manifest, Path::new(MANIFEST), verified)
+    assemble(name, "1", files, manifest, Path::new(MANIFEST), known)
 }
 
 /// What a folder says of its model, and the file in which it does.
@@ -204,7 +279,7 @@ fn folder(
     version: &str,
     path: &Path,
     top: Option<&Said>,
-    verified: &Verified,
+    known: &Known,
 ) -> Result<ModelFolder, RepositoryError> {
     let own = manifest_of(name, path)?;
     let said = top.filter(|_| !own.path.exists()).unwrap_or(&own);
@@ -235,8 +310,11 @@ fn folder(
         Some(named) => named.iter().map(|sample| raw_sample(said, sample)).collect::<Result<_, _>>()?,
         None => samples_in(&[path, &said.folder])?,
     };
+    if let Some(signed) = known.signed.as_ref().filter(|_| said.path.exists()) {
+        signed.check_used(&said.path)?;
+    }
     let files = Files { model, plugin, labels, samples };
-    assemble(name, version, files, manifest.clone(), &said.path, verified)
+    assemble(name, version, files, manifest.clone(), &said.path, known)
 }
 
 /// The samples of the first of these folders that has any.
@@ -277,20 +355,47 @@ struct Files {
     samples: Vec<Sample>,
 }
 
+impl Files {
+    /// Whether the signature covers all that will be read.
+    fn check_signed(&self, signed: &Signed) -> Result<(), RepositoryError> {
+        let samples = self.samples.iter().map(|sample| &sample.file);
+        let all = [&self.model, &self.plugin, &self.labels].into_iter().flatten().chain(samples);
+        for file in all {
+            if let FileSource::Path(path) = file {
+                signed.check_used(path)?;
+            }
+        }
+        if let Some(FileSource::Path(model)) = &self.model {
+            signed.check_external(model)?;
+        }
+        // The plugin's host takes its compiled form where one lies beside it.
+        if let Some(FileSource::Path(plugin)) = &self.plugin {
+            let compiled = plugin.with_extension("cwasm");
+            if compiled.exists() {
+                signed.check_used(&compiled)?;
+            }
+        }
+        Ok(())
+    }
+}
+
 fn assemble(
     name: &str,
     version: &str,
     files: Files,
     manifest: Manifest,
     manifest_path: &Path,
-    verified: &Verified,
+    known: &Known,
 ) -> Result<ModelFolder, RepositoryError> {
+    if let Some(signed) = &known.signed {
+        files.check_signed(signed)?;
+    }
     if let Some(expected) = &manifest.sha256 {
         let Some(file) = &files.model else {
             let reason = "`sha256` is given, but there is no model file".to_owned();
             return Err(RepositoryError::Manifest { path: manifest_path.to_owned(), reason });
         };
-        verify(file, expected, verified)?;
+        verify(file, expected, &known.verified)?;
     }
     let labels = match &files.labels {
         Some(file) => {
@@ -312,6 +417,7 @@ fn assemble(
         labels,
         manifest,
         samples: files.samples,
+        signed: known.signed.as_ref().map(Signed::shown),
     })
 }
 

@@ -14,18 +14,22 @@ mod repository;
 mod revision;
 mod sample;
 mod shape;
+mod signature;
 mod store;
 mod textproto;
 mod triton;
 mod uri;
 
-pub use cached::{CachedModel, CheckedFile, Removed, cached, remove, verify};
+pub use cached::{
+    CachedModel, CheckedFile, CheckedSignature, Removed, cached, is_local, remove, verify, verify_signatures,
+};
 pub use download::{Meter, Progress};
 pub use error::RepositoryError;
 pub use keys::{check_keys, nearest};
-pub use layout::{ModelFolder, PluginFile, embedded, open, open_dir};
+pub use layout::{ModelFolder, PluginFile, embedded};
 pub use manifest::{BatchingSection, InstancesSection, Manifest, PluginSection, QueueSection, VersionsSection};
 pub use npy::read_npy;
 pub use repository::{Repository, RepositoryOptions};
 pub use sample::Sample;
+pub use signature::{SignaturePolicy, Trust};
 pub use uri::redact;

@@ -14,8 +14,9 @@ use crate::cache::{Cache, key};
 use crate::download::{Downloads, Progress, Silent};
 use crate::error::RepositoryError;
 use crate::gather::{Gathered, Gathering};
-use crate::layout::{self, ModelFolder, check_name};
-use crate::shape::{Shape, is_onnx};
+use crate::layout::{self, Demands, ModelFolder, check_name};
+use crate::shape::{Shape, below, is_onnx};
+use crate::signature::{Kept, SignaturePolicy};
 use crate::store::{Client, Listing, Source};
 use crate::uri::{ModelUri, Place};
 
@@ -35,6 +36,8 @@ pub struct RepositoryOptions {
     pub environment: BTreeMap<String, String>,
     /// Who is told how far downloads are.
     pub progress: Option<Arc<dyn Progress>>,
+    /// Which models must be signed, and by whom.
+    pub signatures: SignaturePolicy,
 }
 
 /// Opens models. What it has handed out stays in the cache for as long as it lives.
@@ -50,6 +53,7 @@ struct Remote {
     client: Client,
     downloads: Downloads,
     environment: BTreeMap<String, String>,
+    signatures: SignaturePolicy,
 }
 
 impl Drop for Remote {
@@ -93,7 +97,8 @@ impl Repository {
         check_name(name)?;
         let parsed = ModelUri::parse(uri)?;
         if matches!(parsed.place, Place::Local(_)) {
-            return layout::open(name, uri);
+            let (name, uri) = (name.to_owned(), uri.to_owned());
+            return self.local(move |signatures| layout::open(&name, &uri, signatures)).await;
         }
         let name = name.to_owned();
         self.run(move |remote| async move {
@@ -111,7 +116,8 @@ impl Repository {
     pub async fn open_dir(&self, uri: &str, name: Option<&str>) -> Result<Vec<ModelFolder>, RepositoryError> {
         let parsed = ModelUri::parse(uri)?;
         if matches!(parsed.place, Place::Local(_)) {
-            return layout::open_dir(uri, name);
+            let (uri, name) = (uri.to_owned(), name.map(str::to_owned));
+            return self.local(move |signatures| layout::open_dir(&uri, name.as_deref(), signatures)).await;
         }
         let name = name.map(str::to_owned).or_else(|| parsed.default_name()).unwrap_or_default();
         self.run(move |remote| async move {
@@ -151,6 +157,18 @@ impl Repository {
         .await
     }
 
+    /// On this thread, which takes no time; but where all files are read for a signature, on one that may block.
+    async fn local<T: Send + 'static>(
+        &self,
+        open: impl FnOnce(&SignaturePolicy) -> Result<T, RepositoryError> + Send + 'static,
+    ) -> Result<T, RepositoryError> {
+        if self.options.signatures.is_empty() {
+            return open(&self.options.signatures);
+        }
+        let signatures = self.options.signatures.clone();
+        tokio::task::spawn_blocking(move || open(&signatures)).await.map_err(|_| stopped())?
+    }
+
     /// Runs on the threads of downloads, whichever thread waits for it.
     async fn run<T, F>(&self, work: impl FnOnce(Arc<Remote>) -> F + Send + 'static) -> Result<T, RepositoryError>
     where
@@ -185,7 +203,8 @@ impl Repository {
         let progress = options.progress.clone().unwrap_or_else(|| Arc::new(Silent));
         let downloads = Downloads::new(cache, progress, options.download_timeout);
         let environment = options.environment.clone();
-        let made = Arc::new(Remote { runtime: Some(runtime), client, downloads, environment });
+        let signatures = options.signatures.clone();
+        let made = Arc::new(Remote { runtime: Some(runtime), client, downloads, environment, signatures });
         *remote = Some(Arc::clone(&made));
         Ok(made)
     }
@@ -220,13 +239,28 @@ impl Remote {
 
     async fn model(&self, opened: &Opened, root: &str, name: &str) -> Result<Vec<ModelFolder>, RepositoryError> {
         check_name(name)?;
-        let gathering = Gathering::new(&self.downloads, &opened.source, opened.listing.as_ref(), root, name);
-        let Some(file) = &opened.file else {
-            let Gathered { tree, verified } = gathering.folder().await?;
-            return layout::open_path(name, &tree.path, None, &verified);
+        let trust = self.signatures.of(name);
+        let trust = trust.as_deref();
+        let listing = opened.listing.as_ref();
+        let gathering = Gathering::new(&self.downloads, &opened.source, listing, root, name, trust);
+        let Gathered { tree, verified } = match &opened.file {
+            None => gathering.folder().await?,
+            Some(file) => gathering.file(file, opened.sha256.as_deref()).await?,
         };
-        let Gathered { tree, verified } = gathering.file(file, opened.sha256.as_deref()).await?;
-        layout::open_path(name, &tree.path.join(file), opened.sha256.as_deref(), &verified)
+        let path = opened.file.as_ref().map_or_else(|| tree.path.clone(), |file| tree.path.join(file));
+        let demands = Demands { verified: &verified, trust, kept: Kept::Fetched };
+        let open = || layout::open_path(name, &path, opened.sha256.as_deref(), demands);
+        // All files are read for a signature, and others are downloading on these threads.
+        let model = if trust.is_some() { tokio::task::block_in_place(open) } else { open() };
+        // Where the file is from says more than where in the cache it lies.
+        model.map_err(|error| match error {
+            RepositoryError::Signature { path, reason } => {
+                let inside = path.strip_prefix(&tree.path).map(|inside| below(root, &inside.to_string_lossy()));
+                let path = inside.map_or(path, |inside| opened.source.shown(&inside).into());
+                RepositoryError::Signature { path, reason }
+            }
+            other => other,
+        })
     }
 
     async fn revision(&self, opened: &Opened) -> Result<String, RepositoryError> {

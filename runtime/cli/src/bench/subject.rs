@@ -88,6 +88,9 @@ fn start(sources: &SourceFlags) -> anyhow::Result<OwnServer> {
     for model in &sources.model {
         command.arg(format!("--model={}={}", model.name, model.uri));
     }
+    for signer in &sources.verify_signature {
+        command.arg("--verify-signature").arg(signer.typed());
+    }
     let named = [
         ("model-dir", sources.model_dir.clone()),
         ("model-name", sources.model_name.clone()),

@@ -30,7 +30,7 @@ use sha2::{Digest as _, Sha256};
 
 pub(crate) use evict::CacheFull;
 pub(crate) use lease::Lease;
-pub(crate) use tree::Tree;
+pub(crate) use tree::{Tree, TreeRecord};
 
 use crate::store::{Digests, Object};
 

@@ -17,6 +17,14 @@ fn uri(root: &tempfile::TempDir, path: &str) -> String {
     root.path().join(path).to_string_lossy().into_owned()
 }
 
+fn open(name: &str, uri: &str) -> Result<Vec<ModelFolder>, RepositoryError> {
+    super::open(name, uri, &SignaturePolicy::default())
+}
+
+fn open_dir(uri: &str, name: Option<&str>) -> Result<Vec<ModelFolder>, RepositoryError> {
+    super::open_dir(uri, name, &SignaturePolicy::default())
+}
+
 /// The only version that is taken.
 fn open_one(name: &str, uri: &str) -> Result<ModelFolder, RepositoryError> {
     open(name, uri).map(|folders| <[_; 1]>::try_from(folders).expect("one")).map(|[folder]| folder)
