@@ -23,7 +23,7 @@ pub use cached::{CachedModel, CheckedFile, Removed, cached, remove, verify};
 pub use download::{Meter, Progress};
 pub use error::RepositoryError;
 pub use keys::{check_keys, nearest};
-pub use layout::{ModelFolder, PluginFile, embedded, open, open_dir};
+pub use layout::{Found, ModelFolder, PluginFile, embedded, open, open_dir};
 pub use manifest::{BatchingSection, InstancesSection, Manifest, PluginSection, QueueSection, VersionsSection};
 pub use npy::read_npy;
 pub use repository::{Repository, RepositoryOptions};
