@@ -62,7 +62,7 @@ async fn run(mut config: Config, bridge: &LogBridge, start: Instant) -> anyhow::
     serve_knative_stats(&config)?;
     // Until the end: what it has downloaded is not evicted while it lives.
     let repository = Arc::new(config.sources.repository());
-    let sources = config.sources.live(&config.admin_root)?;
+    let mut sources = config.sources.live(&config.admin_root);
     let opening = async {
         // Before they are opened: what changes in between is seen afterwards.
         let seen = if config.poll.is_some() { Seen::first(&repository, &sources).await } else { Seen::default() };
@@ -77,6 +77,8 @@ async fn run(mut config: Config, bridge: &LogBridge, start: Instant) -> anyhow::
     };
     let engine = wiring::engine(config.engine.clone(), config.libraries.clone())?;
     engine.announce(&folders);
+    // It was checked when it was opened.
+    sources.embedded = folders.first().filter(|_| config.sources.is_empty()).cloned();
     let live = Live::new(engine.clone(), Arc::clone(&repository), sources);
     config.server.admin = config.admin.then(|| live.clone());
     let drain_timeout = config.server.drain_timeout;

@@ -98,17 +98,18 @@ impl SourceFlags {
     }
 
     /// The same, for who goes on looking at them. `roots` are further places of models that are loaded by request.
-    pub(crate) fn live(&self, roots: &[String]) -> anyhow::Result<Sources> {
-        Ok(Sources {
+    pub(crate) fn live(&self, roots: &[String]) -> Sources {
+        Sources {
             named: self.model.iter().map(|model| (model.name.clone(), model.uri.clone())).collect(),
             folder: self.model_dir.clone(),
             folder_name: self.model_name.clone(),
             roots: roots.to_vec(),
-            embedded: if self.is_empty() { Some(embedded::flowers()?) } else { None },
-        })
+            embedded: None,
+        }
     }
 
-    fn is_empty(&self) -> bool {
+    /// Whether the embedded model is what is served.
+    pub(crate) fn is_empty(&self) -> bool {
         self.model.is_empty() && self.model_dir.is_none()
     }
 
@@ -123,7 +124,7 @@ impl SourceFlags {
             let found = repository.look_into(uri, self.model_name.as_deref());
             opens.push(found.map(move |found| none_unless(later, found?)).boxed());
         }
-        if opens.is_empty() {
+        if self.is_empty() {
             return Ok(vec![embedded::flowers()?]);
         }
         let groups: Vec<Vec<ModelFolder>> = stream::iter(opens).buffered(AT_ONCE).try_collect().await?;
