@@ -12,6 +12,7 @@ mod flowers;
 mod harness;
 mod hazards;
 mod hostile;
+mod live;
 mod manifests;
 mod mistakes;
 mod parity;

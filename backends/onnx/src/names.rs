@@ -45,7 +45,7 @@ impl Names<'_> {
 fn unique(role: &str, names: &[&str]) -> Result<(), String> {
     let mut seen = HashSet::new();
     match names.iter().find(|name| name.is_empty() || !seen.insert(**name)) {
-        Some(name) if name.is_empty() => Err(format!("has an {role} without a name")),
+        Some(&"") => Err(format!("has an {role} without a name")),
         Some(name) => Err(format!("declares the {role} '{name}' twice")),
         None => Ok(()),
     }

@@ -12,6 +12,7 @@ mod plan;
 mod plans;
 mod proto;
 mod rewrite;
+mod session;
 mod signature;
 mod simplify;
 mod stored;

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use corymb_core::{BackendError, Device, Instance, Model, Profile, RunOptions, Signature, TensorSpec, Tensors};
 use corymb_onnx::{answer_without_rows, batch_axis, check_empty};
-use tract_onnx::tract_core::internal::{TValue, TVec, TractError, TypedSimplePlan, TypedSimpleState};
+use tract_onnx::tract_core::internal::{TValue, TVec, TractError, TypedSimplePlan};
 
 use crate::convert::{from_tract, into_tract};
 use crate::memory::{self, Need};
 use crate::plans::{Plan, Plans, Shapes};
+use crate::session::Session;
 
 /// Plans whose state an instance keeps between runs.
 const STATES: usize = 4;
@@ -53,8 +54,8 @@ struct TractInstance {
     plans: Arc<Plans>,
     batch_axis: bool,
     /// Most recently used last.
-    states: Vec<(Shapes, TypedSimpleState)>,
-    symbolic: Option<TypedSimpleState>,
+    states: Vec<(Shapes, Session)>,
+    symbolic: Option<Session>,
 }
 
 impl Instance for TractInstance {
@@ -101,7 +102,7 @@ impl TractInstance {
         }
         let outputs = match state.run(values()?) {
             Ok(outputs) if symbolic => {
-                self.symbolic = Some(state).filter(forgets);
+                self.symbolic = Some(state).filter(Session::forgets);
                 outputs
             }
             // Some operators need their shapes fixed.
@@ -126,8 +127,8 @@ impl TractInstance {
         wanted.map(|(spec, value)| Ok((spec.name.as_str(), from_tract(spec, value)?))).collect()
     }
 
-    fn keep(&mut self, shapes: Shapes, state: TypedSimpleState) {
-        if !forgets(&state) {
+    fn keep(&mut self, shapes: Shapes, state: Session) {
+        if !state.forgets() {
             return;
         }
         if self.states.len() == STATES {
@@ -136,7 +137,7 @@ impl TractInstance {
         self.states.push((shapes, state));
     }
 
-    fn take_state(&mut self, shapes: &Shapes) -> Result<(TypedSimpleState, bool), BackendError> {
+    fn take_state(&mut self, shapes: &Shapes) -> Result<(Session, bool), BackendError> {
         if let Some(index) = self.states.iter().position(|(known, _)| known == shapes) {
             return Ok((self.states.remove(index).1, false));
         }
@@ -150,14 +151,8 @@ impl TractInstance {
     }
 }
 
-/// Whether a run leaves nothing for the next one. A recurrent layer does: tract takes the next run for the rest of the
-/// same sequence, which may be another caller's.
-fn forgets(state: &TypedSimpleState) -> bool {
-    state.op_states.iter().all(Option::is_none)
-}
-
-fn spawn(plan: &Arc<TypedSimplePlan>) -> Result<TypedSimpleState, BackendError> {
-    plan.spawn().map_err(|error| BackendError::Failed(format!("prepare a run: {error:#}")))
+fn spawn(plan: &Arc<TypedSimplePlan>) -> Result<Session, BackendError> {
+    Session::new(plan).map_err(|error| BackendError::Failed(format!("prepare a run: {error:#}")))
 }
 
 fn is_wanted(spec: &TensorSpec, options: &RunOptions) -> bool {

@@ -26,6 +26,12 @@ const KNATIVE_PORT: &str = "PORT";
 const POD_NAME: &str = "POD_NAME";
 const HOST_NAME_FILE: &str = "/proc/sys/kernel/hostname";
 
+/// Looking costs a walk through the folders, or a question to the store.
+const SHORTEST_POLL: Duration = Duration::from_millis(100);
+
+/// Keys with several values: a list in the file, words in a variable.
+const LISTS: [&str; 3] = ["model", "verify_signature", "admin_root"];
+
 /// Requests of bodies that are held at once: so many times the largest.
 const BODIES: usize = 4;
 
@@ -52,6 +58,15 @@ pub(crate) struct ServeFlags {
     /// Listen before the models are ready, for pods with HTTP probes
     #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL")]
     listen_early: Option<bool>,
+    /// Look for changes of models so often, and load them while serving [default: never]
+    #[arg(long, value_parser = interval, value_name = "INTERVAL")]
+    poll: Option<Duration>,
+    /// Load and unload models by request: POST /v2/repository/models/M/load and its like
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL")]
+    admin: Option<bool>,
+    /// Where else, beside the sources named above, models that are loaded by request may lie; may be repeated
+    #[arg(long, value_name = "URI")]
+    admin_root: Vec<String>,
     /// Answer Knative's autoscaler on this address, in pods without its queue-proxy: GET /metrics
     #[arg(long, value_name = "ADDR")]
     knative_stats: Option<SocketAddr>,
@@ -101,6 +116,14 @@ fn positive(text: &str) -> Result<usize, String> {
     }
 }
 
+fn interval(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(interval) if interval < SHORTEST_POLL => Err(format!("expected at least {SHORTEST_POLL:?}")),
+        Ok(interval) => Ok(interval),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
 fn threads(text: &str) -> Result<usize, String> {
     match positive(text)? {
         number if number > MAX_THREADS => Err(format!("expected at most {MAX_THREADS}")),
@@ -122,6 +145,9 @@ pub(crate) struct Config {
     pub(crate) listen: SocketAddr,
     pub(crate) second: Option<SocketAddr>,
     pub(crate) listen_early: bool,
+    pub(crate) poll: Option<Duration>,
+    pub(crate) admin: bool,
+    pub(crate) admin_root: Vec<String>,
     pub(crate) threads: ThreadPlan,
     pub(crate) knative_stats: Option<SocketAddr>,
     pub(crate) engine: EngineOptions,
@@ -178,6 +204,9 @@ impl ServeFlags {
             grpc_port: self.grpc_port.or(lower.grpc_port),
             keep_going: self.keep_going.or(lower.keep_going),
             listen_early: self.listen_early.or(lower.listen_early),
+            poll: self.poll.or(lower.poll),
+            admin: self.admin.or(lower.admin),
+            admin_root: if self.admin_root.is_empty() { lower.admin_root } else { self.admin_root },
             knative_stats: self.knative_stats.or(lower.knative_stats),
             drain_delay: self.drain_delay.or(lower.drain_delay),
             drain_timeout: self.drain_timeout.or(lower.drain_timeout),
@@ -216,6 +245,9 @@ impl ServeFlags {
             listen: SocketAddr::new(host, self.port.unwrap_or(8080)),
             second: self.grpc_port.map(|port| SocketAddr::new(host, port)),
             listen_early: self.listen_early.unwrap_or(false),
+            poll: self.poll,
+            admin: self.admin.unwrap_or(false),
+            admin_root: self.admin_root,
             knative_stats: self.knative_stats,
             server: ServerOptions {
                 max_body,
@@ -337,18 +369,14 @@ fn environment_layer(environment: &Environment, warnings: &mut Vec<String>) -> a
                 .push(format!("CORYMB_PORT is '{value}', which Kubernetes sets for a Service named corymb: ignored"));
             continue;
         }
-        let values: Vec<&str> = if is_list(&keys[index]) { value.split_whitespace().collect() } else { vec![value] };
+        let values: Vec<&str> =
+            if LISTS.contains(&&*keys[index]) { value.split_whitespace().collect() } else { vec![value] };
         let flag = keys[index].replace('_', "-");
         let arguments = values.iter().map(|value| format!("--{flag}={value}")).collect();
         let one = layer(arguments).map_err(|error| anyhow::anyhow!("{name}: {}", first_line(&error)))?;
         flags = flags.or(one);
     }
     Ok(flags)
-}
-
-/// Flags that may be repeated: words of a variable, an array in the file.
-fn is_list(key: &str) -> bool {
-    matches!(key, "model" | "verify_signature")
 }
 
 fn is_service_link(name: &str) -> bool {
@@ -368,7 +396,7 @@ fn file_layer(text: &str) -> anyhow::Result<ServeFlags> {
     for (key, value) in &table {
         let flag = key.replace('_', "-");
         let values = match value {
-            toml::Value::Array(values) if is_list(key) => values.as_slice(),
+            toml::Value::Array(values) if LISTS.contains(&&**key) => values.as_slice(),
             value => std::slice::from_ref(value),
         };
         for value in values {
@@ -434,6 +462,16 @@ mod tests {
         assert!(config.engine.keep_going);
         assert_eq!(config.sources.model.len(), 2);
         assert!(!build(&["--keep-going=false"], &[("CORYMB_CONFIG", &file)]).expect("valid").engine.keep_going);
+    }
+
+    #[test]
+    fn lists_come_from_everywhere() {
+        let (path, _remove) = config_file("admin = true\nadmin_root = ['/c']\npoll = '2s'");
+        let config = build(&[], &[("CORYMB_CONFIG", &path.to_string_lossy())]).expect("valid");
+        assert_eq!((config.admin_root, config.poll), (vec!["/c".to_owned()], Some(Duration::from_secs(2))));
+        let config = build(&[], &[("CORYMB_ADMIN_ROOT", "/a s3://b/c")]).expect("valid");
+        assert_eq!((config.admin_root.len(), config.admin), (2, false));
+        assert!(build(&[], &[("CORYMB_POLL", "1ms")]).is_err());
     }
 
     #[test]

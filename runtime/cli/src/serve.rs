@@ -1,10 +1,11 @@
 //! `corymb serve`: configuration, bind, load, listen, serve, drain.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use corymb_engine::Engine;
+use corymb_engine::{Engine, Live, Seen};
 use corymb_hardware::Hardware;
 use corymb_repository::ModelFolder;
 use corymb_server::Server;
@@ -14,7 +15,6 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::config::{Config, ServeFlags, environment};
-use crate::sources::newest;
 use crate::wiring::{LogBridge, Signals};
 use crate::{logs, wiring};
 
@@ -61,9 +61,15 @@ async fn run(mut config: Config, bridge: &LogBridge, start: Instant) -> anyhow::
     config.server.tracing = signals.tracing();
     serve_knative_stats(&config)?;
     // Until the end: what it has downloaded is not evicted while it lives.
-    let repository = config.sources.repository()?;
-    let folders = tokio::select! {
-        folders = config.sources.open(&repository) => newest(folders?),
+    let repository = Arc::new(config.sources.repository()?);
+    let mut sources = config.sources.live(&config.admin_root);
+    let opening = async {
+        // Before they are opened: what changes in between is seen afterwards.
+        let seen = if config.poll.is_some() { Seen::first(&repository, &sources).await } else { Seen::default() };
+        anyhow::Ok((seen, config.sources.open(&repository, config.admin).await?))
+    };
+    let (seen, folders) = tokio::select! {
+        opened = opening => opened?,
         () = stop.first() => {
             tracing::info!("stopped before the models were there");
             return Ok(());
@@ -71,10 +77,21 @@ async fn run(mut config: Config, bridge: &LogBridge, start: Instant) -> anyhow::
     };
     let engine = wiring::engine(config.engine.clone(), config.libraries.clone())?;
     engine.announce(&folders);
+    // It was checked when it was opened.
+    sources.embedded = folders.first().filter(|_| config.sources.is_empty()).cloned();
+    let live = Live::new(engine.clone(), Arc::clone(&repository), sources);
+    config.server.admin = config.admin.then(|| live.clone());
     let drain_timeout = config.server.drain_timeout;
     let server = Server::new(engine.clone(), config.server.clone());
 
-    let loading = load(&engine, folders, &config);
+    let served = folders.clone();
+    let loading = async {
+        load(&engine, folders, &config).await?;
+        if let Some(period) = config.poll {
+            tokio::spawn(async move { live.watch(period, seen, &served).await });
+        }
+        anyhow::Ok(())
+    };
     let drained = if config.listen_early {
         let listeners = listen(sockets)?;
         let addresses = addresses(&listeners)?;
@@ -147,9 +164,12 @@ fn addresses(listeners: &[TcpListener]) -> anyhow::Result<String> {
 /// Loads as many models at a time as there are cores. The first failure ends the start, unless it may go on.
 async fn load(engine: &Engine, folders: Vec<ModelFolder>, config: &Config) -> anyhow::Result<()> {
     let keep_going = config.engine.keep_going;
-    let loads = folders.into_iter().map(|folder| async move {
-        let name = folder.name.clone();
-        match engine.load(folder).await {
+    // Versions of a model stand side by side, ascending.
+    let models: Vec<Vec<ModelFolder>> =
+        folders.chunk_by(|one, two| one.name == two.name).map(<[ModelFolder]>::to_vec).collect();
+    let loads = models.into_iter().map(|folders| async move {
+        let name = folders[0].name.clone();
+        match engine.update(&name, folders, None).await {
             // The engine has logged the reason; the model stays `failed`.
             Err(_) if keep_going => Ok(()),
             result => result.with_context(|| format!("load model '{name}'")),

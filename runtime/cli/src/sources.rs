@@ -8,7 +8,8 @@ use std::time::Duration;
 use anyhow::{Context as _, bail, ensure};
 use bytesize::ByteSize;
 use clap::Args;
-use corymb_repository::{ModelFolder, Repository, RepositoryOptions, SignaturePolicy, Trust};
+use corymb_engine::Sources;
+use corymb_repository::{Found, ModelFolder, Repository, RepositoryError, RepositoryOptions, SignaturePolicy, Trust};
 use futures::future::BoxFuture;
 use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
 
@@ -150,16 +151,34 @@ impl SourceFlags {
         Ok(policy)
     }
 
-    /// Every model that is named, its files checked: all versions that its policy takes, ascending.
-    pub(crate) async fn open(&self, repository: &Repository) -> anyhow::Result<Vec<ModelFolder>> {
+    /// The same, for who goes on looking at them. `roots` are further places of models that are loaded by request.
+    pub(crate) fn live(&self, roots: &[String]) -> Sources {
+        Sources {
+            named: self.model.iter().map(|model| (model.name.clone(), model.uri.clone())).collect(),
+            folder: self.model_dir.clone(),
+            folder_name: self.model_name.clone(),
+            roots: roots.to_vec(),
+            embedded: None,
+        }
+    }
+
+    /// Whether the embedded model is what is served.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.model.is_empty() && self.model_dir.is_none()
+    }
+
+    /// Every model that is named, its files checked: all versions that its policy takes, ascending. A folder of models
+    /// without any is an error unless models may come later.
+    pub(crate) async fn open(&self, repository: &Repository, later: bool) -> anyhow::Result<Vec<ModelFolder>> {
         let mut opens: Vec<BoxFuture<'_, _>> = Vec::new();
         for NamedModel { name, uri } in &self.model {
             opens.push(repository.open(name, uri).boxed());
         }
         if let Some(uri) = &self.model_dir {
-            opens.push(repository.open_dir(uri, self.model_name.as_deref()).boxed());
+            let found = repository.look_into(uri, self.model_name.as_deref());
+            opens.push(found.map(move |found| none_unless(later, found?)).boxed());
         }
-        if opens.is_empty() {
+        if self.is_empty() {
             ensure!(
                 self.verify_signature.is_empty(),
                 "--verify-signature: the flowers model inside the binary has no signature of its own; name a model"
@@ -174,9 +193,9 @@ impl SourceFlags {
                 bail!("two models are named '{twice}'");
             }
         }
-        // A name that is mistyped would leave a model unverified.
+        // A name that is mistyped would leave a model unverified. Where models come by request it may be one of those.
         let signers = self.verify_signature.iter().filter_map(|signer| signer.name.as_deref());
-        if let Some(stray) = signers.into_iter().find(|name| !names.contains(name)) {
+        if let Some(stray) = signers.into_iter().find(|name| !later && !names.contains(name)) {
             bail!("--verify-signature names '{stray}', but no model has that name");
         }
         Ok(groups.concat())
@@ -185,26 +204,16 @@ impl SourceFlags {
     /// As [`SourceFlags::open`], for commands that are done when it is.
     pub(crate) fn open_blocking(&self, repository: &Repository) -> anyhow::Result<Vec<ModelFolder>> {
         let runtime = tokio::runtime::Builder::new_current_thread().build().context("start a runtime")?;
-        runtime.block_on(self.open(repository))
+        runtime.block_on(self.open(repository, false))
     }
 }
 
-/// The newest version of each model: one is served at a time.
-pub(crate) fn newest(folders: Vec<ModelFolder>) -> Vec<ModelFolder> {
-    let mut newest: Vec<ModelFolder> = Vec::new();
-    for folder in folders {
-        // Versions of a model stand side by side, ascending.
-        match newest.last_mut().filter(|last| last.name == folder.name) {
-            Some(last) => {
-                tracing::warn!(
-                    model = last.name,
-                    version = last.version,
-                    "one version is served at a time; this one is left out"
-                );
-                *last = folder;
-            }
-            None => newest.push(folder),
+fn none_unless(later: bool, found: Found) -> Result<Vec<ModelFolder>, RepositoryError> {
+    match found {
+        Found::None(path) if later => {
+            tracing::info!(folder = %path.display(), "there are no models yet");
+            Ok(Vec::new())
         }
+        found => found.all(),
     }
-    newest
 }

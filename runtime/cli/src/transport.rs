@@ -9,7 +9,7 @@ use http::{Request, Response};
 use tokio::runtime::Runtime;
 
 use crate::config::{engine_options, environment, library_search};
-use crate::sources::{SourceFlags, newest};
+use crate::sources::SourceFlags;
 use crate::wiring;
 
 /// How long an answer may take.
@@ -30,14 +30,13 @@ impl Transport {
     /// Loads the one model that `sources` name.
     pub(crate) fn local(sources: &SourceFlags) -> anyhow::Result<Self> {
         let repository = sources.repository()?;
-        let mut folders = newest(sources.open_blocking(&repository)?);
-        if folders.len() > 1 {
+        let mut folders = sources.open_blocking(&repository)?;
+        if folders.iter().any(|folder| folder.name != folders[0].name) {
             let wanted = sources.model_name.as_deref();
             folders.retain(|folder| Some(folder.name.as_str()) == wanted);
         }
-        let Ok([folder]) = <[_; 1]>::try_from(folders) else {
-            bail!("there are several models; say which by --model-name");
-        };
+        // Versions are ascending: the newest answers.
+        let Some(folder) = folders.pop() else { bail!("there are several models; say which by --model-name") };
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let engine = {
             let _runtime = runtime.enter();

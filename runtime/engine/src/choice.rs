@@ -9,7 +9,7 @@ use corymb_core::{
 
 use crate::error::LoadError;
 use crate::sample;
-use crate::shared::MemoryBudget;
+use crate::shared::{MemoryBudget, Promise};
 
 /// Runs of each backend when the faster one is looked for; the fastest counts.
 const TIMED_RUNS: usize = 4;
@@ -56,7 +56,7 @@ pub(crate) fn choose(
         let backend =
             found.ok_or_else(|| LoadError::UnknownBackend { name: wanted.backend.to_owned(), known: known() })?;
         let available = backend.check().map_err(|error| LoadError::Backend { backend: backend.name(), error })?;
-        fits(backend.as_ref())?;
+        let _promise = fits(backend.as_ref())?;
         let (models, note) = load_on(backend.as_ref(), &available, &devices, wanted, files)
             .map_err(|error| LoadError::Backend { backend: backend.name(), error })?;
         let reason = with_note("named", &note);
@@ -70,9 +70,10 @@ pub(crate) fn choose(
             Err(error) => passed_over.push(error.to_string()),
         }
     }
-    if let Some((backend, _)) = usable.first() {
-        fits(*backend)?;
-    }
+    let _promise = match usable.first() {
+        Some((backend, _)) => fits(*backend)?,
+        None => None,
+    };
     if wanted.backend == "fastest" && usable.len() > 1 {
         return fastest(&usable, &devices, wanted, files);
     }
@@ -220,21 +221,21 @@ fn time(model: &dyn Model) -> Result<(Duration, Vec<Tensors>), BackendError> {
     Ok((best, answers))
 }
 
-/// Refuses a model whose weights alone would not fit. Looks into the file only where the folder is large enough to
-/// matter.
-fn check_memory(backend: &dyn Backend, wanted: &Wanted<'_>, files: &ModelFiles) -> Result<(), LoadError> {
-    let Some(memory) = wanted.memory else { return Ok(()) };
-    let Some(folder) = files.model.folder() else { return Ok(()) };
+/// Refuses a model whose weights alone would not fit beside what is there and what is being loaded. Looks into the file
+/// only where the folder is large enough to matter. What it answers stands for the model until it is loaded.
+fn check_memory(backend: &dyn Backend, wanted: &Wanted<'_>, files: &ModelFiles) -> Result<Option<Promise>, LoadError> {
+    let Some(memory) = wanted.memory else { return Ok(None) };
+    let Some(folder) = files.model.folder() else { return Ok(None) };
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let in_folder: u64 = entries.filter_map(|entry| entry.metadata().ok()).map(|file| file.len()).sum();
     let used = memory.used();
     if used.saturating_add(in_folder) <= memory.limit {
-        return Ok(());
+        return Ok(Some(memory.promise(in_folder)));
     }
     // What it cannot read, loading will say better.
-    let Ok(info) = backend.inspect(files) else { return Ok(()) };
+    let Ok(info) = backend.inspect(files) else { return Ok(None) };
     if used.saturating_add(info.size) <= memory.limit {
-        return Ok(());
+        return Ok(Some(memory.promise(info.size)));
     }
     Err(LoadError::TooLarge { size: info.size, used, limit: memory.limit })
 }

@@ -1,43 +1,28 @@
 //! The engine as others see it: what is served, and in which state.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use corymb_core::{Backend, PluginHost, Signature};
-use corymb_repository::ModelFolder;
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::Meter;
 
 use crate::accounting::{Concurrency, InFlight};
 use crate::admission::{Admission, Permit};
 use crate::call::Call;
-use crate::error::{EngineError, LoadError};
-use crate::lifecycle::State;
-use crate::load::{self, Loaded};
-use crate::measure::Measuring;
+use crate::error::EngineError;
+use crate::loads::VersionStatus;
 use crate::pool::{Panicked, Pool, Progress, Stage};
 use crate::registry::{Entry, Registry};
 use crate::shared::{EngineOptions, Shared};
 use crate::signals::{Protocol, Signals};
-use crate::version::Version;
-use crate::warmup;
 
 /// How often the saturation is brought up to date.
 const TICK: Duration = Duration::from_millis(500);
 
 /// A cheap handle to the one engine of the process.
 #[derive(Clone, Debug)]
-pub struct Engine(Arc<Shared>);
-
-/// One version of a model and its state.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct VersionStatus {
-    /// The version.
-    pub version: String,
-    /// Where it stands.
-    pub state: State,
-}
+pub struct Engine(pub(crate) Arc<Shared>);
 
 /// A model and its versions.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,7 +31,7 @@ pub struct ModelStatus {
     pub name: String,
     /// Whether a version answers.
     pub ready: bool,
-    /// In order of loading.
+    /// In order of number.
     pub versions: Vec<VersionStatus>,
 }
 
@@ -67,6 +52,8 @@ pub struct ModelDescription {
     pub device: String,
     /// Why this backend and device, in words; what is known of sharing runs, and of requests that are alone.
     pub remarks: Vec<(&'static str, String)>,
+    /// The share of each version of the requests that name none; empty where the newest answers all.
+    pub shares: Vec<(String, u64)>,
     /// What goes in and comes out.
     pub signature: Signature,
 }
@@ -87,6 +74,7 @@ impl Engine {
             admission: Admission::new(options.max_in_flight, options.max_body_bytes),
             signals: Signals::new(meter),
             registry: Registry::default(),
+            loads: tokio::sync::Semaphore::new(options.workers.max(1)),
             concurrency: Arc::default(),
             options,
             backends,
@@ -98,8 +86,8 @@ impl Engine {
     }
 
     #[cfg(test)]
-    pub(crate) fn serving(&self, model: &str) -> Result<Arc<Version>, EngineError> {
-        self.0.registry.find(model)?.serving(None)
+    pub(crate) fn serving(&self, model: &str) -> Result<Arc<crate::version::Version>, EngineError> {
+        self.0.registry.find(model)?.newest(None)
     }
 
     pub(crate) fn from_shared(shared: Arc<Shared>) -> Self {
@@ -129,12 +117,12 @@ impl Engine {
     /// Finds the version that answers, and counts the request in the model's concurrency.
     ///
     /// # Errors
-    /// [`EngineError::UnknownModel`], [`EngineError::UnknownVersion`], [`EngineError::NotReady`],
-    /// [`EngineError::Draining`].
+    /// [`EngineError::UnknownModel`], [`EngineError::UnknownVersion`], [`EngineError::Unloaded`],
+    /// [`EngineError::NotReady`], [`EngineError::Draining`].
     pub fn begin(&self, model: &str, version: Option<&str>, protocol: Protocol) -> Result<Call, EngineError> {
         let entry = self.0.registry.find(model)?;
         let in_flight = entry.concurrency.enter();
-        let version = entry.serving(version)?;
+        let version = entry.pick(version)?;
         // Before its body is read: refusing should cost little.
         version.capacity.check()?;
         Ok(Call::new(Arc::clone(&self.0), version, in_flight, protocol))
@@ -164,11 +152,13 @@ impl Engine {
         result.map_err(|Panicked(details)| EngineError::Internal { model: None, details })
     }
 
-    /// Whether every model that was asked for answers, or failed where that is allowed.
+    /// Whether every model that was asked for at the start answers, or failed where that is allowed.
     #[must_use]
     pub fn ready(&self) -> bool {
         let keep_going = self.0.options.keep_going;
-        self.0.registry.all().iter().all(|entry| entry.is_ready() || (keep_going && entry.is_settled()))
+        let asked_for = |entry: &&Arc<Entry>| entry.is_asked_for();
+        let settled = |entry: &Arc<Entry>| entry.is_ready() || (keep_going && entry.is_settled());
+        self.0.registry.all().iter().filter(asked_for).all(settled)
     }
 
     /// Every model, by name.
@@ -191,14 +181,15 @@ impl Engine {
     /// As [`Engine::begin`].
     pub fn describe(&self, model: &str, version: Option<&str>) -> Result<ModelDescription, EngineError> {
         let entry = self.0.registry.find(model)?;
-        let version = entry.serving(version)?;
+        let version = entry.newest(version)?;
         let findings = version.findings();
         let remarks = [("choice", version.reason.clone()), ("batching", findings.batching), ("alone", findings.alone)];
-        let ready = entry.states().into_iter().filter(|(_, state)| *state == State::Ready);
+        let serving = entry.served();
         Ok(ModelDescription {
             name: version.model.clone(),
             version: version.version.clone(),
-            versions: ready.map(|(version, _)| version).collect(),
+            versions: serving.names(),
+            shares: serving.shares(),
             platform: version.platform,
             backend: version.backend,
             device: version.device.clone(),
@@ -207,114 +198,15 @@ impl Engine {
         })
     }
 
-    /// Says which models will be loaded, so that readiness waits for them and callers hear "loading", not "unknown".
-    pub fn announce(&self, folders: &[ModelFolder]) {
-        for folder in folders {
-            // A second announcement of the same version is refused by the state machine, which is as good.
-            let _ = self.0.registry.entry(&folder.name).advance(&folder.version, State::Loading);
-        }
-    }
-
-    /// Loads a version off the path of requests, warms it up, and swaps it in; the version before drains. If it fails,
-    /// the version before keeps serving.
-    ///
-    /// # Errors
-    /// Why it did not become ready.
-    pub async fn load(&self, folder: ModelFolder) -> Result<(), LoadError> {
-        let entry = self.0.registry.entry(&folder.name);
-        let announced =
-            entry.states().iter().any(|(version, state)| *version == folder.version && *state == State::Loading);
-        if !announced {
-            self.advance(&entry, &folder.version, State::Loading)?;
-        }
-        let begin = Instant::now();
-        let result = self.load_and_warm(&entry, &folder).await;
-        let time = begin.elapsed();
-        let outcome = if result.is_ok() { "ok" } else { "failed" };
-        self.0.signals.loaded(&folder.name, &folder.version, outcome, time);
-        match result {
-            Ok((version, gone)) => {
-                tracing::info!(
-                    model = folder.name,
-                    version = folder.version,
-                    backend = version.backend,
-                    device = version.device,
-                    reason = version.reason,
-                    batching = version.findings().batching,
-                    plugin = version.plugin.as_ref().map(|plugin| plugin.info().name.as_str()),
-                    milliseconds = time.as_millis() as u64,
-                    "model ready"
-                );
-                self.swap_in(&entry, version, gone);
-                Ok(())
-            }
-            Err(error) => {
-                tracing::error!(model = folder.name, version = folder.version, %error, "model failed to load");
-                // One that is busy is another's, whose state is not ours to change.
-                if !matches!(error, LoadError::Busy { .. }) {
-                    let _ = entry.advance(&folder.version, State::Failed(error.to_string()));
-                }
-                Err(error)
-            }
-        }
-    }
-
-    async fn load_and_warm(
-        &self,
-        entry: &Arc<Entry>,
-        folder: &ModelFolder,
-    ) -> Result<(Arc<Version>, tokio::sync::oneshot::Receiver<()>), LoadError> {
-        let (shared, folder_for_loading) = (Arc::clone(&self.0), folder.clone());
-        let loading = tokio::task::spawn_blocking(move || {
-            catch_unwind(AssertUnwindSafe(|| load::load(&shared, &folder_for_loading)))
-                .unwrap_or_else(|payload| Err(LoadError::Panicked(Panicked::from_payload(payload.as_ref()).0)))
-        });
-        let Loaded { version, instances, sharing, gone } =
-            loading.await.map_err(|error| LoadError::Panicked(error.to_string()))??;
-        self.advance(entry, &folder.version, State::WarmingUp)?;
-        let version = Arc::new(version);
-        warmup::warm_up(&self.0, &version, &folder.samples, instances).await?;
-        if let Some(queue) = &version.queue {
-            queue.end_warm_up();
-        }
-        if let Some(files) = &folder.model {
-            Measuring::new(&self.0, &version, sharing, files.clone()).begin().await;
-        }
-        Ok((version, gone))
-    }
-
-    fn swap_in(&self, entry: &Arc<Entry>, version: Arc<Version>, gone: tokio::sync::oneshot::Receiver<()>) {
-        let name = version.version.clone();
-        // Swapped before it is called ready, so that nobody who hears "ready" is refused.
-        let before = entry.swap(Some(version));
-        let _ = entry.advance(&name, State::Ready);
-        if let Some(before) = before {
-            let _ = entry.advance(&before.version, State::Draining);
-        }
-        let entry = Arc::clone(entry);
-        tokio::spawn(async move {
-            // The sender is never used: it is dropped with the version, after its last request.
-            let _ = gone.await;
-            let _ = entry.advance(&name, State::Draining);
-            let _ = entry.advance(&name, State::Gone);
-        });
-    }
-
-    fn advance(&self, entry: &Entry, version: &str, next: State) -> Result<(), LoadError> {
-        entry.advance(version, next).map_err(|state| LoadError::Busy { version: version.to_owned(), state })
-    }
-
     /// Lets go of every model and waits, at most for `limit`, until the last request of each has ended.
     pub async fn shut_down(&self, limit: Duration) {
         let deadline = tokio::time::Instant::now() + limit;
         for entry in self.0.registry.all() {
-            if let Some(version) = entry.swap(None) {
-                let _ = entry.advance(&version.version, State::Draining);
-            }
+            entry.retain(|_| false);
         }
         for entry in self.0.registry.all() {
             let mut changes = entry.changes();
-            while entry.states().iter().any(|(_, state)| *state == State::Draining) {
+            while entry.is_draining() {
                 if tokio::time::timeout_at(deadline, changes.changed()).await.is_err() {
                     tracing::warn!(model = entry.name, "requests were still running when the time to drain was over");
                     break;
@@ -340,8 +232,7 @@ async fn keep_time(engine: Weak<Shared>) {
 }
 
 fn status(entry: &Entry) -> ModelStatus {
-    let versions = entry.states().into_iter().map(|(version, state)| VersionStatus { version, state }).collect();
-    ModelStatus { name: entry.name.clone(), ready: entry.is_ready(), versions }
+    ModelStatus { name: entry.name.clone(), ready: entry.is_ready(), versions: entry.statuses() }
 }
 
 /// The instruments that are read rather than written.
@@ -395,9 +286,9 @@ fn observe(meter: &Meter, engine: &Weak<Shared>) {
         .with_description("1 for the state that each version of a model is in.")
         .with_callback(move |observer| {
             per_model(&weak, |entry, model| {
-                for (version, state) in entry.states() {
-                    let state = KeyValue::new("state", state.name());
-                    observer.observe(1, &[model.clone(), KeyValue::new("version", version), state]);
+                for status in entry.statuses() {
+                    let state = KeyValue::new("state", status.state.name());
+                    observer.observe(1, &[model.clone(), KeyValue::new("version", status.version), state]);
                 }
             });
         })

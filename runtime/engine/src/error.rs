@@ -33,6 +33,12 @@ pub enum EngineError {
         /// The word of its state, without the reason, which may name internals.
         state: &'static str,
     },
+    /// The model was unloaded. Ask for another, or have it loaded.
+    #[error("model '{model}' is not loaded")]
+    Unloaded {
+        /// The model.
+        model: String,
+    },
     /// The version is being unloaded. Ask for another.
     #[error("version '{version}' of model '{model}' is being unloaded")]
     Draining {
@@ -116,7 +122,7 @@ impl EngineError {
     #[must_use]
     pub const fn code(&self) -> Code {
         match self {
-            Self::UnknownModel { .. } | Self::UnknownVersion { .. } => Code::NotFound,
+            Self::UnknownModel { .. } | Self::UnknownVersion { .. } | Self::Unloaded { .. } => Code::NotFound,
             Self::NotReady { .. } => Code::NotReady,
             Self::Draining { .. } => Code::Draining,
             Self::Overloaded { .. } => Code::Overloaded,
@@ -157,6 +163,18 @@ impl From<EngineError> for Error {
             message: error.to_string(),
             details: error.details(),
             retry_after: error.retry_after(),
+        }
+    }
+}
+
+impl LoadError {
+    /// The kind of failure, for who asked for the load.
+    #[must_use]
+    pub const fn code(&self) -> Code {
+        match self {
+            Self::TooLarge { .. } => Code::Overloaded,
+            Self::UnknownBackend { .. } | Self::UnknownDevice(_) => Code::InvalidArgument,
+            _ => Code::Internal,
         }
     }
 }
@@ -212,14 +230,6 @@ pub enum LoadError {
         sample: String,
         /// Why.
         reason: String,
-    },
-    /// The same version is loading already.
-    #[error("version {version} is already {state}")]
-    Busy {
-        /// The version.
-        version: String,
-        /// Its state.
-        state: &'static str,
     },
     /// Loading panicked.
     #[error("loading panicked: {0}")]

@@ -1,6 +1,7 @@
 //! The life of a version: one state machine.
 //!
-//! `Loading → WarmingUp → Ready → Draining → Gone`, or `Failed` from either of the first two.
+//! `Loading → WarmingUp → Ready → Draining → Gone`, or `Failed` from either of the first two. A version that is loaded again
+//! under the same number begins a life of its own.
 
 use std::fmt;
 
@@ -31,8 +32,6 @@ impl State {
                 | (Self::WarmingUp, Self::Ready | Self::Failed(_))
                 | (Self::Ready, Self::Draining)
                 | (Self::Draining, Self::Gone)
-                // A version that failed, or has gone, may be loaded again under the same number.
-                | (Self::Failed(_) | Self::Gone, Self::Loading)
         )
     }
 
@@ -81,8 +80,6 @@ mod tests {
                 ("warming up", "failed"),
                 ("ready", "draining"),
                 ("draining", "gone"),
-                ("gone", "loading"),
-                ("failed", "loading"),
             ]
         );
     }

@@ -1,14 +1,17 @@
-//! Which models there are, and which version of each answers.
+//! Which models there are, and which versions of each answer.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use arc_swap::{ArcSwap, ArcSwapOption};
+use arc_swap::{ArcSwap, Guard};
 use tokio::sync::watch;
 
 use crate::accounting::Concurrency;
 use crate::error::EngineError;
 use crate::lifecycle::State;
+use crate::loads::{Loads, VersionStatus};
+use crate::split::{Draws, Shares, Split};
 use crate::version::Version;
 
 /// Read by every request without a lock, replaced whole when a model appears.
@@ -22,11 +25,36 @@ pub(crate) struct Registry {
 pub(crate) struct Entry {
     pub(crate) name: String,
     pub(crate) concurrency: Arc<Concurrency>,
-    serving: ArcSwapOption<Version>,
-    /// Every version ever loaded here, in order of loading.
-    versions: Mutex<Vec<(String, State)>>,
+    /// Held while versions come and go: one change of a model at a time.
+    pub(crate) updating: Arc<tokio::sync::Mutex<()>>,
+    serving: ArcSwap<Serving>,
+    draws: Draws,
+    /// What was asked for at run time goes before what the manifest says.
+    split: Mutex<[Option<Split>; 2]>,
+    loads: Mutex<Loads>,
+    /// Whether readiness waits for it.
+    asked_for: AtomicBool,
     /// Counts changes of state, for those who wait for one.
     changes: watch::Sender<u64>,
+}
+
+/// The versions that answer: replaced whole when one comes or goes.
+#[derive(Debug, Default)]
+pub(crate) struct Serving {
+    /// Ascending by number.
+    versions: Vec<Served>,
+    /// Who answers requests that name no version; none for the newest.
+    shares: Option<Shares>,
+}
+
+/// A version that answers.
+#[derive(Clone, Debug)]
+pub(crate) struct Served {
+    /// Of its load.
+    pub(crate) id: u64,
+    /// Of its files.
+    pub(crate) stamp: String,
+    pub(crate) version: Arc<Version>,
 }
 
 impl Registry {
@@ -35,13 +63,7 @@ impl Registry {
         if let Some(entry) = self.models.load().get(name) {
             return Arc::clone(entry);
         }
-        let new = Arc::new(Entry {
-            name: name.to_owned(),
-            concurrency: Arc::default(),
-            serving: ArcSwapOption::empty(),
-            versions: Mutex::default(),
-            changes: watch::Sender::new(0),
-        });
+        let new = Arc::new(Entry::new(name));
         let models = self.models.rcu(|models| {
             let mut models = BTreeMap::clone(models);
             models.entry(name.to_owned()).or_insert_with(|| Arc::clone(&new));
@@ -51,11 +73,27 @@ impl Registry {
         models.get(name).map_or(new, Arc::clone)
     }
 
+    /// Whether `entry` is still the one of its name.
+    pub(crate) fn has(&self, entry: &Arc<Entry>) -> bool {
+        self.models.load().get(&entry.name).is_some_and(|known| Arc::ptr_eq(known, entry))
+    }
+
+    /// Forgets a model. Who holds its `updating` knows that nothing comes back to it.
+    pub(crate) fn remove(&self, entry: &Arc<Entry>) {
+        self.models.rcu(|models| {
+            let mut models = BTreeMap::clone(models);
+            if models.get(&entry.name).is_some_and(|known| Arc::ptr_eq(known, entry)) {
+                models.remove(&entry.name);
+            }
+            models
+        });
+    }
+
     pub(crate) fn find(&self, name: &str) -> Result<Arc<Entry>, EngineError> {
         let models = self.models.load();
-        models.get(name).map(Arc::clone).ok_or_else(|| EngineError::UnknownModel {
-            name: name.to_owned(),
-            served: quoted(models.keys().map(String::as_str)),
+        models.get(name).map(Arc::clone).ok_or_else(|| {
+            let served = models.values().filter(|entry| !entry.is_unloaded()).map(|entry| entry.name.as_str());
+            EngineError::UnknownModel { name: name.to_owned(), served: quoted(served) }
         })
     }
 
@@ -65,87 +103,193 @@ impl Registry {
 }
 
 impl Entry {
-    /// The version that answers, or why none does.
-    pub(crate) fn serving(&self, version: Option<&str>) -> Result<Arc<Version>, EngineError> {
-        let serving = self.serving.load_full();
-        let Some(wanted) = version else {
-            return serving.ok_or_else(|| EngineError::NotReady { model: self.name.clone(), state: self.state_name() });
+    fn new(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            concurrency: Arc::default(),
+            updating: Arc::default(),
+            serving: ArcSwap::default(),
+            draws: Draws::default(),
+            split: Mutex::default(),
+            loads: Mutex::default(),
+            asked_for: AtomicBool::new(false),
+            changes: watch::Sender::new(0),
+        }
+    }
+
+    /// The version that answers a request, or why none does.
+    pub(crate) fn pick(&self, version: Option<&str>) -> Result<Arc<Version>, EngineError> {
+        let serving = self.serving.load();
+        let index = serving.shares.as_ref().filter(|_| version.is_none()).map(|shares| shares.draw(&self.draws));
+        match index.and_then(|index| serving.versions.get(index)) {
+            Some(drawn) => Ok(Arc::clone(&drawn.version)),
+            None => self.find(&serving, version),
+        }
+    }
+
+    /// The version that is named, or the newest: what a model is described by.
+    pub(crate) fn newest(&self, version: Option<&str>) -> Result<Arc<Version>, EngineError> {
+        self.find(&self.serving.load(), version)
+    }
+
+    fn find(&self, serving: &Serving, version: Option<&str>) -> Result<Arc<Version>, EngineError> {
+        let served = match version {
+            None => serving.versions.last(),
+            Some(wanted) => serving.versions.iter().find(|served| served.version.version == wanted),
         };
-        if let Some(serving) = serving.filter(|serving| serving.version == wanted) {
-            return Ok(serving);
+        match served {
+            Some(served) => Ok(Arc::clone(&served.version)),
+            None => Err(self.loads().refusal(&self.name, version)),
         }
-        let versions = self.versions();
-        match versions.iter().rev().find(|(known, _)| known == wanted) {
-            None | Some((_, State::Gone)) => Err(EngineError::UnknownVersion {
-                model: self.name.clone(),
-                version: wanted.to_owned(),
-                served: quoted(
-                    versions.iter().filter(|(_, state)| *state != State::Gone).map(|(known, _)| known.as_str()),
-                ),
-            }),
-            Some((_, State::Draining)) => {
-                Err(EngineError::Draining { model: self.name.clone(), version: wanted.to_owned() })
-            }
-            Some((_, state)) => Err(EngineError::NotReady { model: self.name.clone(), state: state.name() }),
-        }
+    }
+
+    /// Those that answer.
+    pub(crate) fn served(&self) -> Guard<Arc<Serving>> {
+        self.serving.load()
     }
 
     /// Whether a version may become ready without anybody's doing.
     pub(crate) fn is_coming(&self) -> bool {
-        self.versions().iter().any(|(_, state)| matches!(state, State::Loading | State::WarmingUp))
+        self.loads().is_coming()
     }
 
     pub(crate) fn is_ready(&self) -> bool {
-        self.serving.load().is_some()
+        !self.serving.load().versions.is_empty()
+    }
+
+    /// Whether it was there, and was let go.
+    pub(crate) fn is_unloaded(&self) -> bool {
+        !self.is_ready() && self.loads().is_unloaded()
     }
 
     /// Whether nothing will change by itself: it answers, or it failed.
     pub(crate) fn is_settled(&self) -> bool {
-        self.is_ready() || (!self.is_coming() && !self.versions().is_empty())
+        self.is_ready() || self.loads().is_settled()
     }
 
-    pub(crate) fn states(&self) -> Vec<(String, State)> {
-        self.versions().clone()
+    /// Whether readiness waits for it.
+    pub(crate) fn is_asked_for(&self) -> bool {
+        self.asked_for.load(Ordering::Relaxed)
     }
 
-    /// Moves a version along the state machine; a new version begins with `Loading`.
-    ///
-    /// # Errors
-    /// The state it is in, when it may not become `next`.
-    pub(crate) fn advance(&self, version: &str, next: State) -> Result<(), &'static str> {
-        let mut versions = self.versions();
-        match versions.iter_mut().find(|(known, _)| known == version) {
-            Some((_, state)) if state.may_become(&next) => *state = next,
-            Some((_, state)) => return Err(state.name()),
-            None if next == State::Loading => versions.push((version.to_owned(), next)),
-            None => return Err("unknown"),
+    pub(crate) fn ask_for(&self, asked: bool) {
+        self.asked_for.store(asked, Ordering::Relaxed);
+    }
+
+    /// Each version once, in order of number.
+    pub(crate) fn statuses(&self) -> Vec<VersionStatus> {
+        let mut statuses = self.loads().statuses();
+        for (version, share) in self.serving.load().shares() {
+            if let Some(status) = statuses.iter_mut().find(|status| status.version == version) {
+                status.share = Some(share);
+            }
         }
-        drop(versions);
-        self.changes.send_modify(|count| *count += 1);
-        Ok(())
+        statuses
     }
 
-    /// From now on `version` answers. Answers the one before.
-    pub(crate) fn swap(&self, version: Option<Arc<Version>>) -> Option<Arc<Version>> {
-        self.serving.swap(version)
+    /// Says that a version will be loaded.
+    pub(crate) fn announce(&self, version: &str) {
+        self.loads().announce(version);
+        self.changed();
+    }
+
+    /// A load begins: the one that was announced, or a new one. Answers its number.
+    pub(crate) fn begin_load(&self, version: &str) -> u64 {
+        let id = self.loads().begin(version);
+        self.changed();
+        id
+    }
+
+    /// Moves a load along the state machine. What is not on it is left undone.
+    pub(crate) fn advance(&self, id: u64, next: State) {
+        self.loads().advance(id, next);
+        self.changed();
+    }
+
+    /// From now on `served` answers, beside the others and in place of a load of the same version.
+    pub(crate) fn join(&self, served: Served) {
+        let id = served.id;
+        let mut versions = self.serving.load().versions.clone();
+        versions.retain(|known| known.version.version != served.version.version);
+        versions.push(served);
+        // Numbers before what is none.
+        versions.sort_by_key(|served| {
+            let version = &served.version.version;
+            (version.parse::<u64>().map_or(0, |number| number), version.clone())
+        });
+        // Swapped before it is called ready, so that nobody who hears "ready" is refused.
+        let gone = self.replace(versions);
+        self.loads().advance(id, State::Ready);
+        self.let_go(gone);
+    }
+
+    /// Only those that `keep` holds for go on answering.
+    pub(crate) fn retain(&self, keep: impl Fn(&Served) -> bool) {
+        let before = self.serving.load_full();
+        let versions: Vec<Served> = before.versions.iter().filter(|served| keep(served)).cloned().collect();
+        if versions.len() < before.versions.len() {
+            let gone = self.replace(versions);
+            self.let_go(gone);
+        }
+    }
+
+    /// How requests that name no version are divided from now on: `asked` at run time, and by the manifest.
+    pub(crate) fn divide(&self, asked: Option<Split>, manifest: Option<Split>) {
+        {
+            let mut split = self.split.lock().unwrap_or_else(PoisonError::into_inner);
+            let [before_asked, before_manifest] = std::mem::take(&mut *split);
+            *split = [asked.or(before_asked), manifest.or(before_manifest)];
+        }
+        self.replace(self.serving.load().versions.clone());
+    }
+
+    /// Forgets how requests are to be divided.
+    pub(crate) fn undivide(&self) {
+        *self.split.lock().unwrap_or_else(PoisonError::into_inner) = [None, None];
+    }
+
+    /// Answers those that answered before and do not now.
+    fn replace(&self, versions: Vec<Served>) -> Vec<u64> {
+        let names: Vec<&str> = versions.iter().map(|served| served.version.version.as_str()).collect();
+        let split = {
+            let split = self.split.lock().unwrap_or_else(PoisonError::into_inner);
+            split.iter().flatten().next().cloned().unwrap_or_default()
+        };
+        let shares = split.shares(&names).map(|shares| Shares::new(&shares));
+        let stays: Vec<u64> = versions.iter().map(|served| served.id).collect();
+        let before = self.serving.swap(Arc::new(Serving { versions, shares }));
+        before.versions.iter().map(|served| served.id).filter(|id| !stays.contains(id)).collect()
+    }
+
+    fn let_go(&self, gone: Vec<u64>) {
+        for id in gone {
+            self.loads().advance(id, State::Draining);
+        }
+        self.changed();
+    }
+
+    /// Whether requests are still running on versions that no longer answer.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.loads().is_draining()
     }
 
     /// Requests that wait, for a worker or for an instance.
     pub(crate) fn queue_depth(&self) -> usize {
-        let serving = self.serving.load();
-        let Some(version) = serving.as_ref() else { return 0 };
-        version.waiting.count() + version.queue.as_ref().map_or(0, crate::batch::Queue::depth)
+        let of =
+            |version: &Version| version.waiting.count() + version.queue.as_ref().map_or(0, crate::batch::Queue::depth);
+        self.serving.load().versions.iter().map(|served| of(&served.version)).sum()
     }
 
-    /// Load over capacity of the version that answers.
+    /// Load over capacity, of the version where that is highest.
     pub(crate) fn saturation(&self) -> f64 {
-        self.serving.load().as_ref().map_or(0.0, |version| version.capacity.saturation())
+        let serving = self.serving.load();
+        serving.versions.iter().map(|served| served.version.capacity.saturation()).fold(0.0, f64::max)
     }
 
     /// So much time has passed.
     pub(crate) fn tick(&self, time: std::time::Duration) {
-        if let Some(version) = self.serving.load().as_ref() {
-            version.capacity.tick(time);
+        for served in &self.serving.load().versions {
+            served.version.capacity.tick(time);
         }
     }
 
@@ -154,17 +298,36 @@ impl Entry {
         self.changes.subscribe()
     }
 
-    fn state_name(&self) -> &'static str {
-        self.versions().last().map_or("unloaded", |(_, state)| state.name())
+    fn changed(&self) {
+        self.changes.send_modify(|count| *count += 1);
     }
 
-    fn versions(&self) -> MutexGuard<'_, Vec<(String, State)>> {
-        self.versions.lock().unwrap_or_else(PoisonError::into_inner)
+    fn loads(&self) -> MutexGuard<'_, Loads> {
+        self.loads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Serving {
+    /// Whether this very version answers.
+    pub(crate) fn has(&self, version: &str, stamp: &str) -> bool {
+        let same = |served: &&Served| served.version.version == version && served.stamp == stamp;
+        !stamp.is_empty() && self.versions.iter().any(|served| same(&served))
+    }
+
+    /// The names of those that answer, ascending.
+    pub(crate) fn names(&self) -> Vec<String> {
+        self.versions.iter().map(|served| served.version.version.clone()).collect()
+    }
+
+    /// The share of each version, where requests are divided.
+    pub(crate) fn shares(&self) -> Vec<(String, u64)> {
+        let Some(shares) = &self.shares else { return Vec::new() };
+        self.names().into_iter().zip(shares.all()).collect()
     }
 }
 
 /// At most a few names: a server may have a thousand.
-fn quoted<'a>(names: impl Iterator<Item = &'a str>) -> String {
+pub(crate) fn quoted<'a>(names: impl Iterator<Item = &'a str>) -> String {
     const SHOWN: usize = 8;
     let all: Vec<&str> = names.collect();
     if all.is_empty() {

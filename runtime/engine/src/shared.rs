@@ -2,9 +2,11 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use corymb_core::{Backend, PluginHost};
+use tokio::sync::Semaphore;
 
 use crate::accounting::Concurrency;
 use crate::admission::Admission;
@@ -46,17 +48,34 @@ pub struct EngineOptions {
 pub struct MemoryBudget {
     pub(crate) limit: u64,
     available: Arc<dyn Fn() -> u64 + Send + Sync>,
+    /// What loads that are under way will take.
+    promised: Arc<AtomicU64>,
+}
+
+/// Bytes that a load will take, until it has them or has failed.
+pub(crate) struct Promise(Arc<AtomicU64>, u64);
+
+impl Drop for Promise {
+    fn drop(&mut self) {
+        self.0.fetch_sub(self.1, Ordering::Relaxed);
+    }
 }
 
 impl MemoryBudget {
     /// `limit` bytes in all, of which `available` tells what is left.
     pub fn new(limit: u64, available: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
-        Self { limit, available: Arc::new(available) }
+        Self { limit, available: Arc::new(available), promised: Arc::default() }
     }
 
-    /// Bytes that are taken now.
+    /// Bytes that are taken now, or will be soon.
     pub(crate) fn used(&self) -> u64 {
-        self.limit.saturating_sub((self.available)())
+        self.limit.saturating_sub((self.available)()).saturating_add(self.promised.load(Ordering::Relaxed))
+    }
+
+    /// Counts `bytes` as taken until the promise is dropped, so that loads side by side do not each take what is left.
+    pub(crate) fn promise(&self, bytes: u64) -> Promise {
+        self.promised.fetch_add(bytes, Ordering::Relaxed);
+        Promise(Arc::clone(&self.promised), bytes)
     }
 }
 
@@ -93,6 +112,8 @@ pub(crate) struct Shared {
     pub(crate) pool: Pool,
     pub(crate) signals: Signals,
     pub(crate) registry: Registry,
+    /// Loads at a time: each uses a core.
+    pub(crate) loads: Semaphore,
     pub(crate) admission: Arc<Admission>,
     pub(crate) concurrency: Arc<Concurrency>,
 }

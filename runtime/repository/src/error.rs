@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use corymb_core::Code;
+
 /// Why a model's folder cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub enum RepositoryError {
@@ -134,6 +136,23 @@ pub enum RepositoryError {
 }
 
 impl RepositoryError {
+    /// The kind of failure, for who asked for the model.
+    #[must_use]
+    pub fn code(&self) -> Code {
+        match self {
+            Self::Name(_) | Self::Uri { .. } => Code::InvalidArgument,
+            Self::Empty { .. } => Code::NotFound,
+            Self::Unreadable { reason, .. } if reason.kind() == std::io::ErrorKind::NotFound => Code::NotFound,
+            _ => Code::Internal,
+        }
+    }
+
+    /// Whether asking again may help though nothing has changed.
+    #[must_use]
+    pub const fn may_pass(&self) -> bool {
+        matches!(self, Self::Remote { .. } | Self::Cache { .. } | Self::Content { .. })
+    }
+
     /// The same of a folder whose place is known better here.
     pub(crate) fn at(self, folder: &std::path::Path) -> Self {
         match self {

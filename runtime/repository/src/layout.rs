@@ -1,6 +1,6 @@
 //! How models lie on disk: a bare `.onnx`, a folder with or without a manifest, numbered folders, a folder of models.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, Read as _};
 use std::path::{Component, Path, PathBuf};
@@ -8,8 +8,11 @@ use std::path::{Component, Path, PathBuf};
 use bytes::Bytes;
 use corymb_core::{FileSource, ModelFiles};
 
+use crate::cache::key;
 use crate::error::RepositoryError;
-use crate::manifest::Manifest;
+use crate::manifest::{Manifest, VersionsSection};
+use crate::onnx::external_data;
+use crate::revision;
 use crate::sample::Sample;
 use crate::shape::{Disk, Folders as _, MANIFEST, Shape, TRITON, is_onnx, only_onnx};
 use crate::signature::{Kept, SIGNATURE, SignaturePolicy, Signed, Trust, check_file, check_folder, unsigned};
@@ -39,6 +42,9 @@ pub struct ModelFolder {
     pub samples: Vec<Sample>,
     /// Who signed it and what, in words, where a signature was demanded.
     pub signed: Option<String>,
+    /// Changes when a file that it is loaded from does, or what its manifest says beside `[versions]`; empty where that
+    /// cannot be told.
+    pub stamp: String,
 }
 
 /// A plugin's component and how it is configured.
@@ -111,18 +117,60 @@ pub(crate) fn open_dir(
     name: Option<&str>,
     signatures: &SignaturePolicy,
 ) -> Result<Vec<ModelFolder>, RepositoryError> {
+    look_into(uri, name, signatures)?.all()
+}
+
+/// The same, with what is wrong with each model beside it.
+pub(crate) fn look_into(uri: &str, name: Option<&str>, signatures: &SignaturePolicy) -> Result<Found, RepositoryError> {
     let (path, sha256) = local(uri)?;
     let path = fs::canonicalize(&path).map_err(|reason| unreadable(&path, reason))?;
     if path.is_file() {
         let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        return open_local(name.unwrap_or(&stem), &path, sha256.as_deref(), signatures);
+        let name = name.unwrap_or(&stem);
+        return Ok(Found::One(name.to_owned(), open_local(name, &path, sha256.as_deref(), signatures)));
     }
-    if let Shape::Models(folders) = Shape::of(&Disk(path.clone()), "")? {
-        let models = folders.iter().map(|folder| open_local(folder, &path.join(folder), None, signatures));
-        return Ok(models.collect::<Result<Vec<_>, _>>()?.concat());
+    match Shape::of(&Disk(path.clone()), "")? {
+        Shape::Models(folders) => {
+            let open = |folder: String| {
+                let models = open_local(&folder, &path.join(&folder), None, signatures);
+                (folder, models)
+            };
+            Ok(Found::Many(folders.into_iter().map(open).collect()))
+        }
+        Shape::Nothing => Ok(Found::None(path)),
+        _ => {
+            let own_name = name.map_or_else(|| file_name(&path), str::to_owned);
+            let opened = open_local(&own_name, &path, None, signatures);
+            Ok(Found::One(own_name, opened))
+        }
     }
-    let own_name = name.map_or_else(|| file_name(&path), str::to_owned);
-    open_local(&own_name, &path, None, signatures)
+}
+
+/// What lies in a place that may be one model or hold several: by name the versions of each, or what is wrong with it.
+#[derive(Debug)]
+pub enum Found {
+    /// No model. The place, for messages.
+    None(PathBuf),
+    /// The place is a model itself.
+    One(String, Result<Vec<ModelFolder>, RepositoryError>),
+    /// Each folder in it is one.
+    Many(Vec<(String, Result<Vec<ModelFolder>, RepositoryError>)>),
+}
+
+impl Found {
+    /// All of them.
+    ///
+    /// # Errors
+    /// The first thing that is wrong; that there is none, too.
+    pub fn all(self) -> Result<Vec<ModelFolder>, RepositoryError> {
+        match self {
+            Self::None(path) => Err(RepositoryError::Empty { path }),
+            Self::One(_, opened) => opened,
+            Self::Many(models) => {
+                Ok(models.into_iter().map(|(_, opened)| opened).collect::<Result<Vec<_>, _>>()?.concat())
+            }
+        }
+    }
 }
 
 /// A file, a folder with a model, or numbered folders.
@@ -181,7 +229,10 @@ pub(crate) fn open_path(
             announce(name, signed.as_ref());
             let known = Known::of(&demands, signed);
             let open = |(number, folder_name): &(u64, String)| {
-                folder(name, &number.to_string(), &path.join(folder_name), Some(&top), &known)
+                let own = folder(name, &number.to_string(), &path.join(folder_name), Some(&top), &known)?;
+                // Which versions are served is not for one of them to say.
+                let manifest = Manifest { versions: top.manifest.versions.clone(), ..own.manifest };
+                Ok(ModelFolder { manifest, ..own })
             };
             wanted.map(open).collect()
         }
@@ -404,6 +455,7 @@ fn assemble(
         }
         None => Vec::new(),
     };
+    let stamp = stamp_of(&files, &manifest);
     let plugin = files.plugin.zip(manifest.plugin.as_ref()).map(|(file, section)| PluginFile {
         file,
         headers: section.headers.iter().map(|name| name.to_ascii_lowercase()).collect(),
@@ -418,7 +470,32 @@ fn assemble(
         manifest,
         samples: files.samples,
         signed: known.signed.as_ref().map(Signed::shown),
+        stamp,
     })
+}
+
+/// What tells one state of the files from another, without reading them.
+fn stamp_of(files: &Files, manifest: &Manifest) -> String {
+    let manifest = Manifest { versions: VersionsSection::default(), ..manifest.clone() };
+    let mut words = vec![format!("{manifest:?}")];
+    let samples = files.samples.iter().map(|sample| &sample.file);
+    for file in [&files.model, &files.plugin, &files.labels].into_iter().flatten().chain(samples) {
+        let path = match file {
+            FileSource::Embedded { name, bytes } => {
+                words.push(format!("{name} {}", bytes.len()));
+                continue;
+            }
+            FileSource::Path(path) => path,
+        };
+        let Ok(word) = revision::word(path) else { return String::new() };
+        words.push(word);
+        // What is no ONNX file is left to the backend; of external data that is absent too.
+        let external =
+            if is_onnx(&file_name(path)) { external_data(path).unwrap_or_default() } else { BTreeSet::new() };
+        let beside = |location: &String| path.parent().unwrap_or(Path::new("")).join(location);
+        words.extend(external.iter().map(|location| revision::word(&beside(location)).unwrap_or_default()));
+    }
+    key(&words.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
 fn parse_manifest(path: &Path, text: &str) -> Result<Manifest, RepositoryError> {

@@ -1,5 +1,6 @@
 //! `model.toml`: what a folder says of its model.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -30,6 +31,8 @@ const KNOWN_KEYS: &[&str] = &[
     "versions.latest",
     "versions.all",
     "versions.only",
+    "versions.canary",
+    "versions.weights.*",
 ];
 
 /// The manifest of a model. Every key has a default; an unknown key is an error that names the nearest known one.
@@ -120,8 +123,9 @@ pub struct QueueSection {
     pub priority: Option<u64>,
 }
 
-/// `[versions]`: one of its keys at most; without any the latest is served. It stands in the `model.toml` beside numbered
-/// folders.
+/// `[versions]`: which are served, and who answers requests that name none. Of the first three keys one at most; without
+/// any the latest is served. Of the last two one at most; without either the newest answers. It stands in the `model.toml`
+/// beside numbered folders.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct VersionsSection {
@@ -132,6 +136,11 @@ pub struct VersionsSection {
     pub all: bool,
     /// These.
     pub only: Option<Vec<u64>>,
+    /// Of a hundred requests so many go to the newest, the others to the one before it.
+    pub canary: Option<u8>,
+    /// Shares by version; one that is not named gets nothing.
+    #[serde(default)]
+    pub weights: BTreeMap<String, u32>,
 }
 
 impl VersionsSection {
@@ -152,6 +161,22 @@ impl VersionsSection {
             return Err(format!("`versions.only` names {absent}; there are {}", present.join(", ")));
         }
         Ok(present.iter().copied().filter(|number| only.contains(number)).collect())
+    }
+
+    fn check_split(&self) -> Result<(), String> {
+        if let Some(canary) = self.canary.filter(|canary| *canary > 100) {
+            return Err(format!("`versions.canary` is {canary}; expected at most 100, in percent"));
+        }
+        if let Some(wrong) = self.weights.keys().find(|version| version.parse::<u64>().is_err()) {
+            return Err(format!("`versions.weights` names '{wrong}'; expected numbers of versions"));
+        }
+        if !self.weights.is_empty() && self.weights.values().all(|weight| *weight == 0) {
+            return Err("`versions.weights` are all 0; expected one that is more".to_owned());
+        }
+        if self.canary.is_some() && !self.weights.is_empty() {
+            return Err("`versions` has both `canary` and `weights`; expected one".to_owned());
+        }
+        Ok(())
     }
 }
 
@@ -207,6 +232,7 @@ impl Manifest {
         if self.versions.latest == Some(0) || self.versions.only.as_ref().is_some_and(Vec::is_empty) {
             return Err("`versions` chooses none; expected at least 1".to_owned());
         }
+        self.versions.check_split()?;
         if let Some(sha256) = &self.sha256
             && (sha256.len() != 64 || !sha256.bytes().all(|byte| byte.is_ascii_hexdigit()))
         {
@@ -263,11 +289,13 @@ mod tests {
             priority = 3
             [versions]
             latest = 2
+            weights = { 1 = 90, 2 = 10 }
         "#;
         let manifest = Manifest::parse(text).expect("valid");
         assert_eq!(manifest.queue.timeout, Some(Duration::from_secs(1)));
         assert_eq!(manifest.instances.count, Some(2));
         assert_eq!(manifest.batching.preferred, [4, 8]);
+        assert_eq!(manifest.versions.weights.get("2"), Some(&10));
         assert_eq!(manifest.batching.latency_target, Some(Duration::from_millis(50)));
         assert_eq!(manifest.plugin.expect("given").config_json(), r#"{"size":160}"#);
         assert!(Manifest::parse("").is_ok());
@@ -288,6 +316,10 @@ mod tests {
             ("file = 'x'\nsha256 = 'abc'", "`sha256` is 'abc'; expected 64 hexadecimal digits"),
             ("[versions]\nlatest = 1\nall = true", "several of `latest`, `all` and `only`"),
             ("[versions]\nonly = []", "`versions` chooses none"),
+            ("[versions]\ncanary = 101", "`versions.canary` is 101; expected at most 100"),
+            ("[versions]\nweights = { one = 1 }", "`versions.weights` names 'one'; expected numbers"),
+            ("[versions]\nweights = { 1 = 0 }", "`versions.weights` are all 0"),
+            ("[versions]\ncanary = 1\nweights = { 1 = 1 }", "both `canary` and `weights`"),
             ("a = [", "line 1"),
         ] {
             let message = Manifest::parse(text).expect_err(text);

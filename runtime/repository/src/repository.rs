@@ -7,14 +7,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
+use futures::{FutureExt as _, StreamExt as _, stream};
 use tokio::runtime::Runtime;
 
 use crate::cache::{Cache, key};
 use crate::download::{Downloads, Progress, Silent};
 use crate::error::RepositoryError;
 use crate::gather::{Gathered, Gathering};
-use crate::layout::{self, Demands, ModelFolder, check_name};
+use crate::layout::{self, Demands, Found, ModelFolder, check_name};
 use crate::shape::{Shape, below, is_onnx};
 use crate::signature::{Kept, SignaturePolicy};
 use crate::store::{Client, Listing, Source};
@@ -96,11 +96,11 @@ impl Repository {
     pub async fn open(&self, name: &str, uri: &str) -> Result<Vec<ModelFolder>, RepositoryError> {
         check_name(name)?;
         let parsed = ModelUri::parse(uri)?;
+        let name = name.to_owned();
         if matches!(parsed.place, Place::Local(_)) {
-            let (name, uri) = (name.to_owned(), uri.to_owned());
+            let uri = uri.to_owned();
             return self.local(move |signatures| layout::open(&name, &uri, signatures)).await;
         }
-        let name = name.to_owned();
         self.run(move |remote| async move {
             let opened = remote.source(&parsed).await?;
             remote.model(&opened, "", &name).await
@@ -114,11 +114,20 @@ impl Repository {
     /// # Errors
     /// The first thing that is wrong with it.
     pub async fn open_dir(&self, uri: &str, name: Option<&str>) -> Result<Vec<ModelFolder>, RepositoryError> {
+        self.look_into(uri, name).await?.all()
+    }
+
+    /// As [`Repository::open_dir`], but what is wrong with one model does not hide the others.
+    ///
+    /// # Errors
+    /// When the place itself cannot be read.
+    pub async fn look_into(&self, uri: &str, name: Option<&str>) -> Result<Found, RepositoryError> {
         let parsed = ModelUri::parse(uri)?;
         if matches!(parsed.place, Place::Local(_)) {
             let (uri, name) = (uri.to_owned(), name.map(str::to_owned));
-            return self.local(move |signatures| layout::open_dir(&uri, name.as_deref(), signatures)).await;
+            return self.local(move |signatures| layout::look_into(&uri, name.as_deref(), signatures)).await;
         }
+        let shown = crate::uri::shown_place(&parsed.place);
         let name = name.map(str::to_owned).or_else(|| parsed.default_name()).unwrap_or_default();
         self.run(move |remote| async move {
             let opened = remote.source(&parsed).await?;
@@ -126,17 +135,53 @@ impl Repository {
                 Some(listing) => Shape::of(listing, "")?,
                 None => Shape::Model,
             };
-            let Shape::Models(folders) = shape else {
-                check_name(&name)?;
-                return remote.model(&opened, "", &name).await;
+            let folders = match shape {
+                Shape::Models(folders) => folders,
+                Shape::Nothing => return Ok(Found::None(shown.into())),
+                _ => {
+                    let models = remote.model(&opened, "", &name).await;
+                    return Ok(Found::One(name, models));
+                }
             };
             // Boxed, because the compiler cannot see that a future of a borrowed name may move between threads.
-            let opens: Vec<BoxFuture<'_, _>> =
-                folders.iter().map(|folder| remote.model(&opened, folder, folder).boxed()).collect();
-            let models: Vec<_> = stream::iter(opens).buffered(MODELS).try_collect().await?;
-            Ok(models.concat())
+            let opens: Vec<BoxFuture<'_, _>> = folders
+                .iter()
+                .map(|folder| async { (folder.clone(), remote.model(&opened, folder, folder).await) }.boxed())
+                .collect();
+            Ok(Found::Many(stream::iter(opens).buffered(MODELS).collect().await))
         })
         .await
+    }
+
+    /// The URI of the folder `name` in a place that holds models.
+    ///
+    /// # Errors
+    /// When `name` cannot name a model, which a path or `..` cannot.
+    pub fn child(uri: &str, name: &str) -> Result<String, RepositoryError> {
+        check_name(name)?;
+        // What may stand behind a path is a signature.
+        let (path, rest) = uri.find('?').filter(|_| uri.contains("://")).map_or((uri, ""), |at| uri.split_at(at));
+        Ok(format!("{}/{name}{rest}", path.trim_end_matches('/')))
+    }
+
+    /// Whether what `uri` names is `root` or lies below it. Links of this machine are followed first, and what is not
+    /// there lies nowhere.
+    #[must_use]
+    pub fn is_below(uri: &str, root: &str) -> bool {
+        let (Ok(uri), Ok(root)) = (ModelUri::parse(uri), ModelUri::parse(root)) else { return false };
+        match (&uri.place, &root.place) {
+            (Place::Local(path), Place::Local(root)) => match (path.canonicalize(), root.canonicalize()) {
+                (Ok(path), Ok(root)) => path.starts_with(root),
+                _ => false,
+            },
+            (place, root) => place.is_below(root),
+        }
+    }
+
+    /// Whether `uri` names something of this machine, which is read while it is being written.
+    #[must_use]
+    pub fn is_local(uri: &str) -> bool {
+        ModelUri::parse(uri).is_ok_and(|uri| matches!(uri.place, Place::Local(_)))
     }
 
     /// What changes when something below `uri` does, cheaply: names, sizes and tags, without their content. Polling it
@@ -148,7 +193,7 @@ impl Repository {
         let parsed = ModelUri::parse(uri)?;
         if let Place::Local(path) = &parsed.place {
             let path = path.clone();
-            return crate::revision::of_disk(&path);
+            return on_disk(move || crate::revision::of_disk(&path)).await;
         }
         self.run(move |remote| async move {
             let opened = remote.source(&parsed).await?;
@@ -157,16 +202,13 @@ impl Repository {
         .await
     }
 
-    /// On this thread, which takes no time; but where all files are read for a signature, on one that may block.
+    /// Opens on a thread that may block.
     async fn local<T: Send + 'static>(
         &self,
         open: impl FnOnce(&SignaturePolicy) -> Result<T, RepositoryError> + Send + 'static,
     ) -> Result<T, RepositoryError> {
-        if self.options.signatures.is_empty() {
-            return open(&self.options.signatures);
-        }
         let signatures = self.options.signatures.clone();
-        tokio::task::spawn_blocking(move || open(&signatures)).await.map_err(|_| stopped())?
+        on_disk(move || open(&signatures)).await
     }
 
     /// Runs on the threads of downloads, whichever thread waits for it.
@@ -208,6 +250,13 @@ impl Repository {
         *remote = Some(Arc::clone(&made));
         Ok(made)
     }
+}
+
+/// Reading files may take long: not for a thread that serves.
+async fn on_disk<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, RepositoryError> + Send + 'static,
+) -> Result<T, RepositoryError> {
+    tokio::task::spawn_blocking(work).await.map_err(|_| stopped())?
 }
 
 fn stopped() -> RepositoryError {
@@ -299,5 +348,35 @@ impl Place {
             Self::Web(web) => web.split_file(),
         };
         (place, file)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_leads_out_of_a_folder_is_not_below_it() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let at = |name: &str| folder.path().join(name);
+        std::fs::create_dir_all(at("root/a")).expect("made");
+        std::fs::create_dir_all(at("root2")).expect("made");
+        std::os::unix::fs::symlink(at("root2"), at("root/link")).expect("linked");
+        let root = at("root").display().to_string();
+        let below = |name: &str| Repository::is_below(&at(name).display().to_string(), &root);
+        assert!(below("root/a") && below("root") && below("root/a/../a"));
+        for outside in ["root2", "root/../root2", "root/link", "root/absent"] {
+            assert!(!below(outside), "{outside}");
+        }
+        assert!(Repository::is_below(&format!("file://{root}/a"), &root));
+    }
+
+    #[test]
+    fn the_folder_of_a_model_is_named_by_it() {
+        assert_eq!(Repository::child("/m/", "a").expect("a name"), "/m/a");
+        assert_eq!(Repository::child("https://h/m?sig=1", "a").expect("a name"), "https://h/m/a?sig=1");
+        for wrong in ["..", "../x", "a/b", ""] {
+            assert!(Repository::child("/m", wrong).is_err(), "{wrong}");
+        }
     }
 }

@@ -1,5 +1,7 @@
 //! What changes when something in a folder of this machine does.
 
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::UNIX_EPOCH;
 use std::{fs, io};
@@ -12,7 +14,7 @@ const MAX_DEPTH: usize = 8;
 /// The most files that are looked at.
 const MAX_FILES: usize = 100_000;
 
-/// Names, sizes and dates of everything below `path`.
+/// Names, sizes, dates and inodes of everything below `path`.
 pub(crate) fn of_disk(path: &Path) -> Result<String, RepositoryError> {
     let mut words = Vec::new();
     walk(path, 0, &mut words).map_err(|reason| RepositoryError::Unreadable { path: path.to_owned(), reason })?;
@@ -36,9 +38,19 @@ fn walk(path: &Path, depth: usize, words: &mut Vec<String>) -> io::Result<()> {
         }
         return Ok(());
     }
-    let modified = meta.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();
-    words.push(format!("{}\0{}\0{}", path.display(), meta.len(), modified.as_nanos()));
+    words.push(of_file(path, &meta)?);
     Ok(())
+}
+
+/// What changes when one file does.
+pub(crate) fn word(path: &Path) -> io::Result<String> {
+    of_file(path, &fs::metadata(path)?)
+}
+
+/// The inode too: a file that was put in another's place may be as long and as old.
+fn of_file(path: &Path, meta: &Metadata) -> io::Result<String> {
+    let modified = meta.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();
+    Ok(format!("{}\0{}\0{}\0{}", path.display(), meta.len(), modified.as_nanos(), meta.ino()))
 }
 
 #[cfg(test)]

@@ -145,6 +145,33 @@ impl ModelUri {
     }
 }
 
+impl Place {
+    /// Whether this is `root` or lies below it, by their names alone.
+    pub(crate) fn is_below(&self, root: &Self) -> bool {
+        let below = |path: &str, root: &str| {
+            let rest = path.strip_prefix(root.trim_end_matches('/'));
+            root.is_empty() || rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        match (self, root) {
+            (Self::Local(path), Self::Local(root)) => path.starts_with(root),
+            (Self::Bucket(place), Self::Bucket(root)) => {
+                let whose = |place: &BucketPlace| (place.provider, place.bucket.clone(), place.account.clone());
+                whose(place) == whose(root) && below(&place.path, &root.path)
+            }
+            (Self::Web(place), Self::Web(root)) => {
+                // A server may take an encoded slash or dot for a real one.
+                let path = place.url.path().to_ascii_lowercase();
+                let plain = !["%2f", "%5c", "%2e"].iter().any(|code| path.contains(code));
+                plain && place.url.origin() == root.url.origin() && below(place.url.path(), root.url.path())
+            }
+            (Self::Hub(place), Self::Hub(root)) => {
+                place.name == root.name && place.revision == root.revision && below(&place.path, &root.path)
+            }
+            _ => false,
+        }
+    }
+}
+
 fn digest(uri: &str, text: &str) -> Result<String, RepositoryError> {
     if text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return Ok(text.to_ascii_lowercase());
@@ -324,6 +351,40 @@ mod tests {
         let message = |uri: &str| ModelUri::parse(uri).expect_err(uri).to_string();
         assert!(message("s3://b/m.onnx#sha256=12").contains("is '12'; expected 64"));
         assert!(message(&format!("s3://b/m#sha256={hex}")).contains("belongs behind the name of an .onnx file"));
+    }
+
+    #[test]
+    fn below_is_told_by_whole_parts() {
+        let below = |uri: &str, root: &str| {
+            let place = |uri: &str| ModelUri::parse(uri).expect(uri).place;
+            place(uri).is_below(&place(root))
+        };
+        for (uri, root) in [
+            ("s3://b/models/a", "s3://b/models/"),
+            ("s3://b/models", "s3://b/models"),
+            ("gs://b/x", "gs://b"),
+            ("https://me:x@h/models/a.onnx?sig=1", "https://h/models"),
+            ("https://h/a", "https://h/"),
+            ("hf://o/n/a", "hf://o/n"),
+            ("https://acc.blob.core.windows.net/c/m/a", "https://acc.blob.core.windows.net/c/m?sv=1"),
+        ] {
+            assert!(below(uri, root), "{uri} is below {root}");
+        }
+        for (uri, root) in [
+            ("s3://b/models2", "s3://b/models"),
+            ("s3://c/models/a", "s3://b/models"),
+            ("gs://b/models/a", "s3://b/models"),
+            ("http://h/models/a", "https://h/models"),
+            ("https://h:8/models/a", "https://h/models"),
+            ("https://h/models/../secret", "https://h/models"),
+            ("https://h/models/%2e%2e/secret", "https://h/models"),
+            ("https://h/models/..%2fsecret", "https://h/models"),
+            ("https://other.blob.core.windows.net/c/m", "https://acc.blob.core.windows.net/c"),
+            ("hf://o/n@v2/a", "hf://o/n"),
+            ("/models/a", "s3://b/models"),
+        ] {
+            assert!(!below(uri, root), "{uri} is not below {root}");
+        }
     }
 
     #[test]

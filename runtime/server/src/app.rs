@@ -20,7 +20,7 @@ use crate::status::ServerError;
 pub(crate) const NAME: &str = "corymb";
 
 /// The extensions of the Open Inference Protocol that are offered, as Triton names them.
-pub(crate) const EXTENSIONS: [&str; 2] = ["binary_tensor_data", "parameters"];
+pub(crate) const EXTENSIONS: [&str; 3] = ["binary_tensor_data", "model_repository", "parameters"];
 
 /// The shared state of all handlers; cheap to clone.
 #[derive(Clone, Debug)]

@@ -35,6 +35,7 @@ mod parameters;
 mod predict;
 mod propagate;
 mod raw;
+mod repository;
 mod routes;
 mod v1;
 mod v2;

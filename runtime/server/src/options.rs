@@ -4,6 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use corymb_engine::Live;
+
 use crate::propagate::Propagator;
 use crate::span::Tracing;
 use crate::stats::KnativeStats;
@@ -36,6 +38,8 @@ pub struct ServerOptions {
     pub propagators: Vec<Propagator>,
     /// Who counts requests for Knative's autoscaler; whoever sets it calls [`KnativeStats::serve`] too.
     pub knative_stats: Option<KnativeStats>,
+    /// What loads and unloads models by request; without it they are refused.
+    pub admin: Option<Live>,
     /// The version that the server's metadata name.
     pub version: String,
 }
@@ -54,6 +58,7 @@ impl Default for ServerOptions {
             tracing: None,
             propagators: vec![Propagator::TraceContext, Propagator::B3],
             knative_stats: None,
+            admin: None,
             version: env!("CARGO_PKG_VERSION").to_owned(),
         }
     }
@@ -73,6 +78,7 @@ impl fmt::Debug for ServerOptions {
             .field("tracing", &self.tracing.is_some())
             .field("propagators", &self.propagators)
             .field("knative_stats", &self.knative_stats)
+            .field("admin", &self.admin.is_some())
             .field("version", &self.version)
             .finish()
     }

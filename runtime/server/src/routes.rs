@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::app::App;
 use crate::status::ServerError;
-use crate::{v1, v2};
+use crate::{repository, v1, v2};
 
 /// All of V1 and V2. Query strings are ignored, and so are content types, except where a picture is the body.
 pub(crate) fn router(app: App) -> Router {
@@ -26,7 +26,9 @@ pub(crate) fn router(app: App) -> Router {
         .route("/v2", get(v2::server))
         .route("/v2/health/live", get(v2::live))
         .route("/v2/health/ready", get(v2::ready))
-        .route("/v2/repository/index", post(v2::index))
+        .route("/v2/repository/index", post(repository::rest_index))
+        .route("/v2/repository/models/{model}/load", post(repository::rest_load))
+        .route("/v2/repository/models/{model}/unload", post(repository::rest_unload))
         .route("/v2/models/{model}", get(v2::metadata))
         .route("/v2/models/{model}/ready", get(v2::model_ready))
         .route("/v2/models/{model}/infer", post(v2::infer))

@@ -19,7 +19,10 @@ use crate::status::ServerError;
 
 /// `GET /v1/models`, as KServe answers it.
 pub(crate) async fn list(State(app): State<App>) -> Response {
-    let names: Vec<String> = app.engine.models().into_iter().map(|model| model.name).collect();
+    // What was unloaded is there no more.
+    let is_there = |status: &VersionStatus| status.state != VersionState::Gone;
+    let models = app.engine.models().into_iter().filter(|model| model.versions.iter().any(is_there));
+    let names: Vec<String> = models.map(|model| model.name).collect();
     json_response(StatusCode::OK, &json!({ "models": names }))
 }
 

@@ -5,7 +5,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use corymb_core::{Code, Error, Signature, TensorSpec};
-use corymb_engine::{Protocol, State as VersionState};
+use corymb_engine::Protocol;
 use http::{HeaderMap, Request, StatusCode};
 use serde_json::{Value, json};
 
@@ -14,9 +14,9 @@ use crate::binary::{self, Parts};
 use crate::json::v2::{Ask, decode};
 use crate::json::v2_reply::{Encoded, encode};
 use crate::predict::{self, Decoded, Wire};
+use crate::raw;
 use crate::routes::{Target, json_response};
 use crate::status::ServerError;
-use crate::{body, raw};
 
 /// `GET /v2`.
 pub(crate) async fn server(State(app): State<App>) -> Response {
@@ -57,6 +57,9 @@ pub(crate) async fn metadata(State(app): State<App>, target: Target) -> Result<R
     for (name, words) in model.remarks {
         parameters[name] = words.into();
     }
+    if !model.shares.is_empty() {
+        parameters["weights"] = model.shares.into_iter().collect::<Value>();
+    }
     let object = json!({
         "name": model.name,
         "versions": model.versions,
@@ -79,38 +82,6 @@ fn tensor(spec: &TensorSpec) -> Value {
         object["parameters"]["media_type"] = media_type.as_str().into();
     }
     object
-}
-
-/// `POST /v2/repository/index`: every version of every model. With `{"ready": true}` only those that answer.
-pub(crate) async fn index(State(app): State<App>, request: Request<Body>) -> Result<Response, ServerError> {
-    let (parts, body) = request.into_parts();
-    let mut permit = app.admit()?;
-    let body = body::read(&app, &mut permit, &parts.headers, body).await?;
-    let only_ready = match body.trim_ascii() {
-        [] => false,
-        text => {
-            let asked: Value = serde_json::from_slice(text)
-                .map_err(|error| ServerError::invalid(format!("the body is not valid JSON: {error}")))?;
-            asked.get("ready").and_then(Value::as_bool).unwrap_or(false)
-        }
-    };
-    let mut list = Vec::new();
-    for model in app.engine.models() {
-        for version in &model.versions {
-            let (state, reason) = match &version.state {
-                VersionState::Ready => ("READY", ""),
-                VersionState::Loading | VersionState::WarmingUp => ("LOADING", ""),
-                VersionState::Draining => ("UNLOADING", ""),
-                VersionState::Gone => ("UNAVAILABLE", "unloaded"),
-                // Why may name files of the server: it stands in the log.
-                VersionState::Failed(_) => ("UNAVAILABLE", "failed to load"),
-            };
-            if !only_ready || version.state == VersionState::Ready {
-                list.push(json!({ "name": model.name, "version": version.version, "state": state, "reason": reason }));
-            }
-        }
-    }
-    Ok(json_response(StatusCode::OK, &list.into()))
 }
 
 /// `POST /v2/models/M[/versions/V]/infer`.

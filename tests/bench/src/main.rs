@@ -6,6 +6,7 @@ mod batching;
 mod engines;
 mod flowers;
 mod h2load;
+mod live;
 mod load;
 mod onnx;
 mod open;
@@ -53,6 +54,10 @@ enum Command {
     Batching(batching::BatchingArguments),
     /// Ten times the load that a model with a latency target can bear
     Overload(batching::OverloadArguments),
+    /// Memory over many loads and unloads of a small model
+    Cycles(live::CyclesArguments),
+    /// One model's latency beside many that nobody asks
+    Idle(live::IdleArguments),
     /// The hand-written handlers alone; prints the addresses of REST and gRPC
     #[command(hide = true)]
     Rival,
@@ -129,6 +134,8 @@ fn main() -> ExitCode {
         Command::Engines(arguments) => engines(&arguments),
         Command::Batching(arguments) => batching(&arguments),
         Command::Overload(arguments) => overload(&arguments),
+        Command::Cycles(arguments) => cycles(&arguments),
+        Command::Idle(arguments) => idle(&arguments),
         Command::Rival => rival::run(),
     };
     match result {
@@ -212,6 +219,21 @@ fn overload(arguments: &batching::OverloadArguments) -> anyhow::Result<()> {
     let report = batching::overload(&server_binary(subject.binary.as_ref())?, arguments)?;
     machine.after()?;
     print(subject.json, &machine, &report, batching::Overload::print)
+}
+
+fn cycles(arguments: &live::CyclesArguments) -> anyhow::Result<()> {
+    let mut machine = Machine::before()?;
+    let report = live::cycles(&server_binary(arguments.subject.binary.as_ref())?, arguments)?;
+    machine.after()?;
+    print(arguments.subject.json, &machine, &report, live::Cycles::print)
+}
+
+fn idle(arguments: &live::IdleArguments) -> anyhow::Result<()> {
+    check_load(arguments.seconds, &[arguments.concurrency])?;
+    let mut machine = Machine::before()?;
+    let report = live::idle(&server_binary(arguments.subject.binary.as_ref())?, arguments)?;
+    machine.after()?;
+    print(arguments.subject.json, &machine, &report, live::Idle::print)
 }
 
 fn print<R: Serialize>(json: bool, machine: &Machine, report: &R, tables: impl FnOnce(&R)) -> anyhow::Result<()> {

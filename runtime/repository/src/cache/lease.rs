@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 #[derive(Debug)]
 pub(crate) struct Lease {
     path: PathBuf,
-    file: Mutex<File>,
+    file: Mutex<(File, BTreeSet<String>)>,
 }
 
 impl Lease {
@@ -22,15 +22,20 @@ impl Lease {
             file.lock()?;
             // Between its making and its locking it may have been taken for a dead process's.
             if path.exists() {
-                return Ok(Self { path, file: Mutex::new(file) });
+                return Ok(Self { path, file: Mutex::new((file, BTreeSet::new())) });
             }
         }
     }
 
-    /// Adds a line.
+    /// Adds a line, once.
     pub(crate) fn hold(&self, what: &str) -> io::Result<()> {
-        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        file.write_all(format!("{what}\n").as_bytes())
+        let mut held = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        let (file, lines) = &mut *held;
+        if !lines.contains(what) {
+            file.write_all(format!("{what}\n").as_bytes())?;
+            lines.insert(what.to_owned());
+        }
+        Ok(())
     }
 
     /// All lines of living processes. What dead ones left is removed.

@@ -25,11 +25,27 @@ where
     Q: prost::Message + Default,
     A: prost::Message,
 {
+    small_later(app, request, |app, question, _| std::future::ready(answer(&app, question))).await
+}
+
+/// The same for an answer that takes its time, at most until the deadline, if there is one.
+pub(super) async fn small_later<Q, A, F>(
+    app: &App,
+    request: Request<Body>,
+    answer: impl FnOnce(App, Q, Option<Instant>) -> F,
+) -> Response
+where
+    Q: prost::Message + Default,
+    A: prost::Message,
+    F: Future<Output = Result<A, ServerError>>,
+{
+    let arrived = Instant::now();
     let (parts, body) = request.into_parts();
     let answered = async {
         let bytes = Messages::new(app, &parts.headers, body, MAX)?.only(app, None).await?;
         let question = Q::decode(bytes).map_err(super::wire::malformed)?;
-        Message::of(&answer(app, question)?)
+        let deadline = deadline(&parts.headers, arrived)?;
+        Message::of(&answer(app.clone(), question, deadline).await?)
     };
     match answered.await {
         Ok(message) => respond(Body::new(UnaryBody::new(message)), None),

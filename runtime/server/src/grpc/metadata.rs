@@ -1,5 +1,7 @@
 //! What the server is and what its models take: the methods that run nothing.
 
+use std::collections::HashMap;
+
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
@@ -58,10 +60,20 @@ pub(super) async fn model_metadata(State(app): State<App>, request: Request<Body
             platform: model.platform.to_owned(),
             inputs: model.signature.inputs.iter().map(tensor).collect(),
             outputs: model.signature.outputs.iter().map(tensor).collect(),
-            properties: [("device".to_owned(), model.device)].into(),
+            properties: properties(model.device, &model.shares),
         })
     })
     .await
+}
+
+fn properties(device: String, shares: &[(String, u64)]) -> HashMap<String, String> {
+    let mut properties = HashMap::from([("device".to_owned(), device)]);
+    if !shares.is_empty() {
+        // As a load takes them.
+        let weights: Vec<String> = shares.iter().map(|(version, share)| format!("{version}={share}")).collect();
+        properties.insert("weights".to_owned(), weights.join(","));
+    }
+    properties
 }
 
 /// On the wire no version is an empty one.

@@ -10,6 +10,7 @@ mod health;
 mod infer;
 mod metadata;
 mod reply;
+mod repository;
 mod request;
 mod stream;
 mod wire;
@@ -38,6 +39,9 @@ pub(crate) fn router(app: &App) -> Router {
         .route(&path("ModelReady"), post(metadata::model_ready))
         .route(&path("ServerMetadata"), post(metadata::server_metadata))
         .route(&path("ModelMetadata"), post(metadata::model_metadata))
+        .route(&path("RepositoryIndex"), post(repository::repository_index))
+        .route(&path("RepositoryModelLoad"), post(repository::model_load))
+        .route(&path("RepositoryModelUnload"), post(repository::model_unload))
         .route(&path("ModelInfer"), post(routed_infer))
         .route(&path("ModelStreamInfer"), post(stream::model_stream_infer))
         .fallback(unknown_method)

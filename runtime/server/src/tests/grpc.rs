@@ -80,7 +80,7 @@ async fn the_server_and_its_models_describe_themselves() {
     assert!(client.server_ready(ServerReadyRequest {}).await.expect("answered").into_inner().ready);
     let metadata = client.server_metadata(ServerMetadataRequest {}).await.expect("answered").into_inner();
     assert_eq!((&*metadata.name, &*metadata.version), ("corymb", "9.9"));
-    assert_eq!(metadata.extensions, ["binary_tensor_data", "parameters"]);
+    assert_eq!(metadata.extensions, ["binary_tensor_data", "model_repository", "parameters"]);
 
     let ready = async |name: &str, version: &str| {
         let question = ModelReadyRequest { name: name.to_owned(), version: version.to_owned() };

@@ -1,0 +1,220 @@
+//! What is served changes while it is served: models are loaded and unloaded by name, and their sources are watched.
+
+mod watch;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use corymb_core::{Code, Error};
+use corymb_repository::{Found, ModelFolder, Repository, RepositoryError};
+
+pub use self::watch::Seen;
+use crate::engine::Engine;
+use crate::error::LoadError;
+use crate::split::Split;
+
+/// Where models come from.
+#[derive(Clone, Debug, Default)]
+pub struct Sources {
+    /// Names and URIs.
+    pub named: Vec<(String, String)>,
+    /// The URI of a model, or of a folder of models, each named as its folder.
+    pub folder: Option<String>,
+    /// The name of the model in `folder`, where it is one.
+    pub folder_name: Option<String>,
+    /// Places below which models that are loaded at run time may lie, beside the above.
+    pub roots: Vec<String>,
+    /// A model that is inside the binary.
+    pub embedded: Option<ModelFolder>,
+}
+
+impl Sources {
+    /// The name that the model in `folder` has if it is one.
+    fn own_name(&self) -> Option<String> {
+        let folder = self.folder.as_ref()?;
+        self.folder_name.clone().or_else(|| {
+            let path = Path::new(folder.strip_prefix("file://").unwrap_or(folder));
+            let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+            let name = path.file_name()?.to_string_lossy();
+            Some(name.strip_suffix(".onnx").unwrap_or(&name).to_owned())
+        })
+    }
+}
+
+/// How a model is to be loaded.
+#[derive(Clone, Debug, Default)]
+pub struct LoadAsk {
+    /// Where it is, below one of the roots; by default where it was, or is known to be.
+    pub uri: Option<String>,
+    /// How requests that name no version are divided; by default as the manifest says.
+    pub split: Option<Split>,
+}
+
+/// Loads and unloads by name. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Live(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    engine: Engine,
+    repository: Arc<Repository>,
+    sources: Sources,
+    asked: Mutex<Asked>,
+    /// Sources that are looked at at a time.
+    looking: tokio::sync::Semaphore,
+}
+
+/// What was asked for at run time.
+#[derive(Debug, Default)]
+struct Asked {
+    /// Where models are that were loaded from a URI of their own.
+    places: BTreeMap<String, String>,
+    /// What was unloaded stays unloaded, until it is loaded.
+    unloaded: BTreeSet<String>,
+}
+
+impl Live {
+    /// Does nothing until it is asked.
+    #[must_use]
+    pub fn new(engine: Engine, repository: Arc<Repository>, sources: Sources) -> Self {
+        let (asked, looking) = (Mutex::default(), tokio::sync::Semaphore::new(watch::AT_ONCE));
+        Self(Arc::new(Inner { engine, repository, sources, asked, looking }))
+    }
+
+    /// Loads a model, or what has changed of it; its versions are those that its policy takes. If that fails, what
+    /// answered before goes on answering.
+    ///
+    /// # Errors
+    /// Why not, without the paths of this machine; they are in the details.
+    pub async fn load(&self, model: &str, ask: LoadAsk) -> Result<(), Error> {
+        let LoadAsk { uri, split } = ask;
+        if let Some(uri) = &uri {
+            self.check_root(uri)?;
+        }
+        let opened = match &uri {
+            Some(uri) => self.0.repository.open(model, uri).await,
+            None => self.open(model).await?,
+        };
+        let folders = opened.map_err(|error| match error.code() {
+            Code::NotFound => Error { details: Some(error.to_string()), ..not_found(model) },
+            code => failed(code, model, &error.to_string()),
+        })?;
+        let loaded = self.0.engine.update(model, folders, split).await;
+        loaded.map_err(|error: LoadError| failed(error.code(), model, &error.to_string()))?;
+        let mut asked = self.asked();
+        asked.unloaded.remove(model);
+        if let Some(uri) = uri {
+            asked.places.insert(model.to_owned(), uri);
+        }
+        Ok(())
+    }
+
+    /// Lets go of a model. Requests that it has taken are finished.
+    ///
+    /// # Errors
+    /// There is no such model.
+    pub async fn unload(&self, model: &str) -> Result<(), Error> {
+        // First, so that whoever watches its source does not bring it back.
+        self.asked().unloaded.insert(model.to_owned());
+        let unloaded = self.0.engine.unload(model).await;
+        unloaded.map_err(|error| {
+            self.asked().unloaded.remove(model);
+            error.into()
+        })
+    }
+
+    /// The model of that name, where it was or where it should be.
+    async fn open(&self, model: &str) -> Result<Result<Vec<ModelFolder>, RepositoryError>, Error> {
+        let Sources { named, folder, folder_name, embedded, .. } = &self.0.sources;
+        let place = self.asked().places.get(model).cloned();
+        let place = place.or_else(|| Some(named.iter().find(|(name, _)| name == model)?.1.clone()));
+        if let Some(uri) = place {
+            return Ok(self.0.repository.open(model, &uri).await);
+        }
+        if let Some(embedded) = embedded.as_ref().filter(|folder| folder.name == model) {
+            return Ok(Ok(vec![embedded.clone()]));
+        }
+        let Some(folder) = folder else { return Err(not_found(model)) };
+        // The folder may be the model itself.
+        if self.0.sources.own_name().as_deref() == Some(model) {
+            match self.0.repository.look_into(folder, folder_name.as_deref()).await {
+                Ok(Found::One(_, opened)) => return Ok(opened),
+                Ok(_) => {}
+                Err(error) => return Ok(Err(error)),
+            }
+        }
+        Ok(match Repository::child(folder, model) {
+            Ok(uri) => self.0.repository.open(model, &uri).await,
+            Err(error) => Err(error),
+        })
+    }
+
+    fn check_root(&self, uri: &str) -> Result<(), Error> {
+        let Sources { named, folder, roots, .. } = &self.0.sources;
+        let roots = roots.iter().chain(folder).chain(named.iter().map(|(_, uri)| uri));
+        for root in roots {
+            if Repository::is_below(uri, root) {
+                return Ok(());
+            }
+        }
+        let message = format!(
+            "'{}' is not below a place that models may be loaded from: --model-dir, a --model, or an --admin-root",
+            corymb_repository::redact(uri)
+        );
+        Err(Error::new(Code::PermissionDenied, message))
+    }
+
+    fn asked(&self) -> MutexGuard<'_, Asked> {
+        self.0.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn not_found(model: &str) -> Error {
+    Error::new(Code::NotFound, format!("there is no model '{model}' in the places that models are loaded from"))
+}
+
+fn failed(code: Code, model: &str, reason: &str) -> Error {
+    let message = format!("model '{model}' was not loaded: {}", without_paths(reason));
+    Error { details: Some(reason.to_owned()), ..Error::new(code, message) }
+}
+
+/// The same words with the last part of each path of this machine in its place: enough for who knows the model.
+#[must_use]
+pub fn without_paths(text: &str) -> String {
+    let ends =
+        |letter: char| letter.is_whitespace() || matches!(letter, '\'' | '"' | '`' | '(' | ')' | ',' | ';' | ':');
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(start) = rest.find('/') {
+        let word = rest[..start].rfind(ends).map_or(0, |at| at + rest[at..].chars().next().map_or(1, char::len_utf8));
+        let end = rest[start..].find(ends).map_or(rest.len(), |at| start + at);
+        let path = &rest[start..end];
+        // Only what begins with the slash is a path from the root; behind `://` stands a store.
+        let absolute = word == start && !path.starts_with("//");
+        let last = path.rsplit('/').find(|part| !part.is_empty()).unwrap_or("/");
+        shown.push_str(&rest[..start]);
+        shown.push_str(if absolute { last } else { path });
+        rest = &rest[end..];
+    }
+    shown.push_str(rest);
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_of_this_machine_are_not_shown() {
+        for (text, shown) in [
+            ("/srv/models/a/model.toml: unknown key `fil`", "model.toml: unknown key `fil`"),
+            ("open '/srv/x.onnx' (no such file)", "open 'x.onnx' (no such file)"),
+            ("s3://bucket/a/b: 403", "s3://bucket/a/b: 403"),
+            ("images/s and a/b stay", "images/s and a/b stay"),
+            ("version is /; é/x", "version is /; é/x"),
+        ] {
+            assert_eq!(without_paths(text), shown);
+        }
+    }
+}

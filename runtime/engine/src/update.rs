@@ -1,0 +1,181 @@
+//! Versions come and go: loaded off the path of requests, swapped in when they are warm, let go when they are replaced.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Instant;
+
+use corymb_repository::ModelFolder;
+use futures::future::join_all;
+use tokio::sync::oneshot;
+
+use crate::engine::Engine;
+use crate::error::{EngineError, LoadError};
+use crate::lifecycle::State;
+use crate::load::{self, Loaded};
+use crate::measure::Measuring;
+use crate::pool::Panicked;
+use crate::registry::{Entry, Served};
+use crate::split::Split;
+use crate::version::Version;
+use crate::warmup;
+
+impl Engine {
+    /// Says which models will be loaded, so that readiness waits for them and callers hear "loading", not "unknown".
+    pub fn announce(&self, folders: &[ModelFolder]) {
+        for folder in folders {
+            let entry = self.0.registry.entry(&folder.name);
+            entry.ask_for(true);
+            entry.announce(&folder.version);
+        }
+    }
+
+    /// Serves this version of its model and no other: see [`Engine::update`].
+    ///
+    /// # Errors
+    /// Why it did not become ready.
+    pub async fn load(&self, folder: ModelFolder) -> Result<(), LoadError> {
+        let name = folder.name.clone();
+        self.update(&name, vec![folder], None).await
+    }
+
+    /// Makes `folders` the versions that answer for `model`. Those that are not loaded yet, or whose files have changed,
+    /// are loaded beside the others and swapped in each when it is warm; then those that are not among them drain. If one
+    /// fails, whatever answered before goes on answering. `split` goes before what the manifest says, until the model is
+    /// unloaded.
+    ///
+    /// # Errors
+    /// Why one did not become ready; the first of them.
+    pub async fn update(&self, model: &str, folders: Vec<ModelFolder>, split: Option<Split>) -> Result<(), LoadError> {
+        // In a task of its own: who asked may go away, a load that was begun goes on.
+        let (engine, model) = (self.clone(), model.to_owned());
+        let updating = tokio::spawn(async move { engine.update_now(&model, folders, split).await });
+        updating.await.map_err(|error| LoadError::Panicked(error.to_string()))?
+    }
+
+    async fn update_now(&self, model: &str, folders: Vec<ModelFolder>, split: Option<Split>) -> Result<(), LoadError> {
+        let (entry, _updating) = self.begin_update(model).await;
+        // The newest says how requests are divided.
+        let manifest = folders.last().map(|folder| Split::of(&folder.manifest.versions));
+        entry.divide(split, manifest);
+        let wanted: Vec<String> = folders.iter().map(|folder| folder.version.clone()).collect();
+        let changed = folders.into_iter().filter(|folder| !entry.served().has(&folder.version, &folder.stamp));
+        let loads: Vec<_> = changed.map(|folder| self.load_one(&entry, folder)).collect();
+        let loaded: Result<Vec<()>, LoadError> = join_all(loads).await.into_iter().collect();
+        loaded?;
+        entry.retain(|served| wanted.contains(&served.version.version));
+        Ok(())
+    }
+
+    /// Lets go of a model: requests that it has taken are finished, new ones are refused.
+    ///
+    /// # Errors
+    /// [`EngineError::UnknownModel`].
+    pub async fn unload(&self, model: &str) -> Result<(), EngineError> {
+        self.0.registry.find(model)?;
+        let (entry, _updating) = self.begin_update(model).await;
+        let answered = entry.is_ready();
+        entry.ask_for(false);
+        entry.undivide();
+        entry.retain(|_| false);
+        if answered {
+            tracing::info!(model, "model unloaded");
+        }
+        Ok(())
+    }
+
+    /// As [`Engine::unload`], and then the model is not known any more.
+    pub async fn forget(&self, model: &str) {
+        if self.unload(model).await.is_err() {
+            return;
+        }
+        let engine = self.clone();
+        let Ok(entry) = engine.0.registry.find(model) else { return };
+        tokio::spawn(async move {
+            let mut changes = entry.changes();
+            while entry.is_draining() && changes.changed().await.is_ok() {}
+            let _updating = entry.updating.lock().await;
+            // In the meantime it may have come back.
+            if entry.is_unloaded() {
+                engine.0.registry.remove(&entry);
+            }
+        });
+    }
+
+    /// The entry of that name, with its lock: one that was forgotten while it was waited for is not written to.
+    async fn begin_update(&self, model: &str) -> (Arc<Entry>, tokio::sync::OwnedMutexGuard<()>) {
+        loop {
+            let entry = self.0.registry.entry(model);
+            let updating = Arc::clone(&entry.updating).lock_owned().await;
+            if self.0.registry.has(&entry) {
+                return (entry, updating);
+            }
+        }
+    }
+
+    async fn load_one(&self, entry: &Arc<Entry>, folder: ModelFolder) -> Result<(), LoadError> {
+        let id = entry.begin_load(&folder.version);
+        // Never closed.
+        let _permit = self.0.loads.acquire().await;
+        let begin = Instant::now();
+        let result = self.load_and_warm(entry, id, &folder).await;
+        let time = begin.elapsed();
+        let outcome = if result.is_ok() { "ok" } else { "failed" };
+        self.0.signals.loaded(&folder.name, &folder.version, outcome, time);
+        match result {
+            Ok((version, gone)) => {
+                tracing::info!(
+                    model = folder.name,
+                    version = folder.version,
+                    backend = version.backend,
+                    device = version.device,
+                    reason = version.reason,
+                    batching = version.findings().batching,
+                    plugin = version.plugin.as_ref().map(|plugin| plugin.info().name.as_str()),
+                    milliseconds = time.as_millis() as u64,
+                    "model ready"
+                );
+                entry.join(Served { id, stamp: folder.stamp, version });
+                let entry = Arc::clone(entry);
+                tokio::spawn(async move {
+                    // The sender is never used: it is dropped with the version, after its last request.
+                    let _ = gone.await;
+                    // It may have gone before it was said that it drains.
+                    entry.advance(id, State::Draining);
+                    entry.advance(id, State::Gone);
+                });
+                Ok(())
+            }
+            Err(error) => {
+                let serving = entry.served().names().join(", ");
+                tracing::error!(model = folder.name, version = folder.version, %error, serving, "model failed to load");
+                entry.advance(id, State::Failed(error.to_string()));
+                Err(error)
+            }
+        }
+    }
+
+    async fn load_and_warm(
+        &self,
+        entry: &Arc<Entry>,
+        id: u64,
+        folder: &ModelFolder,
+    ) -> Result<(Arc<Version>, oneshot::Receiver<()>), LoadError> {
+        let (shared, folder_for_loading) = (Arc::clone(&self.0), folder.clone());
+        let loading = tokio::task::spawn_blocking(move || {
+            catch_unwind(AssertUnwindSafe(|| load::load(&shared, &folder_for_loading)))
+                .unwrap_or_else(|payload| Err(LoadError::Panicked(Panicked::from_payload(payload.as_ref()).0)))
+        });
+        let Loaded { version, instances, sharing, gone } =
+            loading.await.map_err(|error| LoadError::Panicked(error.to_string()))??;
+        entry.advance(id, State::WarmingUp);
+        let version = Arc::new(version);
+        warmup::warm_up(&self.0, &version, &folder.samples, instances).await?;
+        if let Some(queue) = &version.queue {
+            queue.end_warm_up();
+        }
+        if let Some(files) = &folder.model {
+            Measuring::new(&self.0, &version, sharing, files.clone()).begin().await;
+        }
+        Ok((version, gone))
+    }
+}
