@@ -62,7 +62,7 @@ impl Call {
     pub async fn infer(&self, request: Request) -> Result<Response, EngineError> {
         // From here: how long a caller takes to send its body is not the model's doing.
         let begin = Instant::now();
-        let result = spans::predict(&self.version, infer::infer(&self.shared, &self.version, request)).await;
+        let result = spans::predict(&self.version, || infer::infer(&self.shared, &self.version, request)).await;
         if result.is_ok() {
             self.version.capacity.answered(begin.elapsed());
         }

@@ -1,6 +1,7 @@
 //! One request from start to end.
 
 use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -34,16 +35,17 @@ pub(crate) async fn infer(
     let (id, wanted, deadline) = (request.id.clone(), request.outputs.clone(), request.deadline);
     let _cancel = CancelOnDrop(request.cancel.clone());
     let progress = Progress::of(Stage::Queue, priority(version, &request));
-    let answered = async {
+    let mut answered = pin!(async {
         match &version.plugin {
             // The queue hands the run to a worker, or has the caller make it where that is cheaper.
             None => answer_by_model(version, request).await,
-            Some(_) => answer_by_plugin(shared, version, request, &progress).await,
+            // Boxed, so that the small model's way stays small: what holds a request is moved from hand to hand.
+            Some(_) => Box::pin(answer_by_plugin(shared, version, request, &progress)).await,
         }
-    };
+    });
     let mut response = match deadline {
-        None => answered.await?,
-        Some(deadline) => tokio::time::timeout_at(deadline.into(), answered).await.unwrap_or_else(|_| {
+        None => answered.as_mut().await?,
+        Some(deadline) => tokio::time::timeout_at(deadline.into(), answered.as_mut()).await.unwrap_or_else(|_| {
             Err(EngineError::DeadlineExceeded { model: model.clone(), stage: progress.stage().name() })
         })?,
     };
@@ -115,7 +117,7 @@ async fn wrapped(version: &Version, request: Request, progress: &Progress) -> Re
     progress.enter(Stage::Preprocess);
     let (cancel, deadline, priority) = (request.cancel.clone(), request.deadline, priority(version, &request));
     let worked = Instant::now();
-    let step = timed(version, Stage::Preprocess, plugin.preprocess(request)).await?;
+    let step = timed(version, Stage::Preprocess, || plugin.preprocess(request)).await?;
     let (inputs, rest) = match step {
         Step::Answer(response) => return Ok(response),
         Step::Run { inputs, rest } => (inputs, rest),
@@ -126,7 +128,7 @@ async fn wrapped(version: &Version, request: Request, progress: &Progress) -> Re
     let outputs = run_model(version, run, Caller::Worker).await?;
     progress.enter(Stage::Postprocess);
     let worked = Instant::now();
-    let response = timed(version, Stage::Postprocess, rest.postprocess(outputs)).await;
+    let response = timed(version, Stage::Postprocess, || rest.postprocess(outputs)).await;
     version.capacity.plugin_worked(before + worked.elapsed());
     response
 }
@@ -141,10 +143,10 @@ async fn run_model(version: &Version, run: Run, caller: Caller) -> Result<Tensor
     }
 }
 
-async fn timed<T>(
+async fn timed<T, F: Future<Output = Result<T, PluginError>>>(
     version: &Version,
     stage: Stage,
-    work: impl Future<Output = Result<T, PluginError>>,
+    work: impl FnOnce() -> F,
 ) -> Result<T, EngineError> {
     let begin = Instant::now();
     let result = spans::stage(stage, work).await;

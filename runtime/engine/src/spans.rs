@@ -4,25 +4,43 @@
 //! carries it along. The tree is: the server's span, below it decode, `predict` and encode; below `predict` queue,
 //! preprocess, infer and postprocess; below a plugin's half what it asks of other models.
 
-use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context as TaskContext, Poll};
 use std::time::{Duration, SystemTime};
 
 use opentelemetry::trace::{SpanBuilder, Status, TraceContextExt as _, Tracer as _};
 use opentelemetry::{Context, KeyValue, global};
+use pin_project_lite::pin_project;
 
 use crate::error::EngineError;
 use crate::pool::Stage;
 use crate::version::Version;
 
-/// Polls `future` with `span` as its thread's current context; without a span, as it is.
-pub async fn in_span<F: Future>(span: Option<Context>, future: F) -> F::Output {
-    let mut future = pin!(future);
-    poll_fn(|task| {
-        let _current = span.as_ref().map(|span| span.clone().attach());
-        future.as_mut().poll(task)
-    })
-    .await
+pin_project! {
+    /// See [`in_span`].
+    #[derive(Debug)]
+    pub struct InSpan<F> {
+        span: Option<Context>,
+        #[pin]
+        future: F,
+    }
+}
+
+/// Polls `future` with `span` as its thread's current context; without a span, as it is. Not an `async fn`: that would
+/// hold its argument twice, and these wrappers nest.
+pub fn in_span<F: Future>(span: Option<Context>, future: F) -> InSpan<F> {
+    InSpan { span, future }
+}
+
+impl<F: Future> Future for InSpan<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, task: &mut TaskContext<'_>) -> Poll<F::Output> {
+        let this = self.project();
+        let _current = this.span.as_ref().map(|span| span.clone().attach());
+        this.future.poll(task)
+    }
 }
 
 /// Where the spans of one request go, if it is traced.
@@ -66,21 +84,21 @@ fn start_below(parent: &Context, span: SpanBuilder) -> Context {
     parent.with_span(global::tracer("corymb").build_with_context(span, parent))
 }
 
-/// A stage as a span that others can be below of.
-pub(crate) async fn stage<T, E: std::fmt::Display>(
+/// A stage as a span that others can be below of. The work is made here, so that it is held once.
+pub(crate) async fn stage<T, E: std::fmt::Display, F: Future<Output = Result<T, E>>>(
     stage: Stage,
-    work: impl Future<Output = Result<T, E>>,
+    work: impl FnOnce() -> F,
 ) -> Result<T, E> {
     let span = Spans::current().begin(|| SpanBuilder::from_name(stage.name()));
-    let result = in_span(span.context(), work).await;
+    let result = in_span(span.context(), work()).await;
     span.end(result.as_ref().err().map(|error| error as _));
     result
 }
 
 /// A model's whole answer as a span.
-pub(crate) async fn predict<T>(
+pub(crate) async fn predict<T, F: Future<Output = Result<T, EngineError>>>(
     version: &Version,
-    answer: impl Future<Output = Result<T, EngineError>>,
+    answer: impl FnOnce() -> F,
 ) -> Result<T, EngineError> {
     let span = Spans::current().begin(|| {
         SpanBuilder::from_name("predict").with_attributes([
@@ -90,7 +108,7 @@ pub(crate) async fn predict<T>(
             KeyValue::new("device", version.device.clone()),
         ])
     });
-    let result = in_span(span.context(), answer).await;
+    let result = in_span(span.context(), answer()).await;
     span.end(result.as_ref().err().map(|error| error as _));
     result
 }

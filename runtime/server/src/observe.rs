@@ -79,9 +79,15 @@ impl Observer {
         let shared = Arc::clone(&self.0);
         let activity = activity.clone();
         Box::pin(async move {
-            let handler = shared.routes.answer(Lingering::wrap(request));
-            let handler = scoped(record.trace, record.request_id.clone(), in_span(record.span.clone(), handler));
-            let response = AssertUnwindSafe(handler).catch_unwind().await.unwrap_or_else(|panic| {
+            // In one expression: a future that has a name of its own is held twice.
+            let answered = AssertUnwindSafe(scoped(
+                record.trace,
+                record.request_id.clone(),
+                in_span(record.span.clone(), shared.routes.answer(Lingering::wrap(request))),
+            ))
+            .catch_unwind()
+            .await;
+            let response = answered.unwrap_or_else(|panic| {
                 let error = ServerError::internal(format!("a handler panicked: {}", panic_text(&*panic)));
                 if record.grpc { error.into_grpc() } else { error.into_response() }
             });
