@@ -468,3 +468,22 @@ fn a_stop_does_not_wait_for_a_download() {
     assert!(said(&output).contains("stopped before the models were there"), "{}", said(&output));
     assert_eq!(blobs(cache.path()), 0);
 }
+
+#[test]
+fn who_listens_early_does_so_while_models_are_downloaded() {
+    // A long text of documentation, as the format's field 6, makes a download that lasts until it is let go.
+    let model = [identity(), vec![0x32, 0x80, 0x89, 0x7a], vec![b'a'; 2_000_000]].concat();
+    let store = Store::start(&[("m/slow.onnx", &model)]);
+    store.limit_rate(20_000);
+    let cache = cache();
+    let (uri, folder) = (store.url("m/slow.onnx"), cache.path().display().to_string());
+    let server = Server::start_until(&["--listen-early", "--model-dir", &uri, "--cache", &folder], &[], "listening");
+    assert_eq!(server.get("/v2/health/live").status, 200);
+    assert_eq!(server.get("/v2/health/ready").status, 503);
+    assert_eq!(server.get("/v2/models/slow").status, 503, "nobody knows yet whether there is such a model");
+    store.limit_rate(0);
+    server.event(|event| event["message"] == "serving");
+    assert_eq!(server.get("/v2/health/ready").status, 200);
+    assert_eq!(server.get("/v2/models/slow").status, 200);
+    assert_eq!(server.get("/v2/models/other").status, 404);
+}

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use corymb_engine::{Engine, Live, Seen};
+use corymb_engine::{Engine, Live, Seen, Sources};
 use corymb_hardware::Hardware;
-use corymb_repository::ModelFolder;
+use corymb_repository::{ModelFolder, Repository};
 use corymb_server::Server;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use tokio::net::{TcpListener, TcpSocket};
@@ -63,29 +63,42 @@ async fn run(mut config: Config, bridge: &LogBridge, start: Instant) -> anyhow::
     // Until the end: what it has downloaded is not evicted while it lives.
     let repository = Arc::new(config.sources.repository()?);
     let mut sources = config.sources.live(&config.admin_root);
-    let opening = async {
-        // Before they are opened: what changes in between is seen afterwards.
-        let seen = if config.poll.is_some() { Seen::first(&repository, &sources).await } else { Seen::default() };
-        anyhow::Ok((seen, config.sources.open(&repository, config.admin).await?))
-    };
-    let (seen, folders) = tokio::select! {
-        opened = opening => opened?,
-        () = stop.first() => {
-            tracing::info!("stopped before the models were there");
-            return Ok(());
+    // What is inside the binary is there at once. Who listens early listens before the other sources have been asked.
+    let opened = if config.listen_early && !config.sources.is_empty() {
+        None
+    } else {
+        tokio::select! {
+            opened = open(&config, &repository, &sources) => Some(opened?),
+            () = stop.first() => {
+                tracing::info!("stopped before the models were there");
+                return Ok(());
+            }
         }
     };
     let engine = wiring::engine(config.engine.clone(), config.libraries.clone())?;
-    engine.announce(&folders);
-    // It was checked when it was opened.
-    sources.embedded = folders.first().filter(|_| config.sources.is_empty()).cloned();
+    let opening = opened.is_none().then(|| engine.opening());
+    if let Some((_, folders)) = &opened {
+        engine.announce(folders);
+        // It was checked when it was opened.
+        sources.embedded = folders.first().filter(|_| config.sources.is_empty()).cloned();
+    }
+    let watched = sources.clone();
     let live = Live::new(engine.clone(), Arc::clone(&repository), sources);
     config.server.admin = config.admin.then(|| live.clone());
     let drain_timeout = config.server.drain_timeout;
     let server = Server::new(engine.clone(), config.server.clone());
 
-    let served = folders.clone();
     let loading = async {
+        let (seen, folders) = match opened {
+            Some(opened) => opened,
+            None => {
+                let opened = open(&config, &repository, &watched).await?;
+                engine.announce(&opened.1);
+                opened
+            }
+        };
+        drop(opening);
+        let served = folders.clone();
         load(&engine, folders, &config).await?;
         if let Some(period) = config.poll {
             tokio::spawn(async move { live.watch(period, seen, &served).await });
@@ -124,6 +137,13 @@ async fn run(mut config: Config, bridge: &LogBridge, start: Instant) -> anyhow::
     tracing::info!(requests_cut = drained.cut, milliseconds = drained.took.as_millis() as u64, "stopped");
     signals.flush();
     Ok(())
+}
+
+/// Finds the models, downloading what is not here; and what is known of their sources, where these are polled.
+async fn open(config: &Config, repository: &Repository, sources: &Sources) -> anyhow::Result<(Seen, Vec<ModelFolder>)> {
+    // Before they are opened: what changes in between is seen afterwards.
+    let seen = if config.poll.is_some() { Seen::first(repository, sources).await } else { Seen::default() };
+    Ok((seen, config.sources.open(repository, config.admin).await?))
 }
 
 /// Knative reads the pod from its first second to its last: this ends with the process.

@@ -58,6 +58,16 @@ pub struct ModelDescription {
     pub signature: Signature,
 }
 
+/// See [`Engine::opening`].
+#[derive(Debug)]
+pub struct Opening(Arc<Shared>);
+
+impl Drop for Opening {
+    fn drop(&mut self) {
+        self.0.opening.send_replace(false);
+    }
+}
+
 impl Engine {
     /// An engine without models.
     ///
@@ -76,6 +86,7 @@ impl Engine {
             registry: Registry::default(),
             loads: tokio::sync::Semaphore::new(options.workers.max(1)),
             concurrency: Arc::default(),
+            opening: tokio::sync::watch::Sender::new(false),
             options,
             backends,
             plugins,
@@ -83,6 +94,26 @@ impl Engine {
         observe(meter, &Arc::downgrade(&shared));
         tokio::spawn(keep_time(Arc::downgrade(&shared)));
         Ok(Self(shared))
+    }
+
+    /// Until the guard is dropped it is not known which models there are: nothing is ready, and a model that is unknown is
+    /// one that is loading.
+    #[must_use]
+    pub fn opening(&self) -> Opening {
+        self.0.opening.send_replace(true);
+        Opening(Arc::clone(&self.0))
+    }
+
+    /// The entry of a model.
+    pub(crate) fn find(&self, model: &str) -> Result<Arc<Entry>, EngineError> {
+        let found = self.0.registry.find(model);
+        if found.is_err() && *self.0.opening.borrow() {
+            return Err(EngineError::NotReady {
+                model: model.to_owned(),
+                state: crate::lifecycle::State::Loading.name(),
+            });
+        }
+        found
     }
 
     #[cfg(test)]
@@ -120,7 +151,7 @@ impl Engine {
     /// [`EngineError::UnknownModel`], [`EngineError::UnknownVersion`], [`EngineError::Unloaded`],
     /// [`EngineError::NotReady`], [`EngineError::Draining`].
     pub fn begin(&self, model: &str, version: Option<&str>, protocol: Protocol) -> Result<Call, EngineError> {
-        let entry = self.0.registry.find(model)?;
+        let entry = self.find(model)?;
         let in_flight = entry.concurrency.enter();
         let version = entry.pick(version)?;
         // Before its body is read: refusing should cost little.
@@ -130,6 +161,10 @@ impl Engine {
 
     /// Waits while the model is loading; at most until `deadline`. What it is then, [`Engine::begin`] says.
     pub async fn wait_loaded(&self, model: &str, deadline: Instant) {
+        let mut opening = self.0.opening.subscribe();
+        if tokio::time::timeout_at(deadline.into(), opening.wait_for(|opening| !opening)).await.is_err() {
+            return;
+        }
         let Ok(entry) = self.0.registry.find(model) else { return };
         let mut changes = entry.changes();
         while !entry.is_ready() && entry.is_coming() {
@@ -158,7 +193,7 @@ impl Engine {
         let keep_going = self.0.options.keep_going;
         let asked_for = |entry: &&Arc<Entry>| entry.is_asked_for();
         let settled = |entry: &Arc<Entry>| entry.is_ready() || (keep_going && entry.is_settled());
-        self.0.registry.all().iter().filter(asked_for).all(settled)
+        !*self.0.opening.borrow() && self.0.registry.all().iter().filter(asked_for).all(settled)
     }
 
     /// Every model, by name.
@@ -172,7 +207,7 @@ impl Engine {
     /// # Errors
     /// [`EngineError::UnknownModel`].
     pub fn status(&self, model: &str) -> Result<ModelStatus, EngineError> {
-        self.0.registry.find(model).map(|entry| status(&entry))
+        self.find(model).map(|entry| status(&entry))
     }
 
     /// What a version takes and gives.
@@ -180,7 +215,7 @@ impl Engine {
     /// # Errors
     /// As [`Engine::begin`].
     pub fn describe(&self, model: &str, version: Option<&str>) -> Result<ModelDescription, EngineError> {
-        let entry = self.0.registry.find(model)?;
+        let entry = self.find(model)?;
         let version = entry.newest(version)?;
         let findings = version.findings();
         let remarks = [("choice", version.reason.clone()), ("batching", findings.batching), ("alone", findings.alone)];

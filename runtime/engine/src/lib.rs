@@ -35,7 +35,7 @@ mod warmup;
 pub use accounting::{Concurrency, InFlight, RequestStats, RequestStatsReport};
 pub use admission::Permit;
 pub use call::Call;
-pub use engine::{Engine, ModelDescription, ModelStatus};
+pub use engine::{Engine, ModelDescription, ModelStatus, Opening};
 pub use error::{EngineError, LoadError};
 pub use lifecycle::State;
 pub use live::{Live, LoadAsk, Seen, Sources, without_paths};

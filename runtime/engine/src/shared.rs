@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use corymb_core::{Backend, PluginHost};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use crate::accounting::Concurrency;
 use crate::admission::Admission;
@@ -116,6 +116,8 @@ pub(crate) struct Shared {
     pub(crate) loads: Semaphore,
     pub(crate) admission: Arc<Admission>,
     pub(crate) concurrency: Arc<Concurrency>,
+    /// Whether which models there are is still being found out.
+    pub(crate) opening: watch::Sender<bool>,
 }
 
 impl std::fmt::Debug for Shared {
