@@ -1,7 +1,10 @@
 //! Models from a web server: fetched once, resumed, checked, and what goes wrong said plainly.
 
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -486,4 +489,37 @@ fn who_listens_early_does_so_while_models_are_downloaded() {
     assert_eq!(server.get("/v2/health/ready").status, 200);
     assert_eq!(server.get("/v2/models/slow").status, 200);
     assert_eq!(server.get("/v2/models/other").status, 404);
+}
+
+#[test]
+fn the_proxies_of_the_environment_are_asked() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let proxy = format!("http://{}", listener.local_addr().expect("an address"));
+    let (sender, asked) = channel();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let mut line = String::new();
+            let _ = BufReader::new(&stream).read_line(&mut line);
+            // Before the answer, after which whoever asked may end.
+            let _ = sender.send(line.trim_end().to_owned());
+            let _ = stream.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+        }
+    });
+    let cache = cache();
+    // No name server knows these hosts.
+    let run = |uri: &str, variables: &[(&str, &str)]| {
+        let output = pull(cache.path(), uri, &["--download-timeout", "1s"]).envs(variables.iter().copied()).output();
+        let output = output.expect("the binary runs");
+        assert_ne!(output.status.code(), Some(0), "{}", said(&output));
+        said(&output)
+    };
+    let text = run("http://models.invalid/m.onnx", &[("HTTP_PROXY", &proxy)]);
+    assert!(text.contains("http://models.invalid/m.onnx: the server answered 404 Not Found"), "{text}");
+    assert_eq!(asked.try_recv().as_deref(), Ok("GET http://models.invalid/m.onnx HTTP/1.1"));
+    run("https://models.invalid/m.onnx", &[("https_proxy", &proxy)]);
+    assert_eq!(asked.try_recv().as_deref(), Ok("CONNECT models.invalid:443 HTTP/1.1"));
+    run("http://models.invalid/m.onnx", &[("HTTP_PROXY", &proxy), ("NO_PROXY", "models.invalid")]);
+    // A last try of the one before may come late.
+    let mut since = asked.try_iter();
+    assert!(since.all(|line| line.starts_with("CONNECT ") || line.is_empty()), "what NO_PROXY names is asked directly");
 }

@@ -141,6 +141,15 @@ pub(crate) fn grpc_content(headers: &HeaderMap) -> Option<&str> {
 mod tests {
     use super::*;
 
+    #[tokio::test]
+    async fn what_holds_a_request_stays_small() {
+        let engine = crate::fake::engine(corymb_engine::EngineOptions::default()).await;
+        let routes = Routes::new(&App::new(engine, ServerOptions::default()));
+        // It is copied on its way to the task that drives it. Wrappers that held what they wrap twice once made it 88 KB.
+        let size = size_of_val(&routes.answer(Request::new(Body::empty())));
+        assert!(size <= 24 << 10, "{size} bytes");
+    }
+
     #[test]
     fn grpc_is_told_by_its_content_type() {
         let of = |value: &'static str| {
