@@ -146,7 +146,7 @@ impl Engine {
                 Ok(())
             }
             Err(error) => {
-                let serving = entry.served().names().join(", ");
+                let serving = Some(entry.served().names().join(", ")).filter(|names| !names.is_empty());
                 tracing::error!(model = folder.name, version = folder.version, %error, serving, "model failed to load");
                 entry.advance(id, State::Failed(error.to_string()));
                 Err(error)

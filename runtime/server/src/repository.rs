@@ -187,9 +187,8 @@ pub(crate) async fn rest_load(
     target: Target,
     request: Request<Body>,
 ) -> Result<Response, ServerError> {
-    admin(&app)?;
-    let (deadline, asked) = object(&app, request).await?;
-    load(&app, target.model.clone(), parameters(&asked)?, deadline).await?;
+    let (deadline, parameters) = asked(&app, request).await?;
+    load(&app, target.model.clone(), parameters, deadline).await?;
     // KServe's members; Triton's clients read the status alone.
     Ok(json_response(StatusCode::OK, &json!({ "name": target.model, "load": true })))
 }
@@ -200,10 +199,16 @@ pub(crate) async fn rest_unload(
     target: Target,
     request: Request<Body>,
 ) -> Result<Response, ServerError> {
-    admin(&app)?;
-    let (deadline, asked) = object(&app, request).await?;
-    unload(&app, target.model.clone(), parameters(&asked)?, deadline).await?;
+    let (deadline, parameters) = asked(&app, request).await?;
+    unload(&app, target.model.clone(), parameters, deadline).await?;
     Ok(json_response(StatusCode::OK, &json!({ "name": target.model, "unload": true })))
+}
+
+/// What is asked of who may ask it, before the body is read.
+async fn asked(app: &App, request: Request<Body>) -> Result<(Option<Instant>, Vec<(String, Value)>), ServerError> {
+    admin(app)?;
+    let (deadline, object) = object(app, request).await?;
+    Ok((deadline, parameters(&object)?))
 }
 
 /// The body, which may be empty, and when the caller stops waiting.

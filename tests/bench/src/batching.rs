@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use clap::Args;
 use serde::Serialize;
 
+use crate::Measured;
 use crate::load::{Connection, Load, Percentiles, Until, run as load};
 use crate::onnx;
 use crate::open;
@@ -39,15 +40,8 @@ pub(crate) struct Subject {
     /// Seconds of load on each side
     #[arg(long, default_value_t = 10.0)]
     pub(crate) seconds: f64,
-    /// The server; by default `corymb` beside this program
-    #[arg(long, value_name = "FILE")]
-    pub(crate) binary: Option<PathBuf>,
-    /// Print JSON instead of tables
-    #[arg(long)]
-    pub(crate) json: bool,
-    /// More arguments for `corymb serve`, behind `--`
-    #[arg(last = true, value_name = "SERVE")]
-    serve: Vec<String>,
+    #[command(flatten)]
+    pub(crate) server: Measured,
 }
 
 #[derive(Debug, Args)]
@@ -136,7 +130,7 @@ fn folder(
 fn start(binary: &Path, subject: &Subject, folder: &Path, cache: &Path) -> anyhow::Result<(Server, SocketAddr)> {
     let model = format!("m={}", folder.display());
     let mut arguments = ["--backend", &subject.backend, "--model", &model].map(str::to_owned).to_vec();
-    arguments.extend_from_slice(&subject.serve);
+    arguments.extend_from_slice(&subject.server.serve);
     let server = Server::start(binary, 0, cache, &arguments)?;
     let address = server.ready()?.address;
     Ok((server, address))

@@ -8,6 +8,7 @@ use clap::Args;
 use corymb_core::{Backend, DType, Device, Tensor};
 use serde::Serialize;
 
+use crate::Measured;
 use crate::backends;
 use crate::bare::{Bare, Rounds, Spread};
 use crate::flowers::compare;
@@ -44,15 +45,8 @@ pub(crate) struct Arguments {
     /// What tests/bench/mobilenet.py wrote; by default target/bench/mobilenet
     #[arg(long, value_name = "DIR")]
     mobilenet: Option<PathBuf>,
-    /// The server; by default `corymb` beside this program
-    #[arg(long, value_name = "FILE")]
-    pub(crate) binary: Option<PathBuf>,
-    /// Print JSON instead of tables
-    #[arg(long)]
-    pub(crate) json: bool,
-    /// More arguments for `corymb serve`, behind `--`
-    #[arg(last = true, value_name = "SERVE")]
-    serve: Vec<String>,
+    #[command(flatten)]
+    pub(crate) server: Measured,
 }
 
 /// All that was found.
@@ -191,7 +185,7 @@ impl Subject<'_> {
         let device = arguments.device.to_string();
         let serve = ["--backend", backend, "--device", &device, "--model", &model];
         let mut serve: Vec<String> = serve.map(str::to_owned).to_vec();
-        serve.extend_from_slice(&arguments.serve);
+        serve.extend_from_slice(&arguments.server.serve);
         let server = Server::start(binary, 0, cache.path(), &serve)?;
         let address = server.ready()?.address;
         (self.check)(&mut Connection::open(address)?, &self.bare)?;

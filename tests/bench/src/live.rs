@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use serde::Serialize;
 
+use crate::Measured;
 use crate::load::{self, Connection, Until};
 use crate::process::{Memory, Server};
 use crate::report::{Table, mib};
@@ -23,7 +24,7 @@ pub(crate) struct CyclesArguments {
     #[arg(long, default_value_t = 10_000)]
     cycles: usize,
     #[command(flatten)]
-    pub(crate) subject: Subject,
+    pub(crate) server: Measured,
 }
 
 #[derive(Debug, clap::Args)]
@@ -41,20 +42,7 @@ pub(crate) struct IdleArguments {
     #[arg(long, default_value_t = 2)]
     pub(crate) concurrency: usize,
     #[command(flatten)]
-    pub(crate) subject: Subject,
-}
-
-#[derive(Debug, clap::Args)]
-pub(crate) struct Subject {
-    /// The server; by default `corymb` beside this program
-    #[arg(long, value_name = "FILE")]
-    pub(crate) binary: Option<PathBuf>,
-    /// Print JSON instead of tables
-    #[arg(long)]
-    pub(crate) json: bool,
-    /// More arguments for `corymb serve`, behind `--`
-    #[arg(last = true, value_name = "SERVE")]
-    serve: Vec<String>,
+    pub(crate) server: Measured,
 }
 
 /// What was found.
@@ -100,9 +88,9 @@ fn put(folder: &Path, name: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn serve(folder: &Path, subject: &Subject, more: &[&str]) -> Vec<String> {
+fn serve(folder: &Path, server: &Measured, more: &[&str]) -> Vec<String> {
     let own = ["--model-dir".to_owned(), folder.display().to_string()];
-    own.into_iter().chain(more.iter().map(|word| (*word).to_owned())).chain(subject.serve.iter().cloned()).collect()
+    own.into_iter().chain(more.iter().map(|word| (*word).to_owned())).chain(server.serve.iter().cloned()).collect()
 }
 
 /// Loads and unloads one model again and again, beside another that stays.
@@ -112,7 +100,7 @@ pub(crate) fn cycles(binary: &Path, arguments: &CyclesArguments) -> anyhow::Resu
     put(folder.path(), "m")?;
     put(folder.path(), "other")?;
     let cache = tempfile::tempdir()?;
-    let server = Server::start(binary, 0, cache.path(), &serve(folder.path(), &arguments.subject, &["--admin"]))?;
+    let server = Server::start(binary, 0, cache.path(), &serve(folder.path(), &arguments.server, &["--admin"]))?;
     let mut connection = Connection::open(server.ready()?.address)?;
     let message = |verb: &str| {
         let path = format!("/v2/repository/models/m/{verb}");
@@ -170,7 +158,7 @@ pub(crate) fn idle(binary: &Path, arguments: &IdleArguments) -> anyhow::Result<I
             put(folder.path(), &format!("idle-{other}"))?;
         }
         let cache = tempfile::tempdir()?;
-        let server = Server::start(binary, 0, cache.path(), &serve(folder.path(), &arguments.subject, &[]))?;
+        let server = Server::start(binary, 0, cache.path(), &serve(folder.path(), &arguments.server, &[]))?;
         let start = server.ready()?;
         eprintln!("{} models are ready after {} ms", others + 1, start.milliseconds_to_ready);
         sides.push((server, start, Vec::new(), (folder, cache)));

@@ -63,24 +63,31 @@ enum Command {
     Rival,
 }
 
-/// What both commands need.
+/// The server that is measured, and how what is found is shown.
 #[derive(Debug, Args)]
-struct Subject {
+struct Measured {
     /// The server; by default `corymb` beside this program
     #[arg(long, value_name = "FILE")]
     binary: Option<PathBuf>,
-    /// The picture to send; by default the flowers model's warm-up sample
-    #[arg(long, value_name = "FILE", conflicts_with = "request")]
-    picture: Option<PathBuf>,
-    /// A V1 request to send as it is, with pictures as `image_bytes`
-    #[arg(long, value_name = "FILE")]
-    request: Option<PathBuf>,
     /// Print JSON instead of tables
     #[arg(long)]
     json: bool,
     /// More arguments for `corymb serve`, behind `--`
     #[arg(last = true, value_name = "SERVE")]
     serve: Vec<String>,
+}
+
+/// Requests with pictures.
+#[derive(Debug, Args)]
+struct Subject {
+    /// The picture to send; by default the flowers model's warm-up sample
+    #[arg(long, value_name = "FILE", conflicts_with = "request")]
+    picture: Option<PathBuf>,
+    /// A V1 request to send as it is, with pictures as `image_bytes`
+    #[arg(long, value_name = "FILE")]
+    request: Option<PathBuf>,
+    #[command(flatten)]
+    server: Measured,
 }
 
 #[derive(Debug, Args)]
@@ -115,15 +122,8 @@ struct TinyArguments {
     /// Connections, with one request in flight on each
     #[arg(long, value_delimiter = ',', default_values_t = [1, 16])]
     concurrency: Vec<usize>,
-    /// The server; by default `corymb` beside this program
-    #[arg(long, value_name = "FILE")]
-    binary: Option<PathBuf>,
-    /// Print JSON instead of tables
-    #[arg(long)]
-    json: bool,
-    /// More arguments for `corymb serve`, behind `--`
-    #[arg(last = true, value_name = "SERVE")]
-    serve: Vec<String>,
+    #[command(flatten)]
+    server: Measured,
 }
 
 fn main() -> ExitCode {
@@ -159,81 +159,82 @@ fn flowers(arguments: &FlowersArguments) -> anyhow::Result<()> {
     check_load(arguments.seconds, &arguments.concurrency)?;
     let model = arguments.model.clone().unwrap_or_else(sample::flowers_folder);
     let plan = flowers::Options {
-        binary: &arguments.subject.binary()?,
+        binary: &arguments.subject.server.binary()?,
         model: &model,
         concurrency: &arguments.concurrency,
         seconds: arguments.seconds,
-        serve: &arguments.subject.serve,
+        serve: &arguments.subject.server.serve,
     };
     let sample = arguments.subject.sample()?;
     let mut machine = Machine::before()?;
     let report = flowers::run(&plan, &sample)?;
     machine.after()?;
-    print(arguments.subject.json, &machine, &report, |report| report.print(&sample))
+    print(arguments.subject.server.json, &machine, &report, |report| report.print(&sample))
 }
 
 fn start(arguments: &StartArguments) -> anyhow::Result<()> {
     anyhow::ensure!((1..=1000).contains(&arguments.runs), "--runs is {}; 1 to 1000", arguments.runs);
     let sample = arguments.subject.sample()?;
     let mut machine = Machine::before()?;
-    let report = start::run(&arguments.subject.binary()?, arguments.runs, &arguments.subject.serve, &sample)?;
+    let report =
+        start::run(&arguments.subject.server.binary()?, arguments.runs, &arguments.subject.server.serve, &sample)?;
     machine.after()?;
-    print(arguments.subject.json, &machine, &report, start::Start::print)
+    print(arguments.subject.server.json, &machine, &report, start::Start::print)
 }
 
 fn tiny(arguments: &TinyArguments) -> anyhow::Result<()> {
     check_load(arguments.seconds, &arguments.concurrency)?;
     let plan = tiny::Options {
-        binary: &server_binary(arguments.binary.as_ref())?,
+        binary: &arguments.server.binary()?,
         concurrency: &arguments.concurrency,
         seconds: arguments.seconds,
-        serve: &arguments.serve,
+        serve: &arguments.server.serve,
     };
     let mut machine = Machine::before()?;
     let report = tiny::run(&plan)?;
     machine.after()?;
-    print(arguments.json, &machine, &report, tiny::Tiny::print)
+    print(arguments.server.json, &machine, &report, tiny::Tiny::print)
 }
 
 fn engines(arguments: &engines::Arguments) -> anyhow::Result<()> {
     check_load(arguments.seconds, &arguments.concurrency)?;
     let mut machine = Machine::before()?;
-    let report = engines::run(&server_binary(arguments.binary.as_ref())?, arguments)?;
+    let report = engines::run(&arguments.server.binary()?, arguments)?;
     machine.after()?;
-    print(arguments.json, &machine, &report, engines::Engines::print)
+    print(arguments.server.json, &machine, &report, engines::Engines::print)
 }
 
 fn batching(arguments: &batching::BatchingArguments) -> anyhow::Result<()> {
     let subject = &arguments.subject;
     check_load(subject.seconds, &[])?;
     let mut machine = Machine::before()?;
-    let report = batching::batching(&server_binary(subject.binary.as_ref())?, arguments)?;
+    let report = batching::batching(&subject.server.binary()?, arguments)?;
     machine.after()?;
-    print(subject.json, &machine, &report, batching::Batching::print)
+    print(subject.server.json, &machine, &report, batching::Batching::print)
 }
 
 fn overload(arguments: &batching::OverloadArguments) -> anyhow::Result<()> {
     let subject = &arguments.subject;
     check_load(subject.seconds, &[])?;
     let mut machine = Machine::before()?;
-    let report = batching::overload(&server_binary(subject.binary.as_ref())?, arguments)?;
+    let report = batching::overload(&subject.server.binary()?, arguments)?;
     machine.after()?;
-    print(subject.json, &machine, &report, batching::Overload::print)
+    print(subject.server.json, &machine, &report, batching::Overload::print)
 }
 
 fn cycles(arguments: &live::CyclesArguments) -> anyhow::Result<()> {
     let mut machine = Machine::before()?;
-    let report = live::cycles(&server_binary(arguments.subject.binary.as_ref())?, arguments)?;
+    let report = live::cycles(&arguments.server.binary()?, arguments)?;
     machine.after()?;
-    print(arguments.subject.json, &machine, &report, live::Cycles::print)
+    print(arguments.server.json, &machine, &report, live::Cycles::print)
 }
 
 fn idle(arguments: &live::IdleArguments) -> anyhow::Result<()> {
     check_load(arguments.seconds, &[arguments.concurrency])?;
     let mut machine = Machine::before()?;
-    let report = live::idle(&server_binary(arguments.subject.binary.as_ref())?, arguments)?;
+    let report = live::idle(&arguments.server.binary()?, arguments)?;
     machine.after()?;
-    print(arguments.subject.json, &machine, &report, live::Idle::print)
+    print(arguments.server.json, &machine, &report, live::Idle::print)
 }
 
 fn print<R: Serialize>(json: bool, machine: &Machine, report: &R, tables: impl FnOnce(&R)) -> anyhow::Result<()> {
@@ -247,21 +248,19 @@ fn print<R: Serialize>(json: bool, machine: &Machine, report: &R, tables: impl F
     Ok(())
 }
 
-/// The server that was named, else the one beside this program.
-fn server_binary(named: Option<&PathBuf>) -> anyhow::Result<PathBuf> {
-    let binary = match named {
-        Some(binary) => binary.clone(),
-        None => std::env::current_exe().context("find this program")?.with_file_name("corymb"),
-    };
-    anyhow::ensure!(binary.is_file(), "{}: no such file; build it, or name it by --binary", binary.display());
-    Ok(binary)
+impl Measured {
+    /// The server that was named, else the one beside this program.
+    fn binary(&self) -> anyhow::Result<PathBuf> {
+        let binary = match &self.binary {
+            Some(binary) => binary.clone(),
+            None => std::env::current_exe().context("find this program")?.with_file_name("corymb"),
+        };
+        anyhow::ensure!(binary.is_file(), "{}: no such file; build it, or name it by --binary", binary.display());
+        Ok(binary)
+    }
 }
 
 impl Subject {
-    fn binary(&self) -> anyhow::Result<PathBuf> {
-        server_binary(self.binary.as_ref())
-    }
-
     fn sample(&self) -> anyhow::Result<Sample> {
         match (&self.request, &self.picture) {
             (Some(request), _) => Sample::of_request(request),

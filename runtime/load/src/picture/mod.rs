@@ -10,9 +10,12 @@ mod sweep;
 use std::sync::OnceLock;
 
 use image::{ExtendedColorType, ImageEncoder as _, codecs::png::PngEncoder};
+use plotters::chart::{ChartContext, SeriesLabelPosition};
 use plotters::coord::Shift;
+use plotters::coord::cartesian::Cartesian2d;
+use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::{BitMapBackend, DrawingArea, DrawingBackend, IntoDrawingArea as _, RGBColor, SVGBackend};
-use plotters::style::{FontStyle, register_font};
+use plotters::style::{Color as _, FontStyle, IntoFont as _, WHITE, register_font};
 use thiserror::Error;
 
 pub use observed::{Observation, observed};
@@ -30,6 +33,26 @@ const BLUE: RGBColor = RGBColor(0, 114, 178);
 const ORANGE: RGBColor = RGBColor(213, 94, 0);
 const GREEN: RGBColor = RGBColor(0, 158, 115);
 const GREY: RGBColor = RGBColor(150, 150, 150);
+
+/// A chart from 0 on both axes.
+type Chart<'a, B> = ChartContext<'a, B, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
+
+/// Draws the axes and the lines of the grid.
+fn axes<'a, B: DrawingBackend + 'a>(chart: &mut Chart<'a, B>, x: &str, y: &str) -> Result<(), PictureError> {
+    let mut mesh = chart.configure_mesh();
+    mesh.light_line_style(WHITE).x_desc(x).y_desc(y).x_label_formatter(&number).y_label_formatter(&number);
+    mesh.label_style((FAMILY, 13).into_font()).draw().map_err(failed)
+}
+
+/// Draws the names of what was drawn before.
+fn legend<'a, B: DrawingBackend + 'a>(
+    chart: &mut Chart<'a, B>,
+    position: SeriesLabelPosition,
+) -> Result<(), PictureError> {
+    let mut labels = chart.configure_series_labels();
+    labels.position(position).background_style(WHITE.mix(0.8)).border_style(GREY);
+    labels.label_font((FAMILY, 13).into_font()).draw().map_err(failed)
+}
 
 /// Which file is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,9 +4,9 @@ use plotters::chart::{ChartBuilder, LabelAreaPosition, SeriesLabelPosition};
 use plotters::coord::Shift;
 use plotters::element::{PathElement, Rectangle};
 use plotters::prelude::{DrawingArea, DrawingBackend, LineSeries};
-use plotters::style::{Color as _, IntoFont as _, RGBColor, WHITE};
+use plotters::style::{Color as _, RGBColor};
 
-use super::{FAMILY, GREY, ORANGE, PictureError, above, failed, number};
+use super::{ORANGE, PictureError, above, axes, failed, legend};
 
 /// A line by its name in the legend.
 pub(super) struct Line<'a> {
@@ -38,16 +38,7 @@ pub(super) fn panel<B: DrawingBackend>(
         .set_label_area_size(LabelAreaPosition::Bottom, 36)
         .build_cartesian_2d(0.0..right, 0.0..top)
         .map_err(failed)?;
-    chart
-        .configure_mesh()
-        .light_line_style(WHITE)
-        .x_desc("seconds")
-        .y_desc(unit)
-        .x_label_formatter(&number)
-        .y_label_formatter(&number)
-        .label_style((FAMILY, 13).into_font())
-        .draw()
-        .map_err(failed)?;
+    axes(&mut chart, "seconds", unit)?;
     if let Some(shade) = shade.filter(|shade| !shade.stretches.is_empty()) {
         let colour = ORANGE.mix(0.15).filled();
         let rectangles = shade.stretches.iter().map(|&(from, to)| Rectangle::new([(from, 0.0), (to, top)], colour));
@@ -64,12 +55,5 @@ pub(super) fn panel<B: DrawingBackend>(
             .label(name)
             .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], colour.stroke_width(2)));
     }
-    chart
-        .configure_series_labels()
-        .position(SeriesLabelPosition::UpperRight)
-        .background_style(WHITE.mix(0.8))
-        .border_style(GREY)
-        .label_font((FAMILY, 13).into_font())
-        .draw()
-        .map_err(failed)
+    legend(&mut chart, SeriesLabelPosition::UpperRight)
 }

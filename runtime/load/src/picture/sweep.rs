@@ -6,7 +6,7 @@ use plotters::element::{Circle, PathElement};
 use plotters::prelude::{DrawingArea, DrawingBackend, LineSeries};
 use plotters::style::{BLACK, Color as _, IntoFont as _, ShapeStyle, WHITE};
 
-use super::{BLUE, Drawing, FAMILY, Format, GREEN, GREY, ORANGE, PictureError, above, failed, number, render};
+use super::{BLUE, Drawing, FAMILY, Format, GREEN, GREY, ORANGE, PictureError, above, axes, failed, legend, render};
 use crate::sweep::{Objective, Recommendation, Step};
 
 /// Draws the steps of a sweep.
@@ -40,7 +40,7 @@ impl Sweep<'_> {
         unit: &str,
         lines: &[(&str, ShapeStyle, Vec<f64>)],
         limit: Option<f64>,
-        legend: SeriesLabelPosition,
+        legend_at: SeriesLabelPosition,
     ) -> Result<(), PictureError> {
         let right = above(self.steps.iter().map(|step| step.concurrency as f64));
         let top = above(lines.iter().flat_map(|(_, _, values)| values.iter().copied()).chain(limit));
@@ -52,16 +52,7 @@ impl Sweep<'_> {
             .set_label_area_size(LabelAreaPosition::Bottom, 40)
             .build_cartesian_2d(0.0..right, 0.0..top)
             .map_err(failed)?;
-        chart
-            .configure_mesh()
-            .light_line_style(WHITE)
-            .x_desc("requests in flight")
-            .y_desc(unit)
-            .x_label_formatter(&number)
-            .y_label_formatter(&number)
-            .label_style((FAMILY, 13).into_font())
-            .draw()
-            .map_err(failed)?;
+        axes(&mut chart, "requests in flight", unit)?;
         for (name, style, values) in lines {
             let points: Vec<(f64, f64)> =
                 self.steps.iter().zip(values).map(|(step, value)| (step.concurrency as f64, *value)).collect();
@@ -88,14 +79,7 @@ impl Sweep<'_> {
                 .label(format!("knee: {}", told.knee))
                 .legend(|(x, y)| PathElement::new([(x, y), (x + 18, y)], GREEN));
         }
-        chart
-            .configure_series_labels()
-            .position(legend)
-            .background_style(WHITE.mix(0.8))
-            .border_style(GREY)
-            .label_font((FAMILY, 13).into_font())
-            .draw()
-            .map_err(failed)
+        legend(&mut chart, legend_at)
     }
 }
 
