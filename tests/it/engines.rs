@@ -1,34 +1,11 @@
 //! Both engines behind the server: which one runs a model and why, what it takes to have it, and that they agree.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Output;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Server, corymb, folder, picture, root, skip};
-
-/// A virtual environment that holds the wheel `onnxruntime`: `CORYMB_TEST_ONNXRUNTIME`, else `VIRTUAL_ENV`.
-fn environment() -> Option<String> {
-    let found = ["CORYMB_TEST_ONNXRUNTIME", "VIRTUAL_ENV"].into_iter().find_map(|name| {
-        let prefix = std::env::var(name).ok()?;
-        library_in(Path::new(&prefix)).map(|_| prefix)
-    });
-    if found.is_none() {
-        skip("no virtual environment with the package onnxruntime: name one by CORYMB_TEST_ONNXRUNTIME");
-    }
-    found
-}
-
-fn library_in(prefix: &Path) -> Option<PathBuf> {
-    let pythons = prefix.join("lib").read_dir().ok()?.flatten();
-    let folders = pythons.map(|python| python.path().join("site-packages/onnxruntime/capi"));
-    let files = folders.filter_map(|folder| folder.read_dir().ok()).flatten().flatten().map(|file| file.path());
-    let mut libraries = files.filter(|path| {
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        name.starts_with("libonnxruntime.so") || name.starts_with("libonnxruntime.1")
-    });
-    libraries.next()
-}
+use crate::harness::{Answer, Server, corymb, folder, onnxruntime_environment, onnxruntime_library, picture, root};
 
 fn fixture(name: &str) -> String {
     root().join(format!("tests/fixtures/models/{name}.onnx")).to_string_lossy().into_owned()
@@ -68,7 +45,7 @@ fn int64(name: &str, data: &[i64]) -> Value {
 
 #[test]
 fn the_library_of_a_virtual_environment_is_found_and_used() {
-    let Some(prefix) = environment() else { return };
+    let Some(prefix) = onnxruntime_environment() else { return };
     let model = format!("m={}", fixture("linear"));
     let server = Server::start_with(&["--model", &model], &[("VIRTUAL_ENV", &prefix)]);
     let ready = server.event(|event| event["message"] == "model ready");
@@ -85,8 +62,8 @@ fn the_library_of_a_virtual_environment_is_found_and_used() {
 
 #[test]
 fn every_way_to_name_the_library_works() {
-    let Some(prefix) = environment() else { return };
-    let library = library_in(Path::new(&prefix)).expect("found before");
+    let Some(prefix) = onnxruntime_environment() else { return };
+    let library = onnxruntime_library(Path::new(&prefix)).expect("found before");
     let library = library.to_string_lossy();
     let python = format!("{prefix}/bin");
     let model = format!("m={}", fixture("linear"));
@@ -121,7 +98,7 @@ fn a_library_that_is_missing_or_broken_is_one_clear_line() {
 
 #[test]
 fn a_device_that_cannot_be_had_says_what_is_missing() {
-    let Some(prefix) = environment() else { return };
+    let Some(prefix) = onnxruntime_environment() else { return };
     let model = format!("m={}", fixture("linear"));
     let variables = [("VIRTUAL_ENV", prefix.as_str())];
     // No machine has so many, with a library for them or without.
@@ -135,7 +112,7 @@ fn a_device_that_cannot_be_had_says_what_is_missing() {
 
 #[test]
 fn both_engines_see_the_same_flowers() {
-    let Some(prefix) = environment() else { return };
+    let Some(prefix) = onnxruntime_environment() else { return };
     let flowers = root().join("deploy/models/flowers");
     let copy = crate::harness::flowers_copy();
     let manifest = std::fs::read_to_string(flowers.join("model.toml")).expect("the manifest");
@@ -158,7 +135,7 @@ fn both_engines_see_the_same_flowers() {
 
 #[test]
 fn files_that_cannot_be_served_are_named_on_both_engines() {
-    let Some(prefix) = environment() else { return };
+    let Some(prefix) = onnxruntime_environment() else { return };
     let whole = std::fs::read(fixture("image")).expect("a fixture");
     let external = std::fs::read(fixture("external")).expect("a fixture");
     let models = folder(&[("truncated.onnx", &whole[..whole.len() / 2]), ("alone/external.onnx", &external)]);
@@ -184,7 +161,7 @@ fn files_that_cannot_be_served_are_named_on_both_engines() {
 
 #[test]
 fn what_a_request_breaks_is_its_own_on_both_engines() {
-    let Some(prefix) = environment() else { return };
+    let Some(prefix) = onnxruntime_environment() else { return };
     let scalar = |limit: i64| json!([{"name": "limit", "datatype": "INT64", "shape": [], "data": [limit]}]);
     for engine in ["onnxruntime", "tract"] {
         let server = serve(engine, &prefix, &["lookup"]);
@@ -207,7 +184,7 @@ fn what_a_request_breaks_is_its_own_on_both_engines() {
 
 #[test]
 fn no_division_ends_the_server() {
-    let Some(prefix) = environment() else { return };
+    let Some(prefix) = onnxruntime_environment() else { return };
     let mut server = serve("onnxruntime", &prefix, &["divide"]);
     let operands = |a: i64, b: i64| {
         let narrow = |name: &str, dtype: &str, value: i64, least: i64| json!({"name": name, "datatype": dtype, "shape": [1], "data": [value.max(least)]});

@@ -33,6 +33,30 @@ pub(crate) fn skip(reason: &str) {
     eprintln!("skipped: {reason}");
 }
 
+/// A virtual environment that holds the wheel `onnxruntime`: `CORYMB_TEST_ONNXRUNTIME`, else `VIRTUAL_ENV`.
+pub(crate) fn onnxruntime_environment() -> Option<String> {
+    let found = ["CORYMB_TEST_ONNXRUNTIME", "VIRTUAL_ENV"].into_iter().find_map(|name| {
+        let prefix = std::env::var(name).ok()?;
+        onnxruntime_library(Path::new(&prefix)).map(|_| prefix)
+    });
+    if found.is_none() {
+        skip("no virtual environment with the package onnxruntime: name one by CORYMB_TEST_ONNXRUNTIME");
+    }
+    found
+}
+
+/// The library in a virtual environment.
+pub(crate) fn onnxruntime_library(prefix: &Path) -> Option<PathBuf> {
+    let pythons = prefix.join("lib").read_dir().ok()?.flatten();
+    let folders = pythons.map(|python| python.path().join("site-packages/onnxruntime/capi"));
+    let files = folders.filter_map(|folder| folder.read_dir().ok()).flatten().flatten().map(|file| file.path());
+    let mut libraries = files.filter(|path| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        name.starts_with("libonnxruntime.so") || name.starts_with("libonnxruntime.1")
+    });
+    libraries.next()
+}
+
 /// The request file of the KFServing sample, which is not part of the project.
 pub(crate) fn sample_request() -> Option<Vec<u8>> {
     let path = root().join("../shared/fixtures/kfserving-flowers-input.json");

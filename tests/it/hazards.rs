@@ -1,10 +1,11 @@
-//! Requests that a graph cannot answer, on tract: each fails by itself, and the next one is served by the same process.
+//! Requests that a graph cannot answer, on each engine: each fails by itself, and the next one is served by the same
+//! process.
 
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Server, root, run};
+use crate::harness::{Server, onnxruntime_environment, root, run};
 
 fn cases() -> PathBuf {
     root().join("tests/fixtures/zoo/cases")
@@ -21,25 +22,36 @@ fn model(case: &str) -> String {
     format!("{case}={}", cases().join(format!("{case}.onnx")).display())
 }
 
-struct Hazards(Server);
+/// The engines that are here, with the virtual environment that each needs.
+fn engines() -> Vec<(&'static str, String)> {
+    let library = onnxruntime_environment().map(|prefix| ("onnxruntime", prefix));
+    [("tract", String::new())].into_iter().chain(library).collect()
+}
+
+/// A server of cases.
+struct Hazards {
+    server: Server,
+    engine: &'static str,
+}
 
 impl Hazards {
-    fn start(models: &[&str]) -> Self {
+    fn start((engine, prefix): &(&'static str, String), models: &[&str], more: &[&str]) -> Self {
         let models: Vec<String> = models.iter().map(|case| model(case)).collect();
-        let mut arguments = vec!["--backend", "tract"];
+        let mut arguments = vec!["--backend", engine];
         models.iter().for_each(|model| arguments.extend(["--model", model]));
-        Self(Server::start(&arguments))
+        arguments.extend(more);
+        Self { server: Server::start_with(&arguments, &[("VIRTUAL_ENV", prefix)]), engine }
     }
 
     fn infer(&self, case: &str, inputs: &Value) -> (u16, Value) {
         let body = json!({ "inputs": inputs }).to_string();
-        let answer = self.0.post(&format!("/v2/models/{case}/infer"), "application/json", body.as_bytes());
+        let answer = self.server.post(&format!("/v2/models/{case}/infer"), "application/json", body.as_bytes());
         (answer.status, answer.json())
     }
 
     fn ensure_answered(&self, case: &str, request: &Value) {
         let (status, answer) = self.infer(case, &request["inputs"]);
-        assert_eq!(status, 200, "{case}: {answer}");
+        assert_eq!(status, 200, "{case} on {}: {answer}", self.engine);
         for expected in request["outputs"].as_array().expect("outputs") {
             let outputs = answer["outputs"].as_array().expect("outputs");
             let given = outputs.iter().find(|given| given["name"] == expected["name"]).expect("the output");
@@ -59,54 +71,86 @@ impl Hazards {
 
     fn ensure_refused(&self, case: &str, inputs: &Value, says: &[&str]) {
         let (status, answer) = self.infer(case, inputs);
-        assert!(status == 400 || status == 500, "{case}: {status} {answer}");
+        assert!(status == 400 || status == 500, "{case} on {}: {status} {answer}", self.engine);
         let error = answer["error"].as_str().expect("an error");
-        assert!(says.iter().all(|part| error.contains(part)), "{case}: {error}");
+        assert!(says.iter().all(|part| error.contains(part)), "{case} on {}: {error}", self.engine);
     }
 }
 
 #[test]
 fn what_a_graph_cannot_answer_fails_alone() {
-    let hazards = [
-        ("gather_tokens", vec![1, 2]),
-        ("div_i64", vec![1]),
-        ("div_i32", vec![1]),
-        ("sum_of_nothing", vec![1]),
-        ("wrong_shapes", vec![1]),
-        ("split_remainder", vec![1]),
+    const OF_VALUES: [&str; 7] = [
+        "range_by_value",
+        "fill_by_value",
+        "expand_by_value",
+        "tile_by_value",
+        "pad_by_value",
+        "one_hot_by_value",
+        "top_k_by_value",
     ];
-    let server = Hazards::start(&hazards.each_ref().map(|(case, _)| *case));
-    let process = server.0.id();
-    for (case, bad) in &hazards {
-        let requests = requests(case);
-        server.ensure_answered(case, &requests[0]);
-        for &index in bad {
-            server.ensure_refused(case, &requests[index]["inputs"], &[]);
-            server.ensure_answered(case, &requests[0]);
+    let mut cases =
+        vec!["gather_tokens", "div_i64", "div_i32", "mod_i64", "sum_of_nothing", "wrong_shapes", "split_remainder"];
+    for engine in engines() {
+        if engine.0 == "onnxruntime" {
+            cases.extend(OF_VALUES);
         }
+        let hazards = Hazards::start(&engine, &cases, &[]);
+        let process = hazards.server.id();
+        for case in &cases {
+            let requests = requests(case);
+            for request in &requests {
+                let names = |key: &str| -> bool {
+                    request[key].as_array().is_some_and(|names| names.iter().any(|name| name == engine.0))
+                };
+                if names("fails") {
+                    hazards.ensure_refused(case, &request["inputs"], &[]);
+                } else if names("survives") {
+                    hazards.infer(case, &request["inputs"]);
+                } else {
+                    hazards.ensure_answered(case, request);
+                }
+                hazards.ensure_answered(case, &requests[0]);
+            }
+        }
+        assert_eq!(hazards.server.get("/v2/health/ready").status, 200);
+        assert_eq!(hazards.server.id(), process);
     }
-    // The least integer by minus one: an error or an answer, never the end of the process.
-    for case in ["div_i64", "div_i32"] {
-        let requests = requests(case);
-        server.infer(case, &requests[3]["inputs"]);
-        server.ensure_answered(case, &requests[4]);
-    }
-    assert_eq!(server.0.get("/v2/health/ready").status, 200);
-    assert_eq!(server.0.id(), process);
 }
 
-/// Two hundred thousand numbers whose product with each other takes 160 GB.
+/// Two hundred thousand numbers whose product with each other takes 160 GB, and twenty thousand whose product the machine
+/// could hold.
 #[test]
-fn memory_that_a_request_would_take_is_known_before_it_is_taken() {
+fn a_request_takes_no_more_memory_than_a_run_may() {
     let bombs = ["outer_product", "square_of_the_length"];
-    let server = Hazards::start(&bombs);
-    let many = vec![1; 200_000];
+    for engine in engines() {
+        let hazards = Hazards::start(&engine, &bombs, &["--max-run-memory", "1GiB"]);
+        for case in bombs {
+            let requests = requests(case);
+            for length in [200_000, 20_000] {
+                hazards.ensure_answered(case, &requests[0]);
+                let inputs = json!([{"name": "x", "datatype": "FP32", "shape": [length], "data": vec![1; length]}]);
+                hazards.ensure_refused(case, &inputs, &["bytes", "1073741824 are allowed"]);
+                hazards.ensure_answered(case, &requests[1]);
+            }
+        }
+    }
+}
+
+/// tract has no loops whose number of turns a request chooses.
+#[test]
+fn a_loop_that_grows_ends_with_its_request() {
+    let bombs = ["doubling_loop", "collecting_loop", "growing_sequence"];
+    let Some(prefix) = onnxruntime_environment() else { return };
+    let hazards = Hazards::start(&("onnxruntime", prefix), &bombs, &["--max-run-memory", "256MiB"]);
     for case in bombs {
         let requests = requests(case);
-        server.ensure_answered(case, &requests[0]);
-        let inputs = json!([{"name": "x", "datatype": "FP32", "shape": [many.len()], "data": many}]);
-        server.ensure_refused(case, &inputs, &["bytes", "allowed"]);
-        server.ensure_answered(case, &requests[1]);
+        hazards.ensure_answered(case, &requests[0]);
+        let inputs = json!([
+            {"name": "x", "datatype": "FP32", "shape": [1], "data": [1]},
+            {"name": "turns", "datatype": "INT64", "shape": [], "data": [1_000_000_000]},
+        ]);
+        hazards.ensure_refused(case, &inputs, &["bytes at once", "268435456 are allowed"]);
+        hazards.ensure_answered(case, &requests[1]);
     }
 }
 
@@ -114,10 +158,12 @@ fn memory_that_a_request_would_take_is_known_before_it_is_taken() {
 #[test]
 fn no_state_is_left_for_the_next_request() {
     let cases = ["lstm_forward", "gru_bidirectional", "scan"];
-    let server = Hazards::start(&cases);
-    for case in cases {
-        for request in requests(case).iter().flat_map(|request| [request, request, request]) {
-            server.ensure_answered(case, request);
+    for engine in engines() {
+        let hazards = Hazards::start(&engine, &cases, &[]);
+        for case in cases {
+            for request in requests(case).iter().flat_map(|request| [request, request, request]) {
+                hazards.ensure_answered(case, request);
+            }
         }
     }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use corymb_backend_onnxruntime::{OnnxRuntime, Search};
-use corymb_core::{Backend as _, Buffer, FileSource, LoadOptions, ModelFiles, RunOptions, Tensor, Tensors};
+use corymb_core::{Backend as _, Buffer, FileSource, LoadOptions, ModelFiles, RUN_BYTES, RunOptions, Tensor, Tensors};
 
 const TIME: Duration = Duration::from_secs(3);
 
@@ -49,7 +49,7 @@ fn bare(library: &str, model: &str) -> Result<(), Box<dyn std::error::Error>> {
 
 fn through(library: &str, model: &str, count: usize) -> Result<(), Box<dyn std::error::Error>> {
     let start = Instant::now();
-    let backend = OnnxRuntime::new(Search { explicit: Some(PathBuf::from(library)), ..Search::default() });
+    let backend = OnnxRuntime::new(Search { explicit: Some(PathBuf::from(library)), ..Search::default() }, RUN_BYTES);
     backend.check()?;
     let opened = start.elapsed();
     let start = Instant::now();

@@ -1,10 +1,14 @@
 //! What ONNX Runtime says went wrong, in words that may be shown, and whose fault it is.
 
-use corymb_core::BackendError;
+use corymb_core::{BackendError, too_much_memory};
 use ort::ErrorCode;
+
+use crate::memory::Refusal;
 
 /// Before the reason in the error of a run.
 const STATUS: &str = "Status Message: ";
+/// Before the operator.
+const RUNNING: &str = "while running ";
 
 /// An error of a run: the caller's where the values are at fault, else the engine's.
 pub(crate) fn of_run(error: &ort::Error) -> BackendError {
@@ -16,6 +20,17 @@ pub(crate) fn of_run(error: &ort::Error) -> BackendError {
     } else {
         BackendError::Failed(format!("run the model: {node}{reason}"))
     }
+}
+
+/// An error of a run that was refused memory: the request's fault, since another may take less.
+pub(crate) fn of_memory(error: &ort::Error, refusal: Refusal) -> BackendError {
+    let node = innermost_node_of(error.message()).unwrap_or("a tensor");
+    let Refusal { asked, held, limit } = refusal;
+    BackendError::InvalidInput(if asked > limit.saturating_sub(held) {
+        too_much_memory(asked.saturating_add(held), asked, node, limit)
+    } else {
+        format!("the machine has no {asked} bytes for {node} beside {held} that the run holds")
+    })
 }
 
 /// An error of loading: the file's fault where it is malformed, else something that this engine lacks.
@@ -30,9 +45,14 @@ pub(crate) fn of_load(name: &str, error: &ort::Error) -> BackendError {
     }
 }
 
+/// The operator in the error of a run, of the graph that is innermost.
+fn innermost_node_of(message: &str) -> Option<&str> {
+    node_of(&message[message.rfind(RUNNING)?..])
+}
+
 /// The operator in the error of a run.
 fn node_of(message: &str) -> Option<&str> {
-    message.split_once("while running ")?.1.split_once(" node")?.0.split_whitespace().next()
+    message.split_once(RUNNING)?.1.split_once(" node")?.0.split_whitespace().next()
 }
 
 /// The reason alone: without the places in ONNX Runtime's sources, its function names and stack traces.

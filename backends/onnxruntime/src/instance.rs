@@ -13,6 +13,7 @@ use ort::memory::MemoryInfo;
 use ort::session::SharedSessionInner;
 
 use crate::fault;
+use crate::memory::Bounded;
 use crate::values::{self, Input, Value};
 use crate::watch::{Slot, Watch};
 
@@ -25,6 +26,8 @@ pub(crate) struct Shared {
     pub(crate) input_names: Vec<CString>,
     pub(crate) output_names: Vec<CString>,
     pub(crate) memory: MemoryInfo<'static>,
+    /// What one run may take, in bytes.
+    pub(crate) run_bytes: u64,
     pub(crate) watch: Arc<Watch>,
 }
 
@@ -144,6 +147,7 @@ impl OrtInstance {
         let output_names: Vec<*const c_char> = wanted.iter().map(|(_, name)| *name).collect();
         let mut outputs = vec![ptr::null_mut(); wanted.len()];
 
+        let bounded = Bounded::enter(shared.run_bytes);
         let watched = shared.watch.enter(&self.slot, &options.cancel);
         // SAFETY: names are C strings that the model keeps; values are valid and outlive the call; all arrays are valid
         // for the lengths given. `Run` may be called by several threads on one session: ONNX Runtime promises so, and
@@ -161,11 +165,17 @@ impl OrtInstance {
             )
         });
         drop(watched);
+        let refusal = bounded.refusal();
+        drop(bounded);
         // Owned before anything else can fail.
         let outputs: Vec<Option<Value>> = outputs.into_iter().map(Value::adopt).collect();
         if let Err(error) = status {
             let cancelled = options.cancel.is_cancelled();
-            return Err(if cancelled { BackendError::Cancelled } else { fault::of_run(&error) });
+            return Err(match refusal {
+                _ if cancelled => BackendError::Cancelled,
+                Some(refusal) => fault::of_memory(&error, refusal),
+                None => fault::of_run(&error),
+            });
         }
         let tensors = wanted.iter().zip(outputs).map(|((spec, _), value)| {
             let value = value.ok_or_else(|| BackendError::Failed(format!("output '{}' was not made", spec.name)))?;

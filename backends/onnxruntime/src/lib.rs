@@ -1,13 +1,15 @@
 //! The ONNX Runtime backend: the fastest engine on the processor, and the way to accelerators.
 //!
 //! Its library is not part of the binary: it is found when the process starts (`search.rs`), and a process without it
-//! serves on. What it does not check itself, or dies of, is looked for in the file before it sees it (`divide.rs`).
+//! serves on. What it does not check itself, or dies of, is looked for in the file before it sees it (`divide.rs`); what it
+//! takes while it runs comes from an allocator of ours, which bounds each run (`memory.rs`).
 
 mod devices;
 mod divide;
 mod fault;
 mod instance;
 mod library;
+mod memory;
 mod model;
 mod operators;
 mod python;
@@ -41,16 +43,18 @@ const NAME: &str = "onnxruntime";
 #[derive(Debug)]
 pub struct OnnxRuntime {
     search: Search,
+    run_bytes: u64,
     found: OnceLock<(Vec<Place>, Result<Library, String>)>,
     probed: OnceLock<Vec<(Device, Result<(), String>)>>,
     watch: Mutex<Option<Arc<Watch>>>,
 }
 
 impl OnnxRuntime {
-    /// Looks for the library when it is first needed, not here.
+    /// Looks for the library when it is first needed, not here. One run on the processor may take `run_bytes`: a request
+    /// that asks for more fails.
     #[must_use]
-    pub fn new(search: Search) -> Self {
-        Self { search, found: OnceLock::new(), probed: OnceLock::new(), watch: Mutex::new(None) }
+    pub fn new(search: Search, run_bytes: u64) -> Self {
+        Self { search, run_bytes, found: OnceLock::new(), probed: OnceLock::new(), watch: Mutex::new(None) }
     }
 
     /// Where the library was looked for, in that order, and what was found.
@@ -155,7 +159,7 @@ impl Backend for OnnxRuntime {
             };
             let session = recipe.session_of(&content, 1).map_err(|error| fault::of_load(&name, &error))?;
             drop(content);
-            let model = OrtModel::new(recipe, signature, is_batch, session.inner(), self.watch()?)?;
+            let model = OrtModel::new(recipe, signature, is_batch, session.inner(), self.watch()?, self.run_bytes)?;
             Ok(Box::new(model) as Box<dyn Model>)
         })
     }

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use ort::environment::Environment;
 use ort::logging::LogLevel;
 
+use crate::memory;
 use crate::search::{Place, Search, USED};
 
 /// The oldest version that is accepted. The C API that is called here came with 24, but up to that one an integer divided
@@ -178,6 +179,7 @@ fn environment(path: &Path) -> Result<Environment, String> {
         .build()
         .map_err(|error| format!("could not be initialised: {error}"))?;
     environment.set_log_level(LogLevel::Warning);
+    memory::register(&environment).map_err(|error| format!("takes no allocator: {}", error.message()))?;
     Ok(environment)
 }
 

@@ -22,13 +22,14 @@ pub(crate) struct OrtModel {
 }
 
 impl OrtModel {
-    /// `first` is a session of `recipe` with one thread.
+    /// `first` is a session of `recipe` with one thread; `run_bytes` are what one run may take.
     pub(crate) fn new(
         recipe: Recipe,
         signature: Signature,
         batch_axis: bool,
         first: Arc<SharedSessionInner>,
         watch: Arc<Watch>,
+        run_bytes: u64,
     ) -> Result<Self, BackendError> {
         let name = |spec: &corymb_core::TensorSpec| {
             CString::new(spec.name.as_str())
@@ -43,6 +44,7 @@ impl OrtModel {
             signature,
             batch_axis,
             watch,
+            run_bytes,
         };
         Ok(Self { shared: Arc::new(shared), recipe, first: Mutex::new(Some(first)) })
     }

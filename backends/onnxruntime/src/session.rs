@@ -94,6 +94,8 @@ impl Recipe {
         providers: &[ExecutionProviderDispatch],
         level: GraphOptimizationLevel,
     ) -> ort::Result<Session> {
+        // Accelerators manage what they need of the processor's memory along with their own.
+        let own_memory = if self.device == Device::Cpu { "1" } else { "0" };
         let builder = Session::builder(&self.library.environment)?
             .with_execution_providers(providers)?
             .with_intra_threads(threads.max(1))?
@@ -106,6 +108,7 @@ impl Recipe {
             // Where quantised weights are fused into a product, the library rounds the other side to 8 bits too unless
             // it is told to compute in FP32, which is what the model says.
             .with_config_entry("session.qdq_matmulnbits_accuracy_level", "1")?
+            .with_config_entry("session.use_env_allocators", own_memory)?
             .with_optimization_level(level)?;
         with_folder(builder, self.folder.as_deref())?.commit_from_memory(content)
     }

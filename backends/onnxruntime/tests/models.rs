@@ -5,10 +5,10 @@ mod place;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use corymb_backend_onnxruntime::OnnxRuntime;
+use corymb_backend_onnxruntime::{OnnxRuntime, Search};
 use corymb_core::{
-    Backend as _, BackendError, CancelFlag, Device, FileSource, Instance, LoadOptions, Model, ModelFiles, RunOptions,
-    Tensor, Tensors,
+    Backend as _, BackendError, CancelFlag, Device, FileSource, Instance, LoadOptions, Model, ModelFiles, RUN_BYTES,
+    RunOptions, Tensor, Tensors,
 };
 
 fn files(name: &str) -> ModelFiles {
@@ -233,10 +233,8 @@ fn a_file_that_changed_under_a_loaded_model_is_noticed() {
 fn a_second_search_finds_the_library_that_is_loaded() {
     let Some(first) = place::backend() else { return };
     let used = first.searched().iter().find(|place| place.verdict.starts_with("used")).expect("one is used").clone();
-    let again = OnnxRuntime::new(corymb_backend_onnxruntime::Search {
-        explicit: Some(used.path.clone()),
-        ..corymb_backend_onnxruntime::Search::default()
-    });
+    let search = Search { explicit: Some(used.path.clone()), ..Search::default() };
+    let again = OnnxRuntime::new(search, RUN_BYTES);
     assert_eq!(again.check().expect("usable").version, first.check().expect("usable").version);
 }
 

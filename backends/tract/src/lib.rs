@@ -24,8 +24,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use corymb_core::{
-    Availability, Backend, BackendError, Device, FileSource, LoadOptions, Model, ModelFiles, ModelInfo, Signature,
-    UnsupportedOperator,
+    Availability, Backend, BackendError, Device, FileSource, LoadOptions, Model, ModelFiles, ModelInfo, RUN_BYTES,
+    Signature, UnsupportedOperator,
 };
 use corymb_onnx::{Declared, report};
 use tract_onnx::tract_core::internal::{TractError, TractResult, TypedSimplePlan};
@@ -59,9 +59,9 @@ impl Tract {
 }
 
 impl Default for Tract {
-    /// With a limit of 4 GiB.
+    /// With the usual limit.
     fn default() -> Self {
-        Self::new(memory::RUN_BYTES)
+        Self::new(RUN_BYTES)
     }
 }
 

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::fmt;
 
+use corymb_core::too_much_memory;
 use tract_onnx::tract_core::internal::{
     EvalContext, EvalOp, Op, OutletId, StaticName, SymbolValues, TDim, TValue, TVec, TractResult, TypedFact,
     TypedModel, TypedOp, Validation, bail,
@@ -14,9 +15,6 @@ use tract_onnx::tract_core::ops::scan::{OptScan, Scan};
 use tract_onnx::tract_hir::infer::{
     Factoid as _, InferenceFact, InferenceModel, InferenceModelPatch, InferenceNode, InferenceOp,
 };
-
-/// What the tensors of one run may take together, in bytes, unless the server says otherwise.
-pub(crate) const RUN_BYTES: u64 = 4 << 30;
 
 /// What the tensors of one run take at most at the same time, and the node that makes the largest of them.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -79,12 +77,7 @@ impl Need {
     /// That this is within `limit` bytes.
     pub(crate) fn check(&self, limit: u64) -> TractResult<()> {
         if self.bytes > limit {
-            bail!(
-                "a run would take {} bytes at once, {} of them for '{}'; at most {limit} are allowed",
-                self.bytes,
-                self.largest,
-                self.node
-            );
+            bail!(too_much_memory(self.bytes, self.largest, &format!("'{}'", self.node), limit));
         }
         Ok(())
     }

@@ -177,7 +177,7 @@ mod tests {
         let nodes = file.graph().node.len();
         let constants = simplify(&mut file.proto, &[]).constants;
         assert_eq!((constants.len(), file.graph().node.len()), (1, nodes - 1), "the Cast is folded");
-        let simplified = parse(&file.proto, constants, None, memory::RUN_BYTES).expect("parsed");
+        let simplified = parse(&file.proto, constants, None, corymb_core::RUN_BYTES).expect("parsed");
         let plain = tract_onnx::onnx().model_for_path(path).expect("parsed");
 
         let shape = [2, 3, 16, 16];
@@ -185,7 +185,7 @@ mod tests {
         let pixels = Tensor::from_shape(&shape, &elements).expect("a tensor").into_tvalue();
         let scores = [simplified, plain].map(|mut graph| {
             fix_inputs(&mut graph, [(&signature.inputs[0], &shape[..])]).expect("fixed");
-            let plan = compile(graph, "image.onnx", memory::RUN_BYTES).expect("a plan");
+            let plan = compile(graph, "image.onnx", corymb_core::RUN_BYTES).expect("a plan");
             plan.run(tvec![pixels.clone()]).expect("a run").remove(0)
         });
         assert_eq!(scores[0].shape(), [2, 6]);

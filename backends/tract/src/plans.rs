@@ -226,8 +226,8 @@ mod tests {
     use corymb_core::FileSource;
 
     use super::*;
-    use crate::memory::RUN_BYTES;
     use crate::signature::declared;
+    use corymb_core::RUN_BYTES;
 
     fn plans(fixture: &str) -> Plans {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/models").join(fixture);

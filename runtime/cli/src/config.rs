@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use bytesize::ByteSize;
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, ValueEnum};
+use corymb_core::RUN_BYTES;
 use corymb_engine::{EngineOptions, MemoryBudget};
 use corymb_hardware::{Hardware, MAX_THREADS, ThreadOverrides, ThreadPlan};
 use corymb_repository::nearest;
@@ -88,6 +89,9 @@ pub(crate) struct ServeFlags {
     /// Bytes of one request's body or gRPC message [default: 256MiB]
     #[arg(long, value_name = "SIZE")]
     max_body: Option<ByteSize>,
+    /// Memory that one run of a model may take on the processor [default: 4GiB, at most 3/4 of the memory limit]
+    #[arg(long, value_name = "SIZE")]
+    max_run_memory: Option<ByteSize>,
     /// Requests waiting for one model, where its manifest does not say [default: 512 a worker]
     #[arg(long, value_parser = positive)]
     max_queue: Option<usize>,
@@ -152,6 +156,8 @@ pub(crate) struct Config {
     pub(crate) knative_stats: Option<SocketAddr>,
     pub(crate) engine: EngineOptions,
     pub(crate) libraries: LibrarySearch,
+    /// What one run may take.
+    pub(crate) run_bytes: u64,
     pub(crate) server: ServerOptions,
     pub(crate) log_format: LogFormat,
     pub(crate) log_level: String,
@@ -214,6 +220,7 @@ impl ServeFlags {
             io_threads: self.io_threads.or(lower.io_threads),
             max_in_flight: self.max_in_flight.or(lower.max_in_flight),
             max_body: self.max_body.or(lower.max_body),
+            max_run_memory: self.max_run_memory.or(lower.max_run_memory),
             max_queue: self.max_queue.or(lower.max_queue),
             header_timeout: self.header_timeout.or(lower.header_timeout),
             body_timeout: self.body_timeout.or(lower.body_timeout),
@@ -262,6 +269,7 @@ impl ServeFlags {
             threads,
             engine,
             libraries: library_search(&self.sources, environment),
+            run_bytes: self.max_run_memory.map_or_else(|| run_bytes(hardware), |size| size.as_u64()),
             sources: self.sources,
             log_format: self.log_format.unwrap_or(LogFormat::Auto),
             log_level: self.log_level.unwrap_or_else(|| "info".to_owned()),
@@ -269,6 +277,11 @@ impl ServeFlags {
             warnings,
         }
     }
+}
+
+/// What one run may take where nobody says: the process has to hold models and requests beside it.
+fn run_bytes(hardware: &Hardware) -> u64 {
+    hardware.memory.limit().map_or(RUN_BYTES, |limit| RUN_BYTES.min(limit.limit_bytes / 4 * 3))
 }
 
 /// What the control group or the machine allows; none where it cannot be told.

@@ -70,7 +70,8 @@ pub(crate) fn doctor(arguments: DoctorArguments) -> anyhow::Result<()> {
 impl Report {
     fn make(config: Config, hardware: Hardware) -> Self {
         let nvidia = Nvidia::read(OsStr::new(NVML), DRIVER_LIMIT);
-        let backends: Vec<Checked> = wiring::backends(config.libraries.clone()).into_iter().map(Checked::ask).collect();
+        let backends = wiring::backends(config.libraries.clone(), config.run_bytes);
+        let backends: Vec<Checked> = backends.into_iter().map(Checked::ask).collect();
         let warnings = config.warnings.iter().chain(&hardware.notes).cloned().collect();
         let devices = devices::devices(&config.engine.device, &backends, &nvidia);
         let mut failures = failures(&config.engine.backend, &config.engine.device, &backends, &devices);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use corymb_core::{Backend, ModelFiles, Signature, TensorSpec};
+use corymb_core::{Backend, ModelFiles, RUN_BYTES, Signature, TensorSpec};
 use corymb_repository::ModelFolder;
 use serde_json::{Value, json};
 
@@ -12,7 +12,7 @@ use crate::wiring;
 
 /// Lists the models that the flags name, without loading them.
 pub(crate) fn list(sources: &SourceFlags, as_json: bool) -> anyhow::Result<()> {
-    let backends = wiring::backends(library_search(sources, &environment()));
+    let backends = wiring::backends(library_search(sources, &environment()), RUN_BYTES);
     let repository = sources.repository()?;
     let folders = sources.open_blocking(&repository)?;
     let models: Vec<Value> = folders.iter().map(|folder| describe(folder, &backends)).collect();

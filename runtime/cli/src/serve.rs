@@ -75,7 +75,7 @@ async fn run(mut config: Config, bridge: &LogBridge, start: Instant) -> anyhow::
             }
         }
     };
-    let engine = wiring::engine(config.engine.clone(), config.libraries.clone())?;
+    let engine = wiring::engine(config.engine.clone(), config.libraries.clone(), config.run_bytes)?;
     let opening = opened.is_none().then(|| engine.opening());
     if let Some((_, folders)) = &opened {
         engine.announce(folders);

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
+use corymb_core::RUN_BYTES;
 use corymb_server::{Local, ServerOptions};
 use http::{Request, Response};
 use tokio::runtime::Runtime;
@@ -41,7 +42,7 @@ impl Transport {
         let engine = {
             let _runtime = runtime.enter();
             let environment = environment();
-            wiring::engine(engine_options(sources, &environment), library_search(sources, &environment))?
+            wiring::engine(engine_options(sources, &environment), library_search(sources, &environment), RUN_BYTES)?
         };
         let (model, labels) = (folder.name.clone(), folder.labels.clone());
         runtime.block_on(engine.load(folder)).with_context(|| format!("load model '{model}'"))?;

@@ -20,9 +20,9 @@ use corymb_plugin_host::Host;
 pub(crate) use log_bridge::LogBridge;
 pub(crate) use signals::Signals;
 
-/// The backends that are compiled in, best first.
-pub(crate) fn backends(libraries: LibrarySearch) -> Vec<Arc<dyn Backend>> {
-    vec![Arc::new(OnnxRuntime::new(libraries)), Arc::new(Tract::default())]
+/// The backends that are compiled in, best first. One run may take `run_bytes`.
+pub(crate) fn backends(libraries: LibrarySearch, run_bytes: u64) -> Vec<Arc<dyn Backend>> {
+    vec![Arc::new(OnnxRuntime::new(libraries, run_bytes)), Arc::new(Tract::new(run_bytes))]
 }
 
 /// What runs and compiles Wasm plugins.
@@ -30,9 +30,9 @@ pub(crate) fn plugin_host() -> anyhow::Result<Arc<Host>> {
     Ok(Arc::new(Host::new()?))
 }
 
-/// An engine without models.
-pub(crate) fn engine(options: EngineOptions, libraries: LibrarySearch) -> anyhow::Result<Engine> {
+/// An engine without models. One run may take `run_bytes`.
+pub(crate) fn engine(options: EngineOptions, libraries: LibrarySearch, run_bytes: u64) -> anyhow::Result<Engine> {
     let plugins: Arc<dyn PluginHost> = plugin_host()?;
     let meter = opentelemetry::global::meter("corymb");
-    Engine::new(options, backends(libraries), Some(plugins), &meter).context("start the compute pool")
+    Engine::new(options, backends(libraries, run_bytes), Some(plugins), &meter).context("start the compute pool")
 }

@@ -18,7 +18,7 @@ mod tensor;
 
 pub use backend::{
     Availability, Backend, FileSource, Finding, Instance, LoadOptions, Model, ModelFiles, ModelInfo, Problem, Profile,
-    RunOptions, UnsupportedOperator,
+    RUN_BYTES, RunOptions, UnsupportedOperator, too_much_memory,
 };
 pub use buffer::Buffer;
 pub use device::{Device, DeviceChoice, UnknownDevice};

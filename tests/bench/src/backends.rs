@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use corymb_backend_onnxruntime::{OnnxRuntime, Search};
 use corymb_backend_tract::Tract;
-use corymb_core::Backend;
+use corymb_core::{Backend, RUN_BYTES};
 
 /// The variables by which the server, and so the bare loop, finds ONNX Runtime's library.
 pub(crate) const LIBRARY_VARIABLES: [&str; 6] =
@@ -15,7 +15,7 @@ pub(crate) const LIBRARY_VARIABLES: [&str; 6] =
 pub(crate) fn named(name: &str) -> anyhow::Result<Box<dyn Backend>> {
     let backend: Box<dyn Backend> = match name {
         "tract" => Box::new(Tract::default()),
-        "onnxruntime" => Box::new(OnnxRuntime::new(search())),
+        "onnxruntime" => Box::new(OnnxRuntime::new(search(), RUN_BYTES)),
         _ => anyhow::bail!("'{name}' is no backend; expected tract or onnxruntime"),
     };
     backend.check().with_context(|| format!("{name} cannot be used here"))?;

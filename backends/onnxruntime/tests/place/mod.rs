@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use corymb_backend_onnxruntime::{OnnxRuntime, Search};
-use corymb_core::Backend as _;
+use corymb_core::{Backend as _, RUN_BYTES};
 
 /// The backend, or none after saying why the test has nothing to do. Under CI that is a failure.
 pub(crate) fn backend() -> Option<OnnxRuntime> {
@@ -19,7 +19,7 @@ pub(crate) fn backend() -> Option<OnnxRuntime> {
         home: variable("HOME"),
         ..Search::default()
     };
-    let backend = OnnxRuntime::new(search);
+    let backend = OnnxRuntime::new(search, RUN_BYTES);
     match backend.check() {
         Ok(_) => Some(backend),
         Err(error) => {

@@ -7,7 +7,7 @@
 //! | `warnings` | what is not as it should be and does no great harm |
 //! | `hardware` | `processor` (`model`, `architecture`, `instruction_sets`, `processors`, `physical_cores`), `numa` (`node`, `processors`, `memory_bytes`), `nvidia` (`driver`, `cuda`, `gpus`: `index`, `name`, `uuid`, `memory_total_bytes`, `memory_free_bytes`, `compute_capability`, `mig`, `fault`; or `reason`), `display_adapters` |
 //! | `quota` | `cores` (a fraction), `limited_by`, `processors_allowed`, `cpu_quota` (`quota_micros`, `period_micros`, `source`; or null) |
-//! | `memory` | `total_bytes`, `limit_bytes`, `limited_by`, `process_bytes`, `group_bytes`, `available_bytes`, `address_space_bytes`; null where it is not known or not limited |
+//! | `memory` | `total_bytes`, `limit_bytes`, `limited_by`, `process_bytes`, `group_bytes`, `available_bytes`, `address_space_bytes`, `run_limit_bytes`; null where it is not known or not limited |
 //! | `threads` | `workers`, `io_threads` |
 //! | `backends` | `name`, `version`, `devices`, `findings`, and the three of a finding |
 //! | `devices`, `surroundings` | findings: `subject`, `usable`, then `text`, or `reason` and `remedy` |
@@ -66,6 +66,7 @@ pub(super) fn document(report: &Report) -> Value {
             "group_bytes": usage.group_bytes,
             "available_bytes": hardware.memory_available(),
             "address_space_bytes": hardware.address_space_bytes,
+            "run_limit_bytes": report.config.run_bytes,
         },
         "threads": { "workers": threads.workers, "io_threads": threads.io_threads },
         "backends": report.backends.iter().map(backend).collect::<Vec<_>>(),

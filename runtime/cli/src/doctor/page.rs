@@ -114,6 +114,7 @@ fn limits(page: &mut Page, report: &Report) {
         let group = group.map(|bytes| format!(", {} taken in the control group", ByteSize(bytes))).unwrap_or_default();
         page.line("free", &format!("{}{group}", ByteSize(available)));
     }
+    page.line("for one run", &format!("at most {}", ByteSize(report.config.run_bytes)));
     if let Some(limit) = hardware.address_space_bytes {
         page.line("address space", &format!("{}, limited by ulimit -v", ByteSize(limit)));
     }
