@@ -394,6 +394,38 @@ fn a_store_is_asked_for_changes_and_gives_nothing_else() {
     assert_eq!(server.get("/v2/models/m/ready").status, 200);
 }
 
+/// The model with so many bytes of documentation: `doc_string` is ModelProto's field 6.
+fn documented(model: &[u8], bytes: usize, letter: u8) -> Vec<u8> {
+    let mut text = vec![letter; bytes];
+    let mut length = bytes;
+    let mut field = vec![6 << 3 | 2];
+    while length >= 0x80 {
+        field.push(u8::try_from(length & 0x7F).expect("seven bits") | 0x80);
+        length >>= 7;
+    }
+    field.push(u8::try_from(length).expect("seven bits"));
+    field.append(&mut text);
+    [model, &field].concat()
+}
+
+#[test]
+fn what_was_replaced_makes_room_in_the_cache() {
+    let changed = |letter| documented(&identity(), 400_000, letter);
+    let store = Store::start(&[("m/net.onnx", &changed(b'a'))]);
+    let cache = tempfile::tempdir().expect("a temporary folder");
+    let uri = format!("--model=m={}", store.url("m/net.onnx"));
+    // Room for what serves and for what is to replace it.
+    let server = Server::start(&[&uri, "--cache", &shown(cache.path()), "--cache-size", "1000000", "--poll", "100ms"]);
+    for (letter, loads) in (b'b'..=b'f').zip(2..) {
+        store.put("m/net.onnx", &changed(letter));
+        eventually("it is loaded anew", || ready_events(&server) == loads);
+    }
+    assert_eq!(version(&server, "m"), "1");
+    let blobs = std::fs::read_dir(cache.path().join("models/blobs")).expect("the cache").flatten();
+    let used: u64 = blobs.map(|entry| entry.metadata().expect("read").len()).sum();
+    assert!(used < 1_000_000, "{used} bytes");
+}
+
 /// `VmRSS` of the server, in KiB.
 fn resident(server: &Server) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", server.id())).expect("it runs");

@@ -98,7 +98,7 @@ async fn run(mut config: Config, bridge: &LogBridge, start: Instant) -> anyhow::
             }
         };
         drop(opening);
-        let served = folders.clone();
+        let served: Vec<String> = folders.iter().map(|folder| folder.name.clone()).collect();
         load(&engine, folders, &config).await?;
         if let Some(period) = config.poll {
             tokio::spawn(async move { live.watch(period, seen, &served).await });

@@ -106,6 +106,7 @@ pub(crate) fn load(shared: &Arc<Shared>, folder: &ModelFolder) -> Result<Loaded,
         priority: manifest.queue.priority.unwrap_or(NO_PRIORITY),
         reason,
         findings: Mutex::default(),
+        _held: folder.held.clone(),
         _alive: alive,
     };
     Ok(Loaded { version, instances, sharing, gone })

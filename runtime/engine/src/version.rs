@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use corymb_core::{Plugin, Signature};
+use corymb_repository::Held;
 use tokio::sync::oneshot;
 
 use crate::batch::Queue;
@@ -36,6 +37,8 @@ pub(crate) struct Version {
     pub(crate) reason: String,
     /// What is known of sharing runs and of several threads, in words.
     pub(crate) findings: Mutex<Findings>,
+    /// Its files, which further instances are made from.
+    pub(crate) _held: Held,
     /// Dropped with the version: tells who drains it that the last request has ended.
     pub(crate) _alive: oneshot::Sender<()>,
 }

@@ -10,7 +10,7 @@ use futures::future::{BoxFuture, try_join_all};
 use crate::cache::Tree;
 use crate::download::{Blob, Downloads};
 use crate::error::RepositoryError;
-use crate::layout::{Verified, WARMUP, is_inside};
+use crate::layout::{Held, Verified, WARMUP, is_inside};
 use crate::manifest::Manifest;
 use crate::onnx::external_data;
 use crate::shape::{Folders as _, MANIFEST, Shape, TRITON, below, only_onnx};
@@ -47,6 +47,7 @@ fn is_compiled(file: &str) -> bool {
 pub(crate) struct Gathered {
     pub(crate) tree: Tree,
     pub(crate) verified: Verified,
+    pub(crate) held: Held,
 }
 
 impl<'a> Gathering<'a> {
@@ -373,13 +374,13 @@ impl<'a> Gathering<'a> {
         let uri = self.source.shown(&self.at(file));
         let taken = self.taken.into_inner().unwrap_or_else(PoisonError::into_inner);
         let files = taken.iter().map(|(path, blob)| (path.clone(), blob.key.clone())).collect();
-        let tree = self.downloads.cache.tree(&uri, files).map_err(|reason| RepositoryError::Cache {
+        let (tree, hold) = self.downloads.cache.tree(&uri, files).map_err(|reason| RepositoryError::Cache {
             path: self.downloads.cache.folder().to_owned(),
             object: uri.clone(),
             reason,
         })?;
         let digest = |blob: &Blob| blob.record.digests.0.get(&Algorithm::Sha256).cloned();
         let verified = taken.iter().filter_map(|(path, blob)| Some((tree.path.join(path), digest(blob)?))).collect();
-        Ok(Gathered { tree, verified })
+        Ok(Gathered { tree, verified, held: Held::new(hold) })
     }
 }

@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, Read as _};
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use corymb_core::{FileSource, ModelFiles};
 
-use crate::cache::key;
+use crate::cache::{Hold, key};
 use crate::error::RepositoryError;
 use crate::manifest::{Manifest, VersionsSection};
 use crate::onnx::external_data;
@@ -45,6 +46,20 @@ pub struct ModelFolder {
     /// Changes when a file that it is loaded from does, or what its manifest says beside `[versions]`; empty where that
     /// cannot be told.
     pub stamp: String,
+    /// What was fetched stays in the cache as long as this or a copy of it lives.
+    pub held: Held,
+}
+
+/// A hold on a model's files in the cache; on nothing for a model that was not fetched. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Held {
+    _hold: Option<Arc<Hold>>,
+}
+
+impl Held {
+    pub(crate) fn new(hold: Hold) -> Self {
+        Self { _hold: Some(Arc::new(hold)) }
+    }
 }
 
 /// A plugin's component and how it is configured.
@@ -471,6 +486,7 @@ fn assemble(
         samples: files.samples,
         signed: known.signed.as_ref().map(Signed::shown),
         stamp,
+        held: Held::default(),
     })
 }
 

@@ -26,7 +26,7 @@ pub use cached::{
 pub use download::{Meter, Progress};
 pub use error::RepositoryError;
 pub use keys::{check_keys, nearest};
-pub use layout::{Found, ModelFolder, PluginFile, embedded};
+pub use layout::{Found, Held, ModelFolder, PluginFile, embedded};
 pub use manifest::{BatchingSection, InstancesSection, Manifest, PluginSection, QueueSection, VersionsSection};
 pub use npy::read_npy;
 pub use repository::{Repository, RepositoryOptions};

@@ -292,7 +292,7 @@ impl Remote {
         let trust = trust.as_deref();
         let listing = opened.listing.as_ref();
         let gathering = Gathering::new(&self.downloads, &opened.source, listing, root, name, trust);
-        let Gathered { tree, verified } = match &opened.file {
+        let Gathered { tree, verified, held } = match &opened.file {
             None => gathering.folder().await?,
             Some(file) => gathering.file(file, opened.sha256.as_deref()).await?,
         };
@@ -301,6 +301,10 @@ impl Remote {
         let open = || layout::open_path(name, &path, opened.sha256.as_deref(), demands);
         // All files are read for a signature, and others are downloading on these threads.
         let model = if trust.is_some() { tokio::task::block_in_place(open) } else { open() };
+        let model = model.map(|mut versions| {
+            versions.iter_mut().for_each(|version| version.held = held.clone());
+            versions
+        });
         // Where the file is from says more than where in the cache it lies.
         model.map_err(|error| match error {
             RepositoryError::Signature { path, reason } => {

@@ -59,8 +59,8 @@ impl Look {
 }
 
 impl Live {
-    /// Looks at every source each `period`, for ever. `seen` is how they were before `served` was opened.
-    pub async fn watch(&self, period: Duration, seen: Seen, served: &[ModelFolder]) {
+    /// Looks at every source each `period`, for ever. `seen` is how they were before the models `served` were opened.
+    pub async fn watch(&self, period: Duration, seen: Seen, served: &[String]) {
         let sources = &self.0.sources;
         let look = |uri: &str| Look { revision: seen.0.get(uri).cloned(), ..Look::default() };
         let named = sources.named.iter().map(|(name, uri)| {
@@ -78,7 +78,7 @@ impl Live {
         let folder = sources.folder.iter().map(|uri| {
             let mut look = look(uri);
             let is_named = |name: &String| sources.named.iter().any(|(named, _)| named == name);
-            look.models = served.iter().map(|folder| folder.name.clone()).filter(|name| !is_named(name)).collect();
+            look.models = served.iter().filter(|name| !is_named(name)).cloned().collect();
             let own_name = sources.own_name();
             look.many = look.models.len() != 1 || !look.models.iter().any(|name| Some(name) == own_name.as_ref());
             async move {

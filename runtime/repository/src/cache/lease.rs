@@ -1,44 +1,87 @@
 //! What a living process uses of the cache, written where others see it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
-/// A file that is locked for as long as its process lives, with one thing that it uses in each line.
+/// Before what is not used any more.
+const RELEASED: &str = "-";
+/// So many lines of such things are worth a new file.
+const MANY: usize = 1000;
+
+/// A file that is locked for as long as its process lives. Each line names something that is used from there on, or not
+/// any more. Lines are only ever added, since others read them at any time.
 #[derive(Debug)]
 pub(crate) struct Lease {
+    folder: PathBuf,
+    written: Mutex<Written>,
+}
+
+#[derive(Debug)]
+struct Written {
     path: PathBuf,
-    file: Mutex<(File, BTreeSet<String>)>,
+    file: File,
+    /// What is used, and how often.
+    used: BTreeMap<String, usize>,
+    released: usize,
+}
+
+/// Something that stays in the cache as long as this lives.
+#[derive(Debug)]
+pub(crate) struct Hold {
+    lease: Arc<Lease>,
+    what: String,
 }
 
 impl Lease {
     /// A new one in `folder`.
     pub(crate) fn take(folder: &Path) -> io::Result<Self> {
-        loop {
-            let file = tempfile::Builder::new().prefix("process-").tempfile_in(folder)?;
-            let (file, path) = file.keep().map_err(|error| error.error)?;
-            file.lock()?;
-            // Between its making and its locking it may have been taken for a dead process's.
-            if path.exists() {
-                return Ok(Self { path, file: Mutex::new((file, BTreeSet::new())) });
-            }
-        }
+        let (file, path) = new_file(folder)?;
+        let written = Mutex::new(Written { path, file, used: BTreeMap::new(), released: 0 });
+        Ok(Self { folder: folder.to_owned(), written })
     }
 
-    /// Adds a line, once.
-    pub(crate) fn hold(&self, what: &str) -> io::Result<()> {
-        let mut held = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        let (file, lines) = &mut *held;
-        if !lines.contains(what) {
-            file.write_all(format!("{what}\n").as_bytes())?;
-            lines.insert(what.to_owned());
+    /// From now on `what` is used.
+    pub(crate) fn hold(self: &Arc<Self>, what: String) -> io::Result<Hold> {
+        let mut written = self.written();
+        if !written.used.contains_key(&what) {
+            written.file.write_all(format!("{what}\n").as_bytes())?;
         }
-        Ok(())
+        *written.used.entry(what.clone()).or_default() += 1;
+        drop(written);
+        Ok(Hold { lease: Arc::clone(self), what })
     }
 
-    /// All lines of living processes. What dead ones left is removed.
+    fn release(&self, what: &str) -> io::Result<()> {
+        let mut written = self.written();
+        let Some(count) = written.used.get_mut(what) else { return Ok(()) };
+        *count -= 1;
+        if *count > 0 {
+            return Ok(());
+        }
+        written.used.remove(what);
+        written.file.write_all(format!("{RELEASED}{what}\n").as_bytes())?;
+        written.released += 1;
+        if written.released >= MANY { self.start_anew(&mut written) } else { Ok(()) }
+    }
+
+    /// Another file of what is used now; the old one goes when the new one is complete.
+    fn start_anew(&self, written: &mut Written) -> io::Result<()> {
+        let (mut file, path) = new_file(&self.folder)?;
+        let lines: String = written.used.keys().flat_map(|what| [what, "\n"]).collect();
+        if let Err(error) = file.write_all(lines.as_bytes()) {
+            let _ = fs::remove_file(path);
+            return Err(error);
+        }
+        let old = std::mem::replace(&mut written.path, path);
+        written.file = file;
+        written.released = 0;
+        fs::remove_file(old)
+    }
+
+    /// Everything that living processes use. What dead ones left is removed.
     pub(crate) fn all(folder: &Path) -> io::Result<BTreeSet<String>> {
         let mut held = BTreeSet::new();
         for entry in fs::read_dir(folder)? {
@@ -50,15 +93,47 @@ impl Lease {
             }
             let mut text = String::new();
             file.read_to_string(&mut text)?;
-            held.extend(text.lines().map(str::to_owned));
+            let mut own = BTreeSet::new();
+            for line in text.lines() {
+                match line.strip_prefix(RELEASED) {
+                    Some(released) => own.remove(released),
+                    None => own.insert(line),
+                };
+            }
+            held.extend(own.into_iter().map(str::to_owned));
         }
         Ok(held)
+    }
+
+    fn written(&self) -> std::sync::MutexGuard<'_, Written> {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An empty file that is locked.
+fn new_file(folder: &Path) -> io::Result<(File, PathBuf)> {
+    loop {
+        let file = tempfile::Builder::new().prefix("process-").tempfile_in(folder)?;
+        let (file, path) = file.keep().map_err(|error| error.error)?;
+        file.lock()?;
+        // Between its making and its locking it may have been taken for a dead process's.
+        if path.exists() {
+            return Ok((file, path));
+        }
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        let _ = fs::remove_file(&self.path);
+        let _ = fs::remove_file(&self.written().path);
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        if let Err(error) = self.lease.release(&self.what) {
+            tracing::warn!(folder = %self.lease.folder.display(), %error, "the cache keeps what is not used any more");
+        }
     }
 }
 
@@ -66,17 +141,40 @@ impl Drop for Lease {
 mod tests {
     use super::*;
 
+    fn held(folder: &Path) -> Vec<String> {
+        Lease::all(folder).expect("read").into_iter().collect()
+    }
+
     #[test]
     fn the_living_are_heard_and_the_dead_are_buried() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         fs::write(folder.path().join("dead"), "blob old\n").expect("written");
-        let lease = Lease::take(folder.path()).expect("taken");
-        lease.hold("blob a").expect("written");
-        lease.hold("tree b").expect("written");
-        let held = Lease::all(folder.path()).expect("read");
-        assert_eq!(held, BTreeSet::from(["blob a".to_owned(), "tree b".to_owned()]));
+        let lease = Arc::new(Lease::take(folder.path()).expect("taken"));
+        let hold = |what: &str| lease.hold(what.to_owned()).expect("written");
+        let (first, again, other) = (hold("blob a"), hold("blob a"), hold("tree b"));
+        assert_eq!(held(folder.path()), ["blob a", "tree b"]);
         assert!(!folder.path().join("dead").exists());
-        drop(lease);
-        assert!(Lease::all(folder.path()).expect("read").is_empty());
+        drop(first);
+        assert_eq!(held(folder.path()), ["blob a", "tree b"]);
+        drop(again);
+        assert_eq!(held(folder.path()), ["tree b"]);
+        let back = hold("blob a");
+        assert_eq!(held(folder.path()), ["blob a", "tree b"]);
+        drop((lease, back, other));
+        assert_eq!(fs::read_dir(folder.path()).expect("read").count(), 0);
+    }
+
+    #[test]
+    fn what_is_said_stays_short() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let lease = Arc::new(Lease::take(folder.path()).expect("taken"));
+        let _stays = lease.hold("tree stays".to_owned()).expect("written");
+        for number in 0..3 * MANY {
+            drop(lease.hold(format!("tree {number}")).expect("written"));
+        }
+        assert_eq!(held(folder.path()), ["tree stays"]);
+        let files: Vec<fs::DirEntry> = fs::read_dir(folder.path()).expect("read").flatten().collect();
+        assert_eq!(files.len(), 1);
+        assert!(files[0].metadata().expect("read").len() < 100);
     }
 }

@@ -29,7 +29,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 pub(crate) use evict::CacheFull;
-pub(crate) use lease::Lease;
+pub(crate) use lease::{Hold, Lease};
 pub(crate) use tree::{Tree, TreeRecord};
 
 use crate::store::{Digests, Object};
@@ -93,9 +93,9 @@ impl Cache {
         (size == record.size && (record.synced || record.boot == boot_id())).then_some(record)
     }
 
-    /// From now on until this process ends, the blob stays.
-    pub(crate) fn hold_blob(&self, key: &str) -> io::Result<()> {
-        self.lease.hold(&format!("blob {key}"))
+    /// The blob stays as long as the answer lives.
+    pub(crate) fn hold_blob(&self, key: &str) -> io::Result<Hold> {
+        self.lease.hold(format!("blob {key}"))
     }
 
     /// Makes `file`, which is whole and checked, the blob of that key; the disk may take its time.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::cache::{Cache, key, read_json, write_json};
+use crate::cache::{Cache, Hold, key, read_json, write_json};
 
 /// A folder that is complete.
 #[derive(Clone, Debug)]
@@ -27,15 +27,15 @@ pub(crate) struct TreeRecord {
 }
 
 impl Cache {
-    /// The tree of these files, made when it is not there; it stays until this process ends.
-    pub(crate) fn tree(&self, uri: &str, files: BTreeMap<String, String>) -> io::Result<Tree> {
+    /// The tree of these files, made when it is not there; it stays as long as what comes with it lives.
+    pub(crate) fn tree(&self, uri: &str, files: BTreeMap<String, String>) -> io::Result<(Tree, Hold)> {
         let mut words = vec!["tree", uri];
         words.extend(files.iter().flat_map(|(path, blob)| [path.as_str(), blob.as_str()]));
         let key = key(&words);
         let trees = self.folder.join("trees");
         let path = trees.join(&key);
         let _shared = self.lock(false)?;
-        self.lease.hold(&format!("tree {key}"))?;
+        let hold = self.lease.hold(format!("tree {key}"))?;
         if !self.is_whole(&path, &files) {
             let made = tempfile::Builder::new()
                 .prefix("new-")
@@ -63,7 +63,7 @@ impl Cache {
         }
         // Also says when it was last used.
         write_json(&trees.join(format!("{key}.json")), &TreeRecord { uri: uri.to_owned(), files })?;
-        Ok(Tree { key, path })
+        Ok((Tree { key, path }, hold))
     }
 
     fn is_whole(&self, path: &Path, files: &BTreeMap<String, String>) -> bool {

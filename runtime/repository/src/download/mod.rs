@@ -19,7 +19,7 @@ pub(crate) use patience::Patience;
 pub(crate) use progress::Silent;
 pub use progress::{Meter, Progress};
 
-use crate::cache::{BlobRecord, Cache, CacheFull, boot_id};
+use crate::cache::{BlobRecord, Cache, CacheFull, Hold, boot_id};
 use crate::download::transfer::Transfer;
 use crate::error::RepositoryError;
 use crate::store::{Algorithm, Answer, Digests, Fault, FaultKind, Object, Source};
@@ -46,6 +46,8 @@ pub(crate) struct Downloads {
 pub(crate) struct Blob {
     pub(crate) key: String,
     pub(crate) record: BlobRecord,
+    /// Keeps it there.
+    _hold: Arc<Hold>,
 }
 
 /// Why a download under the lock did not end well.
@@ -148,14 +150,14 @@ impl Downloads {
     ) -> Result<Blob, Failure> {
         let uri = source.shown(path);
         let key = Cache::blob_key(&uri, object);
-        self.cache.hold_blob(&key)?;
+        let hold = Arc::new(self.cache.hold_blob(&key)?);
         let mut others = Others::new(self.timeout);
         loop {
             // Without a tag nothing says whether it is still the same.
             if object.tag.is_some()
                 && let Some(record) = self.cache.find(&key)
             {
-                return self.known(Blob { key, record }, sha256).await;
+                return self.known(Blob { key, record, _hold: hold }, sha256).await;
             }
             let state_path = self.cache.blob_file(&key, "state");
             let state = File::options().create(true).truncate(false).read(true).write(true).open(&state_path)?;
@@ -193,7 +195,7 @@ impl Downloads {
                         if result.is_ok() {
                             let _ = fs::remove_file(&state_path);
                         }
-                        return result;
+                        return result.map(|record| Blob { key, record, _hold: hold });
                     }
                 }
             }
@@ -224,7 +226,7 @@ impl Downloads {
         sha256: Option<&str>,
         key: &str,
         state: &File,
-    ) -> Result<Blob, Failure> {
+    ) -> Result<BlobRecord, Failure> {
         let part = self.cache.blob_file(key, "part");
         let uri = source.shown(path);
         let present = fs::metadata(&part).map_or(0, |meta| meta.blocks() * 512);
@@ -250,7 +252,7 @@ impl Downloads {
         self.cache.keep(key, &part, record.clone())?;
         let milliseconds = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         tracing::info!(object = uri, bytes = object.size, received, milliseconds, "downloaded");
-        Ok(Blob { key: key.to_owned(), record })
+        Ok(record)
     }
 
     fn forget_part(&self, key: &str) {
