@@ -44,7 +44,7 @@ fn describe(folder: &ModelFolder, backends: &[Arc<dyn Backend>]) -> Value {
         "name": folder.name,
         "version": folder.version,
         "plugin": folder.plugin.as_ref().map(|plugin| plugin.file.name()),
-        "signed": folder.signed,
+        "signed": folder.signed.as_ref().map(|signed| signed.shown()),
     });
     let Some(files) = &folder.model else { return value };
     value["model"] = json!(files.model.name());

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use corymb_core::{BackendError, Code, Error, PluginError, SignatureError, UnknownDevice};
+use corymb_repository::RepositoryError;
 
 /// Why a prediction did not happen.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -231,6 +232,9 @@ pub enum LoadError {
         /// Why.
         reason: String,
     },
+    /// Its files are not those that were signed.
+    #[error("{0}")]
+    Repository(#[from] RepositoryError),
     /// Loading panicked.
     #[error("loading panicked: {0}")]
     Panicked(String),

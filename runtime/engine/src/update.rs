@@ -176,6 +176,10 @@ impl Engine {
         if let Some(files) = &folder.model {
             Measuring::new(&self.0, &version, sharing, files.clone()).begin().await;
         }
+        if let Some(signed) = folder.signed.clone() {
+            let unchanged = tokio::task::spawn_blocking(move || signed.ensure_unchanged());
+            unchanged.await.map_err(|error| LoadError::Panicked(error.to_string()))??;
+        }
         Ok((version, gone))
     }
 }

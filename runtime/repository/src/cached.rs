@@ -160,7 +160,9 @@ pub fn verify_signatures(
 }
 
 fn verdict(uri: String, opened: Result<&ModelFolder, RepositoryError>) -> CheckedSignature {
-    let signed = opened.map(|model| model.signed.clone().unwrap_or_default()).map_err(|error| error.to_string());
+    let signed = opened
+        .map(|model| model.signed.as_ref().map(|signed| signed.shown()).unwrap_or_default())
+        .map_err(|error| error.to_string());
     CheckedSignature { uri, signed }
 }
 

@@ -41,8 +41,8 @@ pub struct ModelFolder {
     pub manifest: Manifest,
     /// One per input, for warm-up.
     pub samples: Vec<Sample>,
-    /// Who signed it and what, in words, where a signature was demanded.
-    pub signed: Option<String>,
+    /// Who signed it and what, where a signature was demanded.
+    pub signed: Option<Arc<Signed>>,
     /// Changes when a file that it is loaded from does, or what its manifest says beside `[versions]`; empty where that
     /// cannot be told.
     pub stamp: String,
@@ -90,7 +90,7 @@ pub(crate) struct Demands<'a> {
 struct Known {
     verified: Verified,
     /// Where a signature is demanded.
-    signed: Option<Signed>,
+    signed: Option<Arc<Signed>>,
 }
 
 impl Known {
@@ -98,7 +98,7 @@ impl Known {
         let mut verified = demands.verified.clone();
         // What was read for the signature is not read for the manifest's checksum once more.
         verified.extend(signed.iter().flat_map(Signed::digests));
-        Self { verified, signed }
+        Self { verified, signed: signed.map(Arc::new) }
     }
 }
 
@@ -198,7 +198,7 @@ pub(crate) fn open_path(
     check_name(name)?;
     let meta = fs::metadata(path).map_err(|reason| unreadable(path, reason))?;
     if meta.is_file() {
-        let signed = demands.trust.map(|trust| check_file(path, trust)).transpose()?;
+        let signed = demands.trust.map(|trust| check_file(path, trust, demands.kept)).transpose()?;
         announce(name, signed.as_ref());
         return Ok(vec![bare_file(name, path, sha256, &Known::of(&demands, signed))?]);
     }
@@ -484,7 +484,7 @@ fn assemble(
         labels,
         manifest,
         samples: files.samples,
-        signed: known.signed.as_ref().map(Signed::shown),
+        signed: known.signed.clone(),
         stamp,
         held: Held::default(),
     })

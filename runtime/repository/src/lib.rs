@@ -31,5 +31,5 @@ pub use manifest::{BatchingSection, InstancesSection, Manifest, PluginSection, Q
 pub use npy::read_npy;
 pub use repository::{Repository, RepositoryOptions};
 pub use sample::Sample;
-pub use signature::{SignaturePolicy, Trust};
+pub use signature::{SignaturePolicy, Signed, Trust};
 pub use uri::redact;

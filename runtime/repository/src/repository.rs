@@ -40,7 +40,7 @@ pub struct RepositoryOptions {
     pub signatures: SignaturePolicy,
 }
 
-/// Opens models. What it has handed out stays in the cache for as long as it lives.
+/// Opens models. What it hands out stays in the cache for as long as that lives.
 pub struct Repository {
     options: RepositoryOptions,
     remote: Mutex<Option<Arc<Remote>>>,

@@ -47,6 +47,13 @@ pub(crate) fn word(path: &Path) -> io::Result<String> {
     of_file(path, &fs::metadata(path)?)
 }
 
+/// As [`word`], and when anything about the file was last changed, which nobody can set back. A link made elsewhere
+/// changes it too.
+pub(crate) fn state(path: &Path) -> io::Result<String> {
+    let meta = fs::metadata(path)?;
+    Ok(format!("{}\0{}\0{}", of_file(path, &meta)?, meta.ctime(), meta.ctime_nsec()))
+}
+
 /// The inode too: a file that was put in another's place may be as long and as old.
 fn of_file(path: &Path, meta: &Metadata) -> io::Result<String> {
     let modified = meta.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();

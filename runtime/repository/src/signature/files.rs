@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::error::RepositoryError;
 use crate::layout::is_inside;
 use crate::onnx::external_data;
+use crate::revision;
 use crate::shape::below;
 use crate::signature::statement::{Piece, Statement};
 use crate::signature::{MAX_SIGNATURE, SIGNATURE, Trust, statement, unsigned};
@@ -30,18 +31,50 @@ impl Kept {
     pub(crate) fn holds(self, name: &str) -> bool {
         self == Self::All || !name.ends_with(".cwasm")
     }
+
+    /// What changes when the file does.
+    fn state(self, path: &Path) -> io::Result<String> {
+        match self {
+            Self::All => revision::state(path),
+            // Processes that share the cache make links of its files, and nobody may write to them.
+            Self::Fetched => revision::word(path),
+        }
+    }
 }
 
-/// What was found to be as it was signed.
+/// The files that were found to be as somebody who is trusted signed them.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Signed {
-    /// Each with its SHA-256, where that is known of the whole file.
-    files: BTreeMap<PathBuf, Option<String>>,
+pub struct Signed {
+    files: BTreeMap<PathBuf, Checked>,
     /// Who signed, in words.
     by: BTreeSet<String>,
 }
 
+/// A file that was read.
+#[derive(Clone, Debug)]
+struct Checked {
+    /// Its SHA-256, where that is known of the whole file.
+    digest: Option<String>,
+    /// What changes when it does, from before it was read.
+    state: String,
+    kept: Kept,
+}
+
 impl Signed {
+    /// That nobody has changed the files since they were compared with the signature: asked after whatever reads them
+    /// again, so that what it read is what was signed.
+    ///
+    /// # Errors
+    /// The first file that was changed, replaced or removed.
+    pub fn ensure_unchanged(&self) -> Result<(), RepositoryError> {
+        for (path, checked) in &self.files {
+            if checked.kept.state(path).ok().as_ref() != Some(&checked.state) {
+                return Err(refused(path, "it was changed while the model was being loaded"));
+            }
+        }
+        Ok(())
+    }
+
     pub(crate) fn and(mut self, other: Self) -> Self {
         self.files.extend(other.files);
         self.by.extend(other.by);
@@ -49,14 +82,15 @@ impl Signed {
     }
 
     /// What was signed and by whom, in words.
-    pub(crate) fn shown(&self) -> String {
+    #[must_use]
+    pub fn shown(&self) -> String {
         let by = self.by.iter().map(String::as_str).collect::<Vec<_>>().join(" and ");
         format!("{} files by {by}", self.files.len())
     }
 
     /// The files whose SHA-256 is known since they were read.
     pub(crate) fn digests(&self) -> impl Iterator<Item = (PathBuf, String)> {
-        self.files.iter().filter_map(|(path, digest)| Some((path.clone(), digest.clone()?)))
+        self.files.iter().filter_map(|(path, checked)| Some((path.clone(), checked.digest.clone()?)))
     }
 
     /// Whether a file that the model is made of was signed. Others may lie beside it, if the signer said so.
@@ -112,8 +146,8 @@ pub(crate) fn check_folder(folder: &Path, trust: &Trust, kept: Kept) -> Result<O
     let mut files = BTreeMap::new();
     for (name, pieces) in statement.files().iter().filter(|(name, _)| found.contains(*name)) {
         let path = folder.join(name);
-        let digest = compare(&path, pieces)?;
-        files.insert(path, digest);
+        let checked = compare(&path, pieces, kept)?;
+        files.insert(path, checked);
     }
     Ok(Some(Signed { files, by: BTreeSet::from([by]) }))
 }
@@ -122,15 +156,15 @@ pub(crate) fn check_folder(folder: &Path, trust: &Trust, kept: Kept) -> Result<O
 ///
 /// # Errors
 /// When there is none, or a file is not as it was signed.
-pub(crate) fn check_file(file: &Path, trust: &Trust) -> Result<Signed, RepositoryError> {
+pub(crate) fn check_file(file: &Path, trust: &Trust, kept: Kept) -> Result<Signed, RepositoryError> {
     let folder = file.parent().unwrap_or(Path::new(""));
     let Some((statement, by)) = read(folder, trust)? else { return Err(unsigned(&folder.join(SIGNATURE))) };
     let name = file.file_name().unwrap_or_default().to_string_lossy();
     let mut files = BTreeMap::new();
     let mut take = |path: PathBuf, pieces: Option<&[Piece]>| {
         let pieces = pieces.ok_or_else(|| refused(&path, "this file is not in the signature"))?;
-        let digest = compare(&path, pieces)?;
-        files.insert(path, digest);
+        let checked = compare(&path, pieces, kept)?;
+        files.insert(path, checked);
         Ok(())
     };
     take(file.to_owned(), statement.pieces(&name))?;
@@ -198,9 +232,10 @@ fn walk(
     Ok(())
 }
 
-/// Reads a file and compares it with what was signed; answers its SHA-256 where it was signed in one piece.
-fn compare(path: &Path, pieces: &[Piece]) -> Result<Option<String>, RepositoryError> {
+/// Reads a file and compares it with what was signed; its SHA-256 is known where it was signed in one piece.
+fn compare(path: &Path, pieces: &[Piece], kept: Kept) -> Result<Checked, RepositoryError> {
     let unreadable = |reason| RepositoryError::Unreadable { path: path.to_owned(), reason };
+    let state = kept.state(path).map_err(unreadable)?;
     let mut file = File::open(path).map_err(unreadable)?;
     for piece in pieces {
         file.seek(SeekFrom::Start(piece.start)).map_err(unreadable)?;
@@ -217,7 +252,8 @@ fn compare(path: &Path, pieces: &[Piece]) -> Result<Option<String>, RepositoryEr
     {
         return Err(refused(path, format!("it is longer than the {end} bytes that were signed")));
     }
-    Ok(pieces.first().filter(|piece| piece.end.is_none()).map(|piece| piece.sha256.clone()))
+    let digest = pieces.first().filter(|piece| piece.end.is_none()).map(|piece| piece.sha256.clone());
+    Ok(Checked { digest, state, kept })
 }
 
 fn digest(mut reader: impl Read) -> io::Result<(String, u64)> {

@@ -14,7 +14,8 @@ mod trust;
 
 use std::path::Path;
 
-pub(crate) use files::{Kept, Signed, check_file, check_folder};
+pub use files::Signed;
+pub(crate) use files::{Kept, check_file, check_folder};
 pub use policy::SignaturePolicy;
 pub(crate) use statement::Statement;
 pub use trust::Trust;

@@ -68,7 +68,38 @@ fn policy(trusted: &str) -> SignaturePolicy {
 
 fn opened(path: &Path, trusted: &str) -> Result<String, String> {
     let models = open("m", &path.to_string_lossy(), &policy(trusted)).map_err(|error| error.to_string())?;
-    Ok(models[0].signed.clone().expect("a signature was demanded"))
+    Ok(models[0].signed.as_ref().expect("a signature was demanded").shown())
+}
+
+#[test]
+fn what_changes_after_it_was_verified_is_noticed() {
+    let model = Model::new("p256");
+    let path = model.path("").to_string_lossy().into_owned();
+    let changes: [&dyn Fn(); 4] = [
+        &|| model.write("labels.txt", b"others"),
+        &|| fs::remove_file(model.path("labels.txt")).expect("removed"),
+        // What was put back, with its old date too, may have been read in between.
+        &|| {
+            let file = fs::File::options().write(true).open(model.path("external.bin")).expect("there");
+            let date = file.metadata().and_then(|meta| meta.modified()).expect("a date");
+            file.set_modified(date).expect("set");
+        },
+        &|| {
+            fs::copy(model.path("model.toml"), model.path("copy")).expect("copied");
+            fs::rename(model.path("copy"), model.path("model.toml")).expect("renamed");
+        },
+    ];
+    for (index, change) in changes.iter().enumerate() {
+        model.write("labels.txt", &fs::read(fixtures().join("model/labels.txt")).expect("there"));
+        let models = open("m", &path, &policy("p256.pub")).expect("signed");
+        let signed = models[0].signed.as_ref().expect("a signature was demanded");
+        signed.ensure_unchanged().expect("nothing has changed");
+        // Dates of files go by the kernel's tick.
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        change();
+        let error = signed.ensure_unchanged().expect_err("noticed").to_string();
+        assert!(error.ends_with("it was changed while the model was being loaded"), "{index}: {error}");
+    }
 }
 
 #[test]

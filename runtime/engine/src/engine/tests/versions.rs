@@ -1,5 +1,7 @@
 //! Several versions at once, replaced, divided, and let go.
 
+use corymb_repository::{Repository, RepositoryOptions, SignaturePolicy, Trust};
+
 use super::*;
 use crate::{Split, State};
 
@@ -64,6 +66,39 @@ async fn a_version_is_replaced_by_a_newer_load_of_itself() {
     assert_eq!(versions[0].state, State::Ready);
     assert_eq!(versions[0].failure.as_deref(), Some("doubler: the file is broken"));
     assert_eq!(infer(&engine, request(&[1.0])).await.expect("answered"), [2.0]);
+}
+
+#[tokio::test]
+async fn a_signed_model_that_changes_while_it_is_loaded_does_not_serve() {
+    let fixtures = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/signatures");
+    let place = tempfile::tempdir().expect("a temporary folder");
+    let files = ["external.onnx", "external.bin", "labels.txt", "docs/card.md"];
+    std::fs::create_dir(place.path().join("docs")).expect("made");
+    for file in files.into_iter().chain(["model.toml"]) {
+        std::fs::copy(fixtures.join("model").join(file), place.path().join(file)).expect("copied");
+    }
+    std::fs::copy(fixtures.join("by/p256.sig"), place.path().join("model.sig")).expect("copied");
+    let mut signatures = SignaturePolicy::default();
+    signatures.demand(Trust::read(&fixtures.join("trust/p256.pub")).expect("a key"));
+    let repository = Repository::new(RepositoryOptions {
+        cache: None,
+        cache_size: None,
+        download_timeout: Duration::from_secs(1),
+        environment: std::collections::BTreeMap::new(),
+        progress: None,
+        signatures,
+    });
+    let uri = place.path().to_string_lossy().into_owned();
+    let folder = repository.open("m", &uri).await.expect("signed").remove(0);
+
+    let doubler = Arc::new(Doubler::default());
+    engine(&doubler, two_workers()).load(folder.clone()).await.expect("nothing has changed");
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    std::fs::write(place.path().join("external.bin"), "others").expect("written");
+    let engine = engine(&doubler, two_workers());
+    let error = engine.load(folder).await.expect_err("refused").to_string();
+    assert!(error.ends_with("external.bin: it was changed while the model was being loaded"), "{error}");
+    assert_eq!(answering(&engine, None).expect_err("not ready").code(), Code::NotReady);
 }
 
 #[tokio::test]
