@@ -71,7 +71,9 @@ impl Hazards {
 
     fn ensure_refused(&self, case: &str, inputs: &Value, says: &[&str]) {
         let (status, answer) = self.infer(case, inputs);
-        assert!(status == 400 || status == 500, "{case} on {}: {status} {answer}", self.engine);
+        // Some kernels of tract panic, and a panic is nobody's fault until somebody has looked.
+        let refused = status == 400 || (status == 500 && self.engine == "tract");
+        assert!(refused, "{case} on {}: {status} {answer}", self.engine);
         let error = answer["error"].as_str().expect("an error");
         assert!(says.iter().all(|part| error.contains(part)), "{case} on {}: {error}", self.engine);
     }

@@ -1,6 +1,6 @@
 //! What ONNX Runtime says went wrong, in words that may be shown, and whose fault it is.
 
-use corymb_core::{BackendError, too_much_memory};
+use corymb_core::{BackendError, Device, too_much_memory};
 use ort::ErrorCode;
 
 use crate::memory::Refusal;
@@ -10,12 +10,20 @@ const STATUS: &str = "Status Message: ";
 /// Before the operator.
 const RUNNING: &str = "while running ";
 
-/// An error of a run: the caller's where the values are at fault, else the engine's.
-pub(crate) fn of_run(error: &ort::Error) -> BackendError {
-    let reason = reason(error.message());
-    let node = node_of(error.message()).map_or_else(String::new, |operator| format!("{operator}: "));
-    let of_values = error.code() == ErrorCode::InvalidArgument || reason.contains("by zero");
-    if of_values {
+/// What the processor's kernels say where memory ran out on a thread of their own.
+const NO_MEMORY: &str = "std::bad_alloc";
+
+/// An error of a run: the caller's where the values are at fault, else the engine's. On the processor a node fails of
+/// what it is given, whatever code the library has for that; an accelerator may fail by itself.
+pub(crate) fn of_run(error: &ort::Error, device: Device) -> BackendError {
+    of_message(error.message(), error.code(), device)
+}
+
+fn of_message(message: &str, code: ErrorCode, device: Device) -> BackendError {
+    let (node, reason) = (node_of(message), reason(message));
+    let of_node = device == Device::Cpu && node.is_some() && reason != NO_MEMORY;
+    let node = node.map_or_else(String::new, |operator| format!("{operator}: "));
+    if of_node || code == ErrorCode::InvalidArgument {
         BackendError::InvalidInput(format!("the model refuses these values: {node}{reason}"))
     } else {
         BackendError::Failed(format!("run the model: {node}{reason}"))
@@ -127,5 +135,18 @@ mod tests {
         }
         assert_eq!(node_of(cases[1].0), Some("Div"));
         assert_eq!(node_of("plain words"), None);
+    }
+
+    #[test]
+    fn a_node_of_the_processor_fails_of_what_it_is_given() {
+        let split = "Non-zero status code returned while running Split node. Name:'a' Status Message: split.cc:99 \
+            PrepareForCompute Cannot split";
+        let failed = |message: &str, device| of_message(message, ErrorCode::RuntimeException, device);
+        let refused = failed(split, Device::Cpu);
+        assert!(matches!(&refused, BackendError::InvalidInput(text) if text.ends_with(": Split: Cannot split")));
+        assert!(matches!(failed(split, Device::Cuda(0)), BackendError::Failed(_)));
+        assert!(matches!(failed("no reason", Device::Cpu), BackendError::Failed(_)));
+        let full = "Non-zero status code returned while running Conv node. Name:'' Status Message: std::bad_alloc";
+        assert!(matches!(failed(full, Device::Cpu), BackendError::Failed(_)));
     }
 }

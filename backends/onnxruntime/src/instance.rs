@@ -137,7 +137,8 @@ impl OrtInstance {
             return Err(BackendError::Cancelled);
         }
         let inputs = given.iter().map(|(_, tensor)| values::input(&shared.memory, tensor));
-        let inputs = inputs.collect::<Result<Vec<Input<'_>>, _>>().map_err(|error| fault::of_run(&error))?;
+        let inputs =
+            inputs.collect::<Result<Vec<Input<'_>>, _>>().map_err(|error| fault::of_run(&error, shared.device))?;
         let input_names: Vec<*const c_char> =
             given.iter().map(|(index, _)| shared.input_names[*index].as_ptr()).collect();
         let input_values: Vec<_> = inputs.iter().map(|input| input.value.as_ptr()).collect();
@@ -174,7 +175,7 @@ impl OrtInstance {
             return Err(match refusal {
                 _ if cancelled => BackendError::Cancelled,
                 Some(refusal) => fault::of_memory(&error, refusal),
-                None => fault::of_run(&error),
+                None => fault::of_run(&error, shared.device),
             });
         }
         let tensors = wanted.iter().zip(outputs).map(|((spec, _), value)| {
