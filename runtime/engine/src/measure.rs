@@ -33,6 +33,9 @@ const COMPARED: usize = 3;
 const WORTH: f64 = 0.85;
 /// Shorter runs are not divided over threads: waking them costs as much.
 const WIDE_FROM: Duration = Duration::from_millis(1);
+/// How often a run with all workers is tried before it is said to bring nothing: whatever else the machine is doing costs
+/// that run most.
+const WIDE_TRIES: u32 = 4;
 /// How often an instance is asked for while the model is busy, and for how long.
 const PATIENCE: (u32, Duration) = (120, Duration::from_millis(500));
 
@@ -60,6 +63,11 @@ pub(crate) fn unmeasured(sharing: &Sharing, batch_axis: bool, batches_pay: bool)
         }
         _ => Rows::Apart,
     }
+}
+
+/// Whether a run with more threads that takes `wide` is worth them where one thread takes `single`.
+fn gains(wide: Duration, single: Duration) -> bool {
+    wide.as_secs_f64() < WORTH * single.as_secs_f64()
 }
 
 /// The rows of a run that follow from a record, and the words for them.
@@ -114,6 +122,8 @@ pub(crate) struct Measuring {
     /// The name of the record's file; none where nothing is kept, or not yet looked at.
     key: Option<String>,
     record: Record,
+    /// The fastest run with all workers, and how often it was tried.
+    wide: (Duration, u32),
     spent: Duration,
     /// Runs of the best size that were made beforehand.
     warmed: usize,
@@ -136,6 +146,7 @@ impl Measuring {
             files,
             key: None,
             record: Record::default(),
+            wide: (Duration::MAX, 0),
             spent: Duration::ZERO,
             warmed: 0,
         }
@@ -239,11 +250,12 @@ impl Measuring {
             self.record.set_time(1, took);
         }
         let single = self.record.time_of(1).unwrap_or_default();
-        if widen && single >= WIDE_FROM && self.record.wide.is_none() {
+        let widen = widen && single >= WIDE_FROM;
+        if widen && self.record.wide.is_none() {
             if !within(self.spent, single * (RUNS as u32 + 2)) {
                 return Err(Stop::Later);
             }
-            self.widen(&version, inputs.clone()).await?;
+            self.widen(&version, inputs.clone(), single).await?;
         }
         if share && self.record.independent.is_none() {
             if !within(self.spent, single * (3 * COMPARED as u32)) {
@@ -274,6 +286,9 @@ impl Measuring {
         }
         self.record.complete = true;
         self.apply(&version);
+        if widen && self.record.wide.is_none() {
+            return Err(Stop::Later);
+        }
         self.keep();
         Ok(())
     }
@@ -339,8 +354,8 @@ impl Measuring {
         })
     }
 
-    /// Tries a run with all workers, and keeps the instance where it is faster.
-    async fn widen(&mut self, version: &Arc<Version>, inputs: Tensors) -> Result<(), Stop> {
+    /// Tries a run with all workers once more; what that brings is known when it is faster, or was tried often enough.
+    async fn widen(&mut self, version: &Arc<Version>, inputs: Tensors, single: Duration) -> Result<(), Stop> {
         let threads = self.shared.pool.workers();
         let (of, pool) = (Arc::clone(version), self.shared.pool.clone());
         let work = async move {
@@ -356,7 +371,11 @@ impl Measuring {
             }
             Ok(took) => {
                 self.spent += took * (RUNS as u32 + 1);
-                self.record.wide = Some((threads, u64::try_from(took.as_micros()).unwrap_or(u64::MAX).max(1)));
+                let (best, tries) = (self.wide.0.min(took), self.wide.1 + 1);
+                self.wide = (best, tries);
+                if gains(best, single) || tries == WIDE_TRIES {
+                    self.record.wide = Some((threads, u64::try_from(best.as_micros()).unwrap_or(u64::MAX).max(1)));
+                }
             }
         }
         Ok(())
@@ -382,7 +401,7 @@ impl Measuring {
         let single = self.record.time_of(1).unwrap_or_default();
         if let Some((threads, micros)) = self.record.wide.filter(|_| self.sharing.alone) {
             let wide = Duration::from_micros(micros);
-            let gains = micros > 0 && wide.as_secs_f64() < WORTH * single.as_secs_f64();
+            let gains = micros > 0 && gains(wide, single);
             let before = version.set_alone(format!(
                 "{threads} threads take {wide:.1?} where 1 takes {single:.1?}: {}",
                 if gains { "used when a request is alone" } else { "not used" }

@@ -21,6 +21,9 @@ use crate::sample::{self, Sample};
 /// So many turns of bare loop and load make a row.
 const TURNS: u32 = 5;
 
+/// In which a server measures its model; the bare loop would disturb it.
+const SETTLE: Duration = Duration::from_secs(3);
+
 const MOBILENET: &str = "mobilenet";
 const INPUT: [usize; 4] = [1, 3, 224, 224];
 const CLASSES: usize = 1000;
@@ -188,6 +191,7 @@ impl Subject<'_> {
         serve.extend_from_slice(&arguments.server.serve);
         let server = Server::start(binary, 0, cache.path(), &serve)?;
         let address = server.ready()?.address;
+        std::thread::sleep(SETTLE);
         (self.check)(&mut Connection::open(address)?, &self.bare)?;
 
         let time = Duration::from_secs_f64(arguments.seconds);

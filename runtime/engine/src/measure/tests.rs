@@ -1,7 +1,7 @@
 //! Measuring, and serving by what was measured, with a backend whose costs and habits are the test's to choose.
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -36,6 +36,8 @@ struct Habits {
     batches_pay: bool,
     /// A run with two threads takes half the time.
     divisible: bool,
+    /// But not the first so many.
+    disturbed: AtomicUsize,
     /// Rows have [`WIDE`] elements.
     wide_input: bool,
     /// Rows that hold it fail the whole run.
@@ -56,6 +58,7 @@ impl Default for Habits {
             mixes: false,
             batches_pay: true,
             divisible: false,
+            disturbed: AtomicUsize::new(0),
             wide_input: false,
             poison: f32::INFINITY,
             log: Mutex::default(),
@@ -117,7 +120,11 @@ impl Instance for FakeInstance {
         let count: usize = rows.iter().filter_map(|x| x.rows()).sum();
         habits.log.lock().expect("not poisoned").push((count, *threads));
         habits.order.lock().expect("not poisoned").push(values[0]);
-        let until = Instant::now() + (habits.run + habits.row * count as u32) / *threads as u32;
+        let less = |left: usize| left.checked_sub(1);
+        let disturbed =
+            *threads > 1 && habits.disturbed.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok();
+        let divided = if disturbed { 1 } else { *threads as u32 };
+        let until = Instant::now() + (habits.run + habits.row * count as u32) / divided;
         while Instant::now() < until || habits.held.load(Ordering::Relaxed) {
             if options.cancel.is_cancelled() {
                 habits.stopped.store(true, Ordering::Relaxed);
@@ -374,6 +381,14 @@ async fn a_shared_run_stops_when_the_last_caller_has_gone() {
     assert!(!habits.stopped.load(Ordering::Relaxed), "one still waits");
     two.abort();
     until("the run has stopped", || habits.stopped.load(Ordering::Relaxed)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_with_all_workers_is_tried_again_when_it_brought_nothing() {
+    let disturbed = AtomicUsize::new(RUNS + 1);
+    let habits = Habits { divisible: true, disturbed, ..Habits::default() };
+    let (engine, _) = serving(habits, "[batching]\nenabled = false", None).await;
+    until("it is used", || remark(&engine, "alone").ends_with("used when a request is alone")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
