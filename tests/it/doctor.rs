@@ -58,6 +58,7 @@ fn the_document_has_its_keys() {
         ("/quota/cores", Value::is_f64),
         ("/quota/limited_by", Value::is_string),
         ("/quota/processors_allowed", Value::is_u64),
+        ("/memory/run_limit_bytes", Value::is_u64),
         ("/memory/limit_bytes", Value::is_u64),
         ("/memory/limited_by", Value::is_string),
         ("/memory/process_bytes", Value::is_u64),

@@ -180,7 +180,8 @@ impl InferenceOp for Bounded {
             let (Some(dtype), Some(elements)) = (fact.datum_type.concretize(), elements(fact)) else { continue };
             let bytes = elements.saturating_mul(dtype.size_of() as u64);
             if bytes > self.limit {
-                bail!("'{}' would make a tensor of {bytes} bytes; at most {} are allowed", self.name, self.limit);
+                let Self { name, limit, .. } = self;
+                bail!("'{name}' would make a tensor of {bytes} bytes; at most {limit} are allowed by --max-run-memory");
             }
         }
         if self.op.name().starts_with("Split")

@@ -90,7 +90,7 @@ pub(crate) struct ServeFlags {
     #[arg(long, value_name = "SIZE")]
     max_body: Option<ByteSize>,
     /// Memory that one run of a model may take on the processor [default: 4GiB, at most 3/4 of the memory limit]
-    #[arg(long, value_name = "SIZE")]
+    #[arg(long, value_parser = some_bytes, value_name = "SIZE")]
     max_run_memory: Option<ByteSize>,
     /// Requests waiting for one model, where its manifest does not say [default: 512 a worker]
     #[arg(long, value_parser = positive)]
@@ -117,6 +117,13 @@ fn positive(text: &str) -> Result<usize, String> {
         Ok(0) => Err("expected at least 1".to_owned()),
         Ok(number) => Ok(number),
         Err(error) => Err(format!("{error}")),
+    }
+}
+
+fn some_bytes(text: &str) -> Result<ByteSize, String> {
+    match text.parse::<ByteSize>()? {
+        ByteSize(0) => Err("expected at least 1".to_owned()),
+        size => Ok(size),
     }
 }
 
@@ -504,6 +511,21 @@ mod tests {
         assert_eq!(config.server.drain_delay, Duration::from_millis(250));
         assert_eq!(config.server.max_body, 1000);
         assert!(config.engine.keep_going);
+    }
+
+    #[test]
+    fn a_run_may_take_what_is_named_else_part_of_the_memory() {
+        let named = |size: &str| build(&[], &[("CORYMB_MAX_RUN_MEMORY", size)]);
+        assert_eq!(named("1GiB").expect("valid").run_bytes, 1 << 30);
+        let error = format!("{:#}", named("0").expect_err("no run takes nothing"));
+        assert!(error.contains("expected at least 1"), "{error}");
+        for (gibibytes, expected) in [(1, 3 << 28), (64, 4 << 30)] {
+            let root = tempfile::tempdir().expect("a temporary folder");
+            std::fs::create_dir(root.path().join("proc")).expect("made");
+            let total = format!("MemTotal: {} kB\n", gibibytes << 20);
+            std::fs::write(root.path().join("proc/meminfo"), total).expect("written");
+            assert_eq!(run_bytes(&Hardware::read_below(root.path())), expected);
+        }
     }
 
     #[test]

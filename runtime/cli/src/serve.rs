@@ -60,7 +60,6 @@ async fn run(mut config: Config, bridge: &LogBridge, start: Instant) -> anyhow::
     config.server.metrics = Some(signals.page());
     config.server.tracing = signals.tracing();
     serve_knative_stats(&config)?;
-    // Until the end: what it has downloaded is not evicted while it lives.
     let repository = Arc::new(config.sources.repository()?);
     let mut sources = config.sources.live(&config.admin_root);
     // What is inside the binary is there at once. Who listens early listens before the other sources have been asked.

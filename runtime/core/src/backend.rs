@@ -184,7 +184,10 @@ pub const RUN_BYTES: u64 = 4 << 30;
 /// What is said of a run that takes more than it may: `bytes` at once, `largest` of them for `node`.
 #[must_use]
 pub fn too_much_memory(bytes: u64, largest: u64, node: &str, limit: u64) -> String {
-    format!("a run would take {bytes} bytes at once, {largest} of them for {node}; at most {limit} are allowed")
+    format!(
+        "a run would take {bytes} bytes at once, {largest} of them for {node}; at most {limit} are allowed by \
+         --max-run-memory"
+    )
 }
 
 /// How to run a batch. What may grow later goes here.

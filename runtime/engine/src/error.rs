@@ -234,7 +234,7 @@ pub enum LoadError {
     },
     /// Its files are not those that were signed.
     #[error("{0}")]
-    Repository(#[from] RepositoryError),
+    NotAsSigned(#[from] RepositoryError),
     /// Loading panicked.
     #[error("loading panicked: {0}")]
     Panicked(String),

@@ -286,11 +286,8 @@ impl Measuring {
         }
         self.record.complete = true;
         self.apply(&version);
-        if widen && self.record.wide.is_none() {
-            return Err(Stop::Later);
-        }
         self.keep();
-        Ok(())
+        if widen && self.record.wide.is_none() { Err(Stop::Later) } else { Ok(()) }
     }
 
     /// The fastest of some runs of all rows together, after one that does not count.
