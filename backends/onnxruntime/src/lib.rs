@@ -12,6 +12,7 @@ mod library;
 mod memory;
 mod model;
 mod operators;
+mod providers;
 mod python;
 mod search;
 mod session;

@@ -8,9 +8,9 @@ use ort::ep::ExecutionProviderDispatch;
 use ort::session::Session;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 
-use crate::devices;
 use crate::fault;
 use crate::library::Library;
+use crate::providers::providers;
 
 /// All that a session is made of, but its number of threads.
 #[derive(Debug)]
@@ -83,7 +83,7 @@ impl Recipe {
 
     /// As [`Recipe::session`], of content that is at hand.
     pub(crate) fn session_of(&self, content: &[u8], threads: usize) -> ort::Result<Session> {
-        let providers = devices::providers(self.device)?;
+        let providers = providers(self.device)?;
         self.build(content, threads, &providers, GraphOptimizationLevel::All)
     }
 
@@ -140,5 +140,5 @@ fn with_folder(builder: SessionBuilder, folder: Option<&Path>) -> ort::Result<Se
 pub(crate) fn look(library: &Library, content: &[u8], folder: Option<PathBuf>) -> ort::Result<Session> {
     let source = Source::Memory(Bytes::new());
     let recipe = Recipe { library: library.clone(), device: Device::Cpu, folder, source, few_shapes: false };
-    recipe.build(content, 1, &devices::providers(Device::Cpu)?, GraphOptimizationLevel::Disable)
+    recipe.build(content, 1, &providers(Device::Cpu)?, GraphOptimizationLevel::Disable)
 }
