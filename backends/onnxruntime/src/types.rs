@@ -124,13 +124,7 @@ fn of_operator(node: &NodeProto, types: &Types) -> Vec<Option<i32>> {
             ]
         }
         "Multinomial" => vec![integer_attribute(node, "dtype").or(Some(elem::INT32))],
-        "If" => {
-            let branches: Vec<&GraphProto> = subgraphs(node).collect();
-            let count = branches.first().map_or(0, |branch| branch.output.len());
-            let of_output =
-                |index: usize| branches.iter().find_map(|branch| types.get(&branch.output.get(index)?.name).copied());
-            (0..count).map(of_output).collect()
-        }
+        "If" => of_branches(node, types),
         // The body gives the condition first, which is no output.
         "Loop" => of_body(node, types, 1),
         "Scan" => of_body(node, types, 0),
@@ -159,6 +153,14 @@ fn of_ml_operator(node: &NodeProto, types: &Types) -> Vec<Option<i32>> {
         "ArrayFeatureExtractor" | "Binarizer" | "Imputer" | "TreeEnsemble" => vec![input()],
         _ => Vec::new(),
     }
+}
+
+fn of_branches(node: &NodeProto, types: &Types) -> Vec<Option<i32>> {
+    let branches: Vec<&GraphProto> = subgraphs(node).collect();
+    let count = branches.first().map_or(0, |branch| branch.output.len());
+    let of_output =
+        |index: usize| branches.iter().find_map(|branch| types.get(&branch.output.get(index)?.name).copied());
+    (0..count).map(of_output).collect()
 }
 
 fn of_body(node: &NodeProto, types: &Types, skipped: usize) -> Vec<Option<i32>> {
