@@ -5,6 +5,7 @@
 
 mod convert;
 mod explain;
+mod file;
 mod memory;
 mod mistakes;
 mod model;
@@ -31,9 +32,9 @@ use corymb_onnx::{Declared, report};
 use tract_onnx::tract_core::internal::{TractError, TractResult, TypedSimplePlan};
 use tract_onnx::tract_hir::infer::{InferenceModel, InferenceModelExt as _};
 
+use crate::file::OnnxFile;
 use crate::model::TractModel;
 use crate::plans::{Plans, Shapes, Source};
-use crate::proto::OnnxFile;
 use crate::signature::{declared, shapes_of_one_row};
 use crate::simplify::{Simplified, simplify};
 

@@ -1,5 +1,5 @@
-//! Single operators that tract 0.23.9 runs wrongly, or takes and then fails on. Found by comparing it with ONNX Runtime
-//! on the models of `tests/fixtures/zoo`.
+//! Single operators that tract 0.23.9 runs wrongly, or takes and then fails on, and element types that it does not read.
+//! Found by comparing it with ONNX Runtime on the models of `tests/fixtures/zoo`.
 
 use std::collections::HashMap;
 
@@ -9,7 +9,6 @@ use tract_onnx::pb::{GraphProto, NodeProto, TensorProto};
 
 use crate::proto::{integer_attribute, text_attribute};
 use crate::rewrite::{SOFTMAX_OF_ONE_AXIS, is_quantised};
-use crate::support::unread;
 
 /// The largest constant that the file may ask for by its shape alone: it would be allocated while loading.
 const MAX_FILLED_BYTES: u64 = 1 << 30;
@@ -168,6 +167,25 @@ fn has_fraction(node: &NodeProto, around: &Surroundings<'_>) -> bool {
 fn dtype_attribute(node: &NodeProto) -> Option<String> {
     let asked = integer_attribute(node, "to").or_else(|| integer_attribute(node, "dtype"))?;
     unread(i32::try_from(asked).ok()?).map(|what| format!("makes what tract does not read: {what}"))
+}
+
+/// Why tract does not read elements of this type, by its number in the format; none where it does.
+pub(crate) fn unread(data_type: i32) -> Option<&'static str> {
+    match DataType::try_from(data_type) {
+        Ok(DataType::String) => Some("holds text, and tract has no operators on text"),
+        Ok(DataType::Bfloat16) => Some("is bfloat16, which tract does not read"),
+        Ok(DataType::Int4 | DataType::Uint4) => Some("has elements of 4 bits, which tract does not read"),
+        Ok(
+            DataType::Float8e4m3fn
+            | DataType::Float8e4m3fnuz
+            | DataType::Float8e5m2
+            | DataType::Float8e5m2fnuz
+            | DataType::Float4e2m1,
+        ) => Some("has floating-point elements of 8 bits or less, which tract does not read"),
+        Ok(DataType::Complex64 | DataType::Complex128) => Some("holds complex numbers, which tract does not read"),
+        Ok(DataType::Undefined) | Err(_) => Some("has an unknown element type"),
+        Ok(_) => None,
+    }
 }
 
 /// A constant that a few bytes of shape blow up.

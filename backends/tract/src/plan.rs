@@ -163,7 +163,7 @@ mod tests {
     use tract_onnx::tract_core::internal::tvec;
 
     use super::*;
-    use crate::proto::OnnxFile;
+    use crate::file::OnnxFile;
     use crate::signature::declared;
     use crate::simplify::simplify;
 

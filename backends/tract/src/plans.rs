@@ -7,8 +7,8 @@ use corymb_core::{BackendError, ModelFiles, Signature, TensorSpec};
 use tract_onnx::tract_core::internal::{TractError, TypedSimplePlan};
 use tract_onnx::tract_hir::infer::InferenceModel;
 
+use crate::file::{OnnxFile, Stamp};
 use crate::plan;
-use crate::proto::{OnnxFile, Stamp};
 use crate::simplify::simplify;
 
 /// The shape of each input of the signature; none for an input that is left to its default.

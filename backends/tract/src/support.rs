@@ -1,17 +1,16 @@
 //! What tract cannot run, or would run wrongly without a word: named by operator, domain and node.
 //!
-//! tract looks operators up by name alone. `mistakes.rs` has the rules for single operators.
+//! tract looks operators up by name alone. `mistakes.rs` has the rules for single operators and for element types.
 
 use std::collections::HashSet;
 
 use corymb_core::UnsupportedOperator;
 use corymb_onnx::{is_standard, report};
 use tract_onnx::model::OnnxOpRegister;
-use tract_onnx::pb::tensor_proto::DataType;
 use tract_onnx::pb::{GraphProto, ModelProto, NodeProto};
 
 use crate::explain::label;
-use crate::mistakes::{self, Surroundings};
+use crate::mistakes::{self, Surroundings, unread};
 use crate::proto::{standard_opset, subgraphs};
 use crate::values::FromValues;
 
@@ -101,24 +100,5 @@ impl<'a> Walk<'a> {
         let constants = node.attribute.iter().filter_map(|attribute| attribute.t.as_ref());
         let unread = constants.filter_map(|tensor| unread(tensor.data_type)).next();
         unread.map(|what| format!("holds what tract does not read: {what}")).or_else(|| mistakes::known(node, around))
-    }
-}
-
-/// Why tract does not read elements of this type, by its number in the format; none where it does.
-pub(crate) fn unread(data_type: i32) -> Option<&'static str> {
-    match DataType::try_from(data_type) {
-        Ok(DataType::String) => Some("holds text, and tract has no operators on text"),
-        Ok(DataType::Bfloat16) => Some("is bfloat16, which tract does not read"),
-        Ok(DataType::Int4 | DataType::Uint4) => Some("has elements of 4 bits, which tract does not read"),
-        Ok(
-            DataType::Float8e4m3fn
-            | DataType::Float8e4m3fnuz
-            | DataType::Float8e5m2
-            | DataType::Float8e5m2fnuz
-            | DataType::Float4e2m1,
-        ) => Some("has floating-point elements of 8 bits or less, which tract does not read"),
-        Ok(DataType::Complex64 | DataType::Complex128) => Some("holds complex numbers, which tract does not read"),
-        Ok(DataType::Undefined) | Err(_) => Some("has an unknown element type"),
-        Ok(_) => None,
     }
 }

@@ -1,0 +1,89 @@
+//! Reads an ONNX file into protobuf types and checks what tract takes on trust.
+
+use std::time::SystemTime;
+
+use corymb_core::{BackendError, FileSource, ModelFiles};
+use corymb_onnx::{Names, is_standard};
+use tract_onnx::pb::{GraphProto, ModelProto};
+use tract_onnx::prelude::Framework as _;
+
+use crate::stored;
+
+/// The largest file that is read: protobuf's own limit on one message.
+const MAX_FILE: u64 = 1 << 31;
+
+/// Which content a path had, cheaply: enough to notice that a file was replaced under a loaded model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    len: u64,
+    modified: Option<SystemTime>,
+}
+
+/// A file that holds a well-formed graph.
+pub(crate) struct OnnxFile {
+    pub(crate) proto: ModelProto,
+    pub(crate) size: u64,
+    pub(crate) stamp: Option<Stamp>,
+}
+
+impl OnnxFile {
+    /// Reads, decodes and checks `files.model`.
+    pub(crate) fn read(files: &ModelFiles) -> Result<Self, BackendError> {
+        let name = files.model.name();
+        let unreadable = |error: std::io::Error| BackendError::InvalidModel(format!("read '{name}': {error}"));
+        let onnx = tract_onnx::onnx();
+        let (size, stamp, proto) = match &files.model {
+            FileSource::Path(path) => {
+                let metadata = std::fs::metadata(path).map_err(unreadable)?;
+                let len = metadata.len();
+                if len > MAX_FILE {
+                    return Err(BackendError::InvalidModel(format!(
+                        "'{name}' has {len} bytes; at most {MAX_FILE} are read"
+                    )));
+                }
+                let stamp = Stamp { len, modified: metadata.modified().ok() };
+                // Mapped, not read: the bytes are copied once, into the protobuf types.
+                (len, Some(stamp), onnx.proto_model_for_path(path))
+            }
+            FileSource::Embedded { bytes, .. } => {
+                (bytes.len() as u64, None, onnx.proto_model_for_read(&mut bytes.as_ref()))
+            }
+        };
+        let proto = proto.map_err(|error| {
+            // The root cause alone: the context around it names folders.
+            BackendError::InvalidModel(format!("'{name}' is not an ONNX model: {}", error.root_cause()))
+        })?;
+        let stored_outside = check(&proto)
+            .and_then(|()| proto.graph.as_ref().map_or(Ok(0), |graph| stored::check(graph, files.model.folder())))
+            .map_err(|reason| BackendError::InvalidModel(format!("'{name}' {reason}")))?;
+        Ok(Self { proto, size: size + stored_outside, stamp })
+    }
+
+    /// The graph; there is one, since the file was checked.
+    pub(crate) fn graph(&self) -> &GraphProto {
+        static NONE: std::sync::LazyLock<GraphProto> = std::sync::LazyLock::new(GraphProto::default);
+        self.proto.graph.as_ref().unwrap_or(&NONE)
+    }
+
+    /// The version of the standard operator set.
+    pub(crate) fn opset(&self) -> Option<i64> {
+        self.proto.opset_import.iter().find(|set| is_standard(&set.domain)).map(|set| set.version)
+    }
+}
+
+/// What tract would meet with a panic, or not at all.
+fn check(proto: &ModelProto) -> Result<(), String> {
+    let Some(graph) = &proto.graph else { return Err("is not an ONNX model: it holds no graph".to_owned()) };
+    if proto.opset_import.is_empty() {
+        return Err("names no operator set, so its operators have no meaning".to_owned());
+    }
+    let sparse = graph.sparse_initializer.iter().filter_map(|sparse| sparse.values.as_ref());
+    Names {
+        inputs: graph.input.iter().map(|input| input.name.as_str()).collect(),
+        outputs: graph.output.iter().map(|output| output.name.as_str()).collect(),
+        constants: graph.initializer.iter().chain(sparse).map(|tensor| tensor.name.as_str()).collect(),
+        used: graph.node.iter().flat_map(|node| &node.input).map(String::as_str).collect(),
+        made: graph.node.iter().flat_map(|node| &node.output).map(String::as_str).collect(),
+    }
+    .check()
+}
