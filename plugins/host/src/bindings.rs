@@ -14,7 +14,7 @@ mod generated {
         path: "../wit",
         imports: { default: trappable, "corymb:plugin/inference": async | trappable },
         exports: { default: async },
-        with: { "corymb:plugin/tensors.tensor": crate::tensors::HostTensor },
+        with: { "corymb:plugin/tensors.tensor": crate::host_tensor::HostTensor },
     });
 }
 

@@ -5,8 +5,8 @@ use wasmtime::component::Resource;
 
 use crate::bindings::ErrorCode::InvalidArgument;
 use crate::bindings::{Error, code_to, dtype_of, images, refusal};
+use crate::host_tensor::HostTensor;
 use crate::state::State;
-use crate::tensors::HostTensor;
 
 impl images::Host for State {
     fn probe(&mut self, encoded: Resource<HostTensor>, index: u32) -> wasmtime::Result<Result<images::Size, Error>> {

@@ -19,6 +19,7 @@ mod cache;
 mod description;
 mod engine;
 mod host;
+mod host_tensor;
 mod images;
 mod imports;
 mod inference;

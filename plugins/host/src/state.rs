@@ -7,9 +7,9 @@ use corymb_core::{CancelFlag, Models, Request, Tensor, Tensors};
 use wasmtime::component::{Resource, ResourceTable};
 
 use crate::bindings::{Error, ErrorCode, NamedTensor, refusal};
+use crate::host_tensor::HostTensor;
 use crate::limits::{HANDLES, LOG_LINES, Memory, Stop, TENSOR_BYTES};
 use crate::telemetry::Telemetry;
-use crate::tensors::HostTensor;
 
 /// No call is given more, whatever the settings say, so that its end can be computed.
 const LONGEST: Duration = Duration::from_secs(7 * 24 * 3600);

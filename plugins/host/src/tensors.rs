@@ -9,65 +9,15 @@ use wasmtime::StoreContextMut;
 use wasmtime::component::{Linker, Resource, ResourceType, WasmList};
 
 use crate::bindings::{Dtype, Error, ErrorCode, dtype_of, dtype_to, refusal};
-use crate::limits::Stop;
+use crate::host_tensor::HostTensor;
 use crate::state::State;
-
-/// A tensor of a guest.
-#[derive(Debug)]
-#[allow(unreachable_pub, reason = "the generated bindings re-export it")]
-pub enum HostTensor {
-    /// Received, handed over or shared: never written again.
-    Shared(Tensor),
-    /// Made by this guest and seen by nobody else yet.
-    Writable { dtype: DType, shape: Vec<usize>, buffer: Buffer },
-}
 
 type Store<'a> = StoreContextMut<'a, State>;
 type Handle = Resource<HostTensor>;
 /// What a host function answers: the outer error ends the guest, the inner one is the guest's to handle.
 type Answer<T> = wasmtime::Result<(Result<T, Error>,)>;
 
-impl From<Tensor> for HostTensor {
-    fn from(tensor: Tensor) -> Self {
-        Self::Shared(tensor)
-    }
-}
-
 impl HostTensor {
-    /// The tensor, shared from now on.
-    pub(crate) fn share(&mut self) -> Result<Tensor, Stop> {
-        if let Self::Writable { dtype, shape, buffer } = self {
-            let tensor = Tensor::from_buffer(*dtype, std::mem::take(shape), std::mem::take(buffer))
-                .map_err(|error| Stop::Contract(error.to_string()))?;
-            *self = Self::Shared(tensor);
-        }
-        match self {
-            Self::Shared(tensor) => Ok(tensor.clone()),
-            Self::Writable { .. } => unreachable!("replaced above"),
-        }
-    }
-
-    fn dtype(&self) -> DType {
-        match self {
-            Self::Shared(tensor) => tensor.dtype(),
-            Self::Writable { dtype, .. } => *dtype,
-        }
-    }
-
-    fn shape(&self) -> &[usize] {
-        match self {
-            Self::Shared(tensor) => tensor.shape(),
-            Self::Writable { shape, .. } => shape,
-        }
-    }
-
-    fn byte_len(&self) -> usize {
-        match self {
-            Self::Shared(tensor) => tensor.byte_len(),
-            Self::Writable { buffer, .. } => buffer.len(),
-        }
-    }
-
     /// The elements of a BYTES tensor.
     pub(crate) fn elements(&self) -> Result<&[Bytes], Error> {
         match self {
