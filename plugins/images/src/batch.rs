@@ -7,13 +7,15 @@ use corymb_core::{Buffer, DType, Tensor};
 use fast_image_resize::Resizer;
 use half::{bf16, f16};
 
-use crate::decode::{Picture, decode};
+use crate::decode::decode;
 use crate::error::{Fault, ImageError};
 use crate::geometry::place;
 use crate::normalize::{Block, Sample, Writer};
 use crate::orientation::{Area, Turn};
-use crate::plan::{Color, Limits, Plan, Region, Size};
+use crate::picture::Picture;
+use crate::plan::{Color, Limits, Plan, Region};
 use crate::resample::{Source, resample};
+use crate::size::Size;
 
 /// Scratch memory beyond this is given back after the call.
 const KEPT: usize = 32 << 20;

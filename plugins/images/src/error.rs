@@ -2,7 +2,7 @@
 
 use corymb_core::{Code, TensorError};
 
-use crate::plan::Size;
+use crate::size::Size;
 
 /// Why a call failed.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]

@@ -1,7 +1,8 @@
 //! Which part of a picture is resized to what, and where that goes: pure arithmetic.
 
 use crate::orientation::Area;
-use crate::plan::{Fit, Size};
+use crate::plan::Fit;
+use crate::size::Size;
 
 /// The outcome of fitting one picture, seen turned.
 #[derive(Clone, Copy, Debug, PartialEq)]

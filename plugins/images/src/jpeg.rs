@@ -6,10 +6,10 @@ use zune_jpeg::zune_core::bytestream::ZCursor;
 use zune_jpeg::zune_core::colorspace::ColorSpace;
 use zune_jpeg::zune_core::options::DecoderOptions;
 
-use crate::decode::{Picture, Wanted, at_least};
 use crate::error::Fault;
 use crate::orientation::Turn;
-use crate::plan::Size;
+use crate::picture::{Picture, Wanted, at_least};
+use crate::size::Size;
 
 pub(crate) const NAME: &str = "JPEG";
 

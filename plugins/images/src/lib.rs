@@ -24,11 +24,14 @@ mod geometry;
 mod jpeg;
 mod normalize;
 mod orientation;
+mod picture;
 mod plan;
 mod raster;
 mod resample;
+mod size;
 
 pub use batch::to_tensor;
 pub use decode::probe;
 pub use error::{Fault, ImageError};
-pub use plan::{Color, Fit, Kernel, Layout, Limits, Plan, Region, Resize, Size};
+pub use plan::{Color, Fit, Kernel, Layout, Limits, Plan, Region, Resize};
+pub use size::Size;

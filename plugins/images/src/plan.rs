@@ -3,27 +3,7 @@
 use corymb_core::DType;
 
 use crate::error::ImageError;
-
-/// Width and height in pixels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Size {
-    /// Columns.
-    pub width: u32,
-    /// Rows.
-    pub height: u32,
-}
-
-impl Size {
-    /// A size of that many columns and rows.
-    #[must_use]
-    pub const fn new(width: u32, height: u32) -> Self {
-        Self { width, height }
-    }
-
-    pub(crate) const fn pixels(self) -> u64 {
-        self.width as u64 * self.height as u64
-    }
-}
+use crate::size::Size;
 
 /// A part of picture `element`, in its pixels after orientation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,10 +7,10 @@ use image::codecs::webp::WebPDecoder;
 use image::error::ImageError as CodecError;
 use image::{ImageDecoder, Limits as CodecLimits};
 
-use crate::decode::{Picture, Wanted, at_least};
 use crate::error::Fault;
 use crate::orientation::Turn;
-use crate::plan::Size;
+use crate::picture::{Picture, Wanted, at_least};
+use crate::size::Size;
 
 pub(crate) const PNG: &str = "PNG";
 pub(crate) const WEBP: &str = "WebP";

@@ -4,9 +4,10 @@ use fast_image_resize::images::{TypedCroppedImage, TypedImage, TypedImageRef};
 use fast_image_resize::pixels::{U8, U8x3};
 use fast_image_resize::{FilterType, PixelTrait, ResizeAlg, ResizeOptions, Resizer};
 
-use crate::decode::at_least;
 use crate::orientation::Area;
-use crate::plan::{Kernel, Resize, Size};
+use crate::picture::at_least;
+use crate::plan::{Kernel, Resize};
+use crate::size::Size;
 
 /// A part of a picture, as stored.
 #[derive(Clone, Copy, Debug)]
