@@ -28,27 +28,8 @@ fn main() {
     println!("host           {:>9.2?}  {:>7} KiB", started.elapsed(), resident() - before);
 
     let arguments: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
-    let dims = |sizes: &[Option<usize>]| -> Vec<Dim> {
-        sizes.iter().map(|size| size.map_or(Dim::Unknown, Dim::Fixed)).collect()
-    };
-    let (file, model, request, outputs) = if let [plugin, picture] = &arguments[..] {
-        let pixels = dims(&[None, Some(3), Some(160), Some(160)]);
-        let model = Signature {
-            inputs: vec![TensorSpec::new("pixels", DType::Fp32, pixels)],
-            outputs: vec![TensorSpec::new("scores", DType::Fp32, dims(&[None, Some(6)]))],
-        };
-        let picture = Bytes::from(std::fs::read(picture).expect("a picture"));
-        codec(&picture);
-        let image = Tensor::from_elements([1], vec![picture]).expect("valid");
-        let scores = Tensor::from_slice([1, 6], &[0.9_f32, 0.02, 0.02, 0.02, 0.02, 0.02]).expect("valid");
-        let inputs = Tensors::from_iter([("image_bytes", image)]);
-        (FileSource::Path(plugin.clone()), model, inputs, Tensors::from_iter([("scores", scores)]))
-    } else {
-        let inputs = harness::request("").inputs;
-        let outputs = harness::doubled(&inputs);
-        (harness::source(), harness::signature(), inputs, outputs)
-    };
-    let request = || Request { model: "cost".to_owned(), inputs: request.clone(), ..Request::default() };
+    let Case { file, model, inputs, outputs } = Case::of(&arguments);
+    let request = || Request { model: "cost".to_owned(), inputs: inputs.clone(), ..Request::default() };
 
     let cache = tempfile::tempdir().expect("a folder");
     let mut options = options();
@@ -87,6 +68,43 @@ fn main() {
     println!("waiting        {:>7} KiB for each of {WAITING} instances", (resident() - before) / WAITING);
     drop(waiting);
     println!("in all         {:>7} KiB", resident());
+}
+
+/// What is served, and what its model would answer.
+struct Case {
+    file: FileSource,
+    model: Signature,
+    inputs: Tensors,
+    outputs: Tensors,
+}
+
+impl Case {
+    /// The plugin and the picture of `arguments`; without them, the tests' plugin and a small tensor.
+    fn of(arguments: &[PathBuf]) -> Self {
+        let [plugin, picture] = arguments else {
+            let inputs = harness::request("").inputs;
+            let outputs = harness::doubled(&inputs);
+            return Self { file: harness::source(), model: harness::signature(), inputs, outputs };
+        };
+        let dims = |sizes: &[Option<usize>]| -> Vec<Dim> {
+            sizes.iter().map(|size| size.map_or(Dim::Unknown, Dim::Fixed)).collect()
+        };
+        let pixels = dims(&[None, Some(3), Some(160), Some(160)]);
+        let model = Signature {
+            inputs: vec![TensorSpec::new("pixels", DType::Fp32, pixels)],
+            outputs: vec![TensorSpec::new("scores", DType::Fp32, dims(&[None, Some(6)]))],
+        };
+        let picture = Bytes::from(std::fs::read(picture).expect("a picture"));
+        codec(&picture);
+        let image = Tensor::from_elements([1], vec![picture]).expect("valid");
+        let scores = Tensor::from_slice([1, 6], &[0.9_f32, 0.02, 0.02, 0.02, 0.02, 0.02]).expect("valid");
+        Self {
+            file: FileSource::Path(plugin.clone()),
+            model,
+            inputs: Tensors::from_iter([("image_bytes", image)]),
+            outputs: Tensors::from_iter([("scores", scores)]),
+        }
+    }
 }
 
 /// The codec by itself, doing what the flowers plugin asks of it.
