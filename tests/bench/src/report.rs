@@ -92,14 +92,20 @@ impl Table {
 
 impl Flowers {
     pub(crate) fn print(&self, sample: &Sample) {
-        let Self { cores, turns, seconds, pictures_per_request, rows } = self;
+        let Self { turns, seconds, pictures_per_request, .. } = self;
         let bytes: usize = sample.pictures.iter().map(|picture| picture.len()).sum();
         println!(
             "V1 JSON of {} bytes, {pictures_per_request} picture(s) of {bytes} bytes; {seconds} s a row, in {turns} turns \
              with the bare loop. Milliseconds are per request.",
             sample.body
         );
+        self.print_served();
+        self.print_bare();
+        self.print_ratios();
+        self.print_stages();
+    }
 
+    fn print_served(&self) {
         println!("\nServed (closed loop; the load shares the cores, its CPU is the client's)");
         let head = [
             "in flight",
@@ -113,7 +119,7 @@ impl Flowers {
             "failed",
         ];
         let mut table = Table::new(&head);
-        for Row { concurrency, served, .. } in rows {
+        for Row { concurrency, served, .. } in &self.rows {
             let Served { rate, latency, server_cpu_ms, client_cpu_ms, failed, .. } = served;
             let latencies =
                 [latency.p50_ms, latency.p90_ms, latency.p99_ms, latency.max_ms].map(|ms| format!("{ms:.1}"));
@@ -122,18 +128,20 @@ impl Flowers {
             table.row(cells.chain([failed.to_string()]));
         }
         table.print();
-        for Row { concurrency, served, .. } in rows {
+        for Row { concurrency, served, .. } in &self.rows {
             if let Some(failure) = &served.failure {
                 println!("  failed at {concurrency} in flight, for one: {failure}");
             }
         }
+    }
 
+    fn print_bare(&self) {
         println!(
             "\nBare loop in one process (decode + resize + tract, batch 1), measured between the turns of that row"
         );
         let mut table =
             Table::new(&["in flight", "threads", "rounds/s", "CPU ms", "picture ms", "model ms", "CPU/core"]);
-        for row in rows {
+        for row in &self.rows {
             for bare in [&row.bare_one_thread, &row.bare_all_cores] {
                 let BareLoop { threads, rate, cpu_ms, picture_ms, model_ms, busy, .. } = bare;
                 let times = [cpu_ms, picture_ms, model_ms, busy].map(|ms| format!("{ms:.2}"));
@@ -143,16 +151,18 @@ impl Flowers {
         }
         table.print();
 
-        for row in rows.iter().filter(|row| row.disturbed()) {
+        for row in self.rows.iter().filter(|row| row.disturbed()) {
             let concurrency = row.concurrency;
             println!("  other processes took cores at {concurrency} in flight: compare CPU there, not rates or times");
         }
+    }
 
+    fn print_ratios(&self) {
         println!("\nServed / bare. Fair is the bare loop with as many threads as the load can keep busy");
-        let against_all = format!("rate / {cores} threads");
+        let against_all = format!("rate / {} threads", self.cores);
         let head = ["in flight", "rate / 1 thread", &against_all, "fair", "fair rate", "bare CPU / server CPU"];
         let mut table = Table::new(&head);
-        for row in rows {
+        for row in &self.rows {
             let fair = row.fair();
             let ratios = [row.ratio_to_one_thread, row.ratio_to_all_cores].map(|ratio| format!("{ratio:.3}"));
             let words = if fair.threads == 1 { "1 thread".to_owned() } else { format!("{} threads", fair.threads) };
@@ -160,7 +170,9 @@ impl Flowers {
             table.row([row.concurrency.to_string()].into_iter().chain(ratios).chain(last));
         }
         table.print();
+    }
 
+    fn print_stages(&self) {
         println!(
             "\nStages, by the server's own clock (wall time: longer than CPU time where threads outnumber cores). \
              Plugin is\npreprocess + postprocess; added is plugin less the bare loop's picture time; rest is the \
@@ -168,7 +180,7 @@ impl Flowers {
         );
         let head = ["in flight"].into_iter().chain(STAGES).chain(["plugin", "added", "rest"]);
         let mut table = Table::new(&head.collect::<Vec<_>>());
-        for row in rows {
+        for row in &self.rows {
             let stages = STAGES.map(|stage| row.stage(stage));
             let plugin = row.stage("preprocess") + row.stage("postprocess");
             let busy = stages.iter().sum::<f64>() - row.stage("queue");
