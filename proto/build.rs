@@ -23,6 +23,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .build_server(false)
         // Clients bring their own connection.
         .build_transport(false)
+        .client_mod_attribute(".", r#"#[cfg(feature = "client")]"#)
         .bytes(".")
         .emit_rerun_if_changed(false)
         .compile_fds(files)?;

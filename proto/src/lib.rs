@@ -1,19 +1,20 @@
-//! The gRPC protocols that Corymb speaks: types and clients generated from the `.proto` files beside this crate.
+//! The gRPC protocols that Corymb speaks: types generated from the `.proto` files beside this crate, and with the feature
+//! `client` the clients.
 
 /// The Open Inference Protocol and Triton's additions, package `inference`.
 #[allow(missing_docs, clippy::all, clippy::allow_attributes_without_reason, reason = "generated")]
 pub mod inference {
-    tonic::include_proto!("inference");
+    include!(concat!(env!("OUT_DIR"), "/inference.rs"));
 }
 
 /// Knative's statistics of a pod, package `metrics`.
 #[allow(missing_docs, clippy::all, clippy::allow_attributes_without_reason, reason = "generated")]
 pub mod knative {
-    tonic::include_proto!("metrics");
+    include!(concat!(env!("OUT_DIR"), "/metrics.rs"));
 }
 
 /// The encoded `FileDescriptorSet` of all packages with services, for server reflection.
-pub const FILE_DESCRIPTOR_SET: &[u8] = tonic::include_file_descriptor_set!("descriptors");
+pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
 #[cfg(test)]
 mod tests {
