@@ -174,6 +174,9 @@ pub struct Request {
     pub inputs: Tensors,
     /// Which outputs are wanted, by name; empty for all.
     pub outputs: Vec<String>,
+    /// 1 is served first; none, or 0, after all that say one, unless the manifest has a default for the model. Triton's
+    /// parameter `priority`.
+    pub priority: Option<u64>,
     /// When the caller stops waiting.
     pub deadline: Option<Instant>,
     /// Set when the caller has gone.

@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use corymb_core::{Code, Request, Response, Signature};
+use opentelemetry::KeyValue;
+use opentelemetry::trace::SpanBuilder;
 
 use crate::accounting::InFlight;
 use crate::error::EngineError;
@@ -62,7 +64,8 @@ impl Call {
     pub async fn infer(&self, request: Request) -> Result<Response, EngineError> {
         // From here: how long a caller takes to send its body is not the model's doing.
         let begin = Instant::now();
-        let result = spans::predict(&self.version, || infer::infer(&self.shared, &self.version, request)).await;
+        let result =
+            spans::as_span(|| predict_span(&self.version), || infer::infer(&self.shared, &self.version, request)).await;
         if result.is_ok() {
             self.version.capacity.answered(begin.elapsed());
         }
@@ -79,6 +82,16 @@ impl Call {
     pub fn finish(mut self, outcome: Result<(), Code>) {
         self.outcome = Some(outcome);
     }
+}
+
+/// The span of a model's whole answer.
+fn predict_span(version: &Version) -> SpanBuilder {
+    SpanBuilder::from_name("predict").with_attributes([
+        KeyValue::new("model", version.model.clone()),
+        KeyValue::new("version", version.version.clone()),
+        KeyValue::new("backend", version.backend),
+        KeyValue::new("device", version.device.clone()),
+    ])
 }
 
 impl Drop for Call {

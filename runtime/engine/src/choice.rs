@@ -49,18 +49,8 @@ pub(crate) fn choose(
     files: &ModelFiles,
 ) -> Result<Chosen, LoadError> {
     let devices: DeviceChoice = wanted.device.parse()?;
-    let fits = |backend: &dyn Backend| check_memory(backend, wanted, files);
     if !matches!(wanted.backend, "auto" | "fastest") {
-        let found = backends.iter().find(|backend| backend.name() == wanted.backend);
-        let known = || backends.iter().map(|backend| backend.name()).collect::<Vec<_>>().join(", ");
-        let backend =
-            found.ok_or_else(|| LoadError::UnknownBackend { name: wanted.backend.to_owned(), known: known() })?;
-        let available = backend.check().map_err(|error| LoadError::Backend { backend: backend.name(), error })?;
-        let _promise = fits(backend.as_ref())?;
-        let (models, note) = load_on(backend.as_ref(), &available, &devices, wanted, files)
-            .map_err(|error| LoadError::Backend { backend: backend.name(), error })?;
-        let reason = with_note("named", &note);
-        return Ok(Chosen { backend: backend.name(), engine: available.version, models, reason });
+        return named(backends, &devices, wanted, files);
     }
     let mut passed_over = Vec::new();
     let mut usable = Vec::new();
@@ -71,7 +61,7 @@ pub(crate) fn choose(
         }
     }
     let _promise = match usable.first() {
-        Some((backend, _)) => fits(*backend)?,
+        Some((backend, _)) => check_memory(*backend, wanted, files)?,
         None => None,
     };
     if wanted.backend == "fastest" && usable.len() > 1 {
@@ -107,6 +97,24 @@ pub(crate) fn choose(
         Some((backend, error)) if only => Err(LoadError::Backend { backend, error }),
         _ => Err(LoadError::NoBackend(passed_over.join("; "))),
     }
+}
+
+/// Loads by the backend that `wanted` names, and by no other.
+fn named(
+    backends: &[Arc<dyn Backend>],
+    devices: &DeviceChoice,
+    wanted: &Wanted<'_>,
+    files: &ModelFiles,
+) -> Result<Chosen, LoadError> {
+    let found = backends.iter().find(|backend| backend.name() == wanted.backend);
+    let known = || backends.iter().map(|backend| backend.name()).collect::<Vec<_>>().join(", ");
+    let backend = found.ok_or_else(|| LoadError::UnknownBackend { name: wanted.backend.to_owned(), known: known() })?;
+    let failed = |error| LoadError::Backend { backend: backend.name(), error };
+    let available = backend.check().map_err(failed)?;
+    let _promise = check_memory(backend.as_ref(), wanted, files)?;
+    let (models, note) = load_on(backend.as_ref(), &available, devices, wanted, files).map_err(failed)?;
+    let reason = with_note("named", &note);
+    Ok(Chosen { backend: backend.name(), engine: available.version, models, reason })
 }
 
 fn with_note(reason: &str, note: &str) -> String {

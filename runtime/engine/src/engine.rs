@@ -91,7 +91,8 @@ impl Engine {
             backends,
             plugins,
         });
-        observe(meter, &Arc::downgrade(&shared));
+        observe_models(meter, &Arc::downgrade(&shared));
+        observe_server(meter, &Arc::downgrade(&shared));
         tokio::spawn(keep_time(Arc::downgrade(&shared)));
         Ok(Self(shared))
     }
@@ -270,8 +271,8 @@ fn status(entry: &Entry) -> ModelStatus {
     ModelStatus { name: entry.name.clone(), ready: entry.is_ready(), versions: entry.statuses() }
 }
 
-/// The instruments that are read rather than written.
-fn observe(meter: &Meter, engine: &Weak<Shared>) {
+/// The instruments of each model that are read rather than written.
+fn observe_models(meter: &Meter, engine: &Weak<Shared>) {
     fn per_model(engine: &Weak<Shared>, mut each: impl FnMut(&Entry, KeyValue)) {
         let Some(engine) = engine.upgrade() else { return };
         for entry in engine.registry.all() {
@@ -328,6 +329,10 @@ fn observe(meter: &Meter, engine: &Weak<Shared>) {
             });
         })
         .build();
+}
+
+/// The same of the whole server.
+fn observe_server(meter: &Meter, engine: &Weak<Shared>) {
     let weak = engine.clone();
     meter
         .u64_observable_gauge("corymb.server.in_flight")

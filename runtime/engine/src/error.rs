@@ -118,6 +118,20 @@ fn for_callers(error: &BackendError) -> String {
     }
 }
 
+/// Names for a message; at most a few, since a server may have a thousand.
+pub(crate) fn quoted<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    const SHOWN: usize = 8;
+    let all: Vec<&str> = names.collect();
+    if all.is_empty() {
+        return "none".to_owned();
+    }
+    let mut text = all.iter().take(SHOWN).map(|name| format!("'{name}'")).collect::<Vec<_>>().join(", ");
+    if all.len() > SHOWN {
+        text.push_str(&format!(" and {} more", all.len() - SHOWN));
+    }
+    text
+}
+
 impl EngineError {
     /// The kind of failure.
     #[must_use]

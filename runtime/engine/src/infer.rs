@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Instant;
 
-use corymb_core::{CancelFlag, PluginError, Request, Response, Step, Tensors, Value};
+use corymb_core::{CancelFlag, PluginError, Request, Response, Step, Tensors};
 
 use crate::batch::{Caller, Run};
 use crate::error::EngineError;
@@ -59,13 +59,9 @@ pub(crate) async fn infer(
     Ok(Response { id, model: model.clone(), version: version.version.clone(), ..response })
 }
 
-/// Triton's parameter: 1 is served first, 0 is as good as none.
+/// As Triton counts: 1 is served first, 0 is as good as none.
 fn priority(version: &Version, request: &Request) -> u64 {
-    match request.parameters.get("priority") {
-        Some(Value::Uint64(priority)) if *priority > 0 => *priority,
-        Some(Value::Int64(priority)) if *priority > 0 => priority.unsigned_abs(),
-        _ => version.priority,
-    }
+    request.priority.filter(|priority| *priority > 0).unwrap_or(version.priority)
 }
 
 async fn answer_by_model(version: &Version, request: Request) -> Result<Response, EngineError> {

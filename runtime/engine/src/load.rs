@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use corymb_core::{Device, LoadOptions, Model, ModelFiles, Plugin, PluginOptions, Signature};
-use corymb_repository::ModelFolder;
+use corymb_repository::{Manifest, ModelFolder};
 use tokio::sync::oneshot;
 
 use crate::batch::{Queue, QueueParts};
@@ -29,54 +29,30 @@ pub(crate) struct Loaded {
 /// Reads, optimises, compiles and configures. Takes long and uses a core: not for a thread that serves.
 pub(crate) fn load(shared: &Arc<Shared>, folder: &ModelFolder) -> Result<Loaded, LoadError> {
     let manifest = &folder.manifest;
-    let chosen = match &folder.model {
-        Some(files) => Some(load_model(shared, folder, files)?),
-        None => None,
-    };
+    let chosen = folder.model.as_ref().map(|files| load_model(shared, folder, files)).transpose()?;
     let model = chosen.as_ref().map(|chosen| chosen.models[0].as_ref());
     let plugin = load_plugin(shared, folder, model.map(Model::signature))?;
-    let signature = match (&plugin, model) {
-        (Some(plugin), _) => plugin.served().clone(),
-        (None, Some(model)) => model.signature().clone(),
-        (None, None) => Signature::default(),
-    };
-    let devices: Vec<String> = match &chosen {
-        Some(chosen) => chosen.models.iter().map(|model| model.device().to_string()).collect(),
-        None => vec![Device::Cpu.to_string()],
-    };
-    let (backend, reason) =
-        chosen.as_ref().map_or(("", String::new()), |chosen| (chosen.backend, chosen.reason.clone()));
-    let engine = chosen.as_ref().map(|chosen| chosen.engine.clone()).unwrap_or_default();
+    let signature = served(plugin.as_deref(), model);
+    let copies = Copies::of(manifest, shared.pool.workers(), model);
+    let sharing = sharing(manifest, copies.on_cores && copies.threads == 1);
+    let Runner { backend, engine, reason, devices } = Runner::of(chosen.as_ref());
     let signals = VersionSignals::new(shared.signals.clone(), &folder.name, &folder.version, backend, &devices);
     let signals = Arc::new(signals);
     let limits = QueueLimits {
         max: manifest.queue.max.unwrap_or(shared.options.max_queue),
         timeout: manifest.queue.timeout.unwrap_or(shared.options.queue_timeout),
     };
-    let workers = shared.pool.workers();
-    let threads = manifest.instances.threads.unwrap_or(1).min(workers);
-    // An accelerator works on one run at a time; the cores work on as many as there are.
-    let on_cores = model.is_none_or(|model| *model.device() == Device::Cpu);
-    let usual = if on_cores { (workers / threads).max(1) } else { 1 };
-    let count = manifest.instances.count.unwrap_or(usual);
-    let parallel = (count * devices.len()).min(workers);
+    let all_copies = copies.of_each * devices.len();
+    let parallel = all_copies.min(shared.pool.workers());
     let capacity = Arc::new(Capacity::new(&folder.name, parallel, manifest.batching.latency_target));
-    let sharing = Sharing {
-        enabled: manifest.batching.enabled,
-        max_size: manifest.batching.max_size,
-        max_delay: manifest.batching.max_delay.unwrap_or_default(),
-        preferred: manifest.batching.preferred.clone(),
-        latency_target: manifest.batching.latency_target,
-        alone: on_cores && threads == 1 && manifest.instances.alone.unwrap_or(true),
-    };
     let queue = match chosen {
         Some(Chosen { models, .. }) => {
             let profile = models[0].profile();
             let parts = QueueParts {
                 name: folder.name.clone(),
                 models,
-                instances: count,
-                threads,
+                instances: copies.of_each,
+                threads: copies.threads,
                 rows: measure::unmeasured(&sharing, profile.batch_axis, profile.batches_pay),
                 limits,
                 pool: shared.pool.clone(),
@@ -88,7 +64,7 @@ pub(crate) fn load(shared: &Arc<Shared>, folder: &ModelFolder) -> Result<Loaded,
         None => None,
     };
     let (alive, gone) = oneshot::channel();
-    let instances = if queue.is_some() { count * devices.len() } else { workers };
+    let instances = if queue.is_some() { all_copies } else { shared.pool.workers() };
     let version = Version {
         model: folder.name.clone(),
         version: folder.version.clone(),
@@ -110,6 +86,76 @@ pub(crate) fn load(shared: &Arc<Shared>, folder: &ModelFolder) -> Result<Loaded,
         _alive: alive,
     };
     Ok(Loaded { version, instances, sharing, gone })
+}
+
+/// What clients see: the plugin's signature where there is one.
+fn served(plugin: Option<&dyn Plugin>, model: Option<&dyn Model>) -> Signature {
+    match (plugin, model) {
+        (Some(plugin), _) => plugin.served().clone(),
+        (None, Some(model)) => model.signature().clone(),
+        (None, None) => Signature::default(),
+    }
+}
+
+/// What runs a version.
+struct Runner {
+    /// Empty for a plugin that stands alone, as are the engine and the reason.
+    backend: &'static str,
+    engine: String,
+    reason: String,
+    devices: Vec<String>,
+}
+
+impl Runner {
+    fn of(chosen: Option<&Chosen>) -> Self {
+        match chosen {
+            Some(chosen) => Self {
+                backend: chosen.backend,
+                engine: chosen.engine.clone(),
+                reason: chosen.reason.clone(),
+                devices: chosen.models.iter().map(|model| model.device().to_string()).collect(),
+            },
+            None => Self {
+                backend: "",
+                engine: String::new(),
+                reason: String::new(),
+                devices: vec![Device::Cpu.to_string()],
+            },
+        }
+    }
+}
+
+/// Executable copies of a model.
+struct Copies {
+    /// On each device.
+    of_each: usize,
+    /// Threads of a run.
+    threads: usize,
+    /// Whether they run on the processor.
+    on_cores: bool,
+}
+
+impl Copies {
+    fn of(manifest: &Manifest, workers: usize, model: Option<&dyn Model>) -> Self {
+        let threads = manifest.instances.threads.unwrap_or(1).min(workers);
+        // An accelerator works on one run at a time; the cores work on as many as there are.
+        let on_cores = model.is_none_or(|model| *model.device() == Device::Cpu);
+        let usual = if on_cores { (workers / threads).max(1) } else { 1 };
+        Self { of_each: manifest.instances.count.unwrap_or(usual), threads, on_cores }
+    }
+}
+
+/// What the manifest says of runs that requests share, and of requests that are alone; `single` when runs have one
+/// thread of the processor.
+fn sharing(manifest: &Manifest, single: bool) -> Sharing {
+    Sharing {
+        enabled: manifest.batching.enabled,
+        max_size: manifest.batching.max_size,
+        max_delay: manifest.batching.max_delay.unwrap_or_default(),
+        preferred: manifest.batching.preferred.clone(),
+        latency_target: manifest.batching.latency_target,
+        alone: single && manifest.instances.alone.unwrap_or(true),
+    }
 }
 
 fn load_model(shared: &Shared, folder: &ModelFolder, files: &ModelFiles) -> Result<Chosen, LoadError> {

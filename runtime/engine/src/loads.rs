@@ -1,8 +1,7 @@
 //! The loads of one model, past and present: each has a state of its own, so a version may be loaded anew beside itself.
 
-use crate::error::EngineError;
+use crate::error::{EngineError, quoted};
 use crate::lifecycle::State;
-use crate::registry::quoted;
 
 /// Loads that came to nothing or are over, of which a model remembers so many.
 const REMEMBERED: usize = 16;

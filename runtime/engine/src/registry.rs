@@ -8,7 +8,7 @@ use arc_swap::{ArcSwap, Guard};
 use tokio::sync::watch;
 
 use crate::accounting::Concurrency;
-use crate::error::EngineError;
+use crate::error::{EngineError, quoted};
 use crate::lifecycle::State;
 use crate::loads::{Loads, VersionStatus};
 use crate::split::{Draws, Shares, Split};
@@ -324,18 +324,4 @@ impl Serving {
         let Some(shares) = &self.shares else { return Vec::new() };
         self.names().into_iter().zip(shares.all()).collect()
     }
-}
-
-/// At most a few names: a server may have a thousand.
-pub(crate) fn quoted<'a>(names: impl Iterator<Item = &'a str>) -> String {
-    const SHOWN: usize = 8;
-    let all: Vec<&str> = names.collect();
-    if all.is_empty() {
-        return "none".to_owned();
-    }
-    let mut text = all.iter().take(SHOWN).map(|name| format!("'{name}'")).collect::<Vec<_>>().join(", ");
-    if all.len() > SHOWN {
-        text.push_str(&format!(" and {} more", all.len() - SHOWN));
-    }
-    text
 }

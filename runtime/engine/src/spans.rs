@@ -10,12 +10,10 @@ use std::task::{Context as TaskContext, Poll};
 use std::time::{Duration, SystemTime};
 
 use opentelemetry::trace::{SpanBuilder, Status, TraceContextExt as _, Tracer as _};
-use opentelemetry::{Context, KeyValue, global};
+use opentelemetry::{Context, global};
 use pin_project_lite::pin_project;
 
-use crate::error::EngineError;
 use crate::pool::Stage;
-use crate::version::Version;
 
 pin_project! {
     /// See [`in_span`].
@@ -84,31 +82,21 @@ fn start_below(parent: &Context, span: SpanBuilder) -> Context {
     parent.with_span(global::tracer("corymb").build_with_context(span, parent))
 }
 
-/// A stage as a span that others can be below of. The work is made here, so that it is held once.
-pub(crate) async fn stage<T, E: std::fmt::Display, F: Future<Output = Result<T, E>>>(
-    stage: Stage,
+/// Does `work` as a span that others can be below of. The work is made here, so that it is held once.
+pub(crate) async fn as_span<T, E: std::fmt::Display, F: Future<Output = Result<T, E>>>(
+    span: impl FnOnce() -> SpanBuilder,
     work: impl FnOnce() -> F,
 ) -> Result<T, E> {
-    let span = Spans::current().begin(|| SpanBuilder::from_name(stage.name()));
+    let span = Spans::current().begin(span);
     let result = in_span(span.context(), work()).await;
     span.end(result.as_ref().err().map(|error| error as _));
     result
 }
 
-/// A model's whole answer as a span.
-pub(crate) async fn predict<T, F: Future<Output = Result<T, EngineError>>>(
-    version: &Version,
-    answer: impl FnOnce() -> F,
-) -> Result<T, EngineError> {
-    let span = Spans::current().begin(|| {
-        SpanBuilder::from_name("predict").with_attributes([
-            KeyValue::new("model", version.model.clone()),
-            KeyValue::new("version", version.version.clone()),
-            KeyValue::new("backend", version.backend),
-            KeyValue::new("device", version.device.clone()),
-        ])
-    });
-    let result = in_span(span.context(), answer()).await;
-    span.end(result.as_ref().err().map(|error| error as _));
-    result
+/// As [`as_span`], for a stage. Not an `async fn`, for the reason of [`in_span`].
+pub(crate) fn stage<T, E: std::fmt::Display, F: Future<Output = Result<T, E>>>(
+    stage: Stage,
+    work: impl FnOnce() -> F,
+) -> impl Future<Output = Result<T, E>> {
+    as_span(move || SpanBuilder::from_name(stage.name()), work)
 }

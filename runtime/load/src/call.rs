@@ -4,7 +4,7 @@ use bytes::Bytes;
 use corymb_proto::inference::ModelInferRequest;
 use http::{HeaderMap, HeaderValue, Method, Request, header};
 
-use crate::run::LoadError;
+use crate::error::LoadError;
 
 /// One request, ready to be sent. Clones share the payload.
 #[derive(Clone, Debug)]

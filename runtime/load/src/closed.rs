@@ -7,8 +7,9 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use crate::client::Client;
+use crate::error::LoadError;
 use crate::outcome::Failure;
-use crate::run::{LoadError, Shared};
+use crate::shared::Shared;
 
 /// Between attempts of a caller that finds no server.
 const PAUSE: Duration = Duration::from_millis(100);

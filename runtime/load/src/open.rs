@@ -8,9 +8,10 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout_at;
 
 use crate::client::Client;
+use crate::error::LoadError;
 use crate::outcome::Failure;
-use crate::run::{LoadError, Shared};
 use crate::schedule::{Arrivals, Schedule};
+use crate::shared::Shared;
 
 /// Requests that are begun or wait for a connection, at most. Beyond it they are counted as never sent.
 const MAX_OUTSTANDING: usize = 1 << 16;

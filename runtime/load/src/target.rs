@@ -4,7 +4,7 @@ use std::fmt;
 
 use http::Uri;
 
-use crate::run::LoadError;
+use crate::error::LoadError;
 
 /// A server, as `http://host[:port]`.
 #[derive(Clone, Debug, PartialEq, Eq)]

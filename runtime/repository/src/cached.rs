@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -10,7 +9,7 @@ use crate::cache::{BlobRecord, Cache, TreeRecord, read_json};
 use crate::download::digests_of;
 use crate::error::RepositoryError;
 use crate::layout::{Demands, ModelFolder, Verified, check_name, open_dir, open_path};
-use crate::shape::is_onnx;
+use crate::onnx::is_onnx;
 use crate::signature::{Kept, SignaturePolicy, Trust};
 use crate::store::Algorithm;
 use crate::uri::{ModelUri, Place, redact};
@@ -69,7 +68,7 @@ pub struct Removed {
 /// When the cache cannot be read.
 pub fn cached(folder: &Path) -> Result<Vec<CachedModel>, RepositoryError> {
     let cache = open(folder)?;
-    let all = cache.trees().map_err(|reason| unusable(folder, reason))?;
+    let all = cache.trees().map_err(|reason| RepositoryError::unreadable(folder, reason))?;
     let models = all.into_iter().map(|(tree, record, used)| {
         let size = |path: &String| fs::metadata(tree.path.join(path)).map_or(0, |meta| meta.len());
         let bytes = record.files.keys().map(size).sum();
@@ -87,8 +86,8 @@ pub fn verify(folder: &Path, uri: Option<&str>) -> Result<Vec<CheckedFile>, Repo
     let cache = open(folder)?;
     let wanted = uri.map(shown);
     let mut keys = BTreeSet::new();
-    for (_, record, _) in cache.trees().map_err(|reason| unusable(folder, reason))? {
-        if wanted.as_deref().is_none_or(|root| is_below(&record.uri, root)) {
+    for (_, record, _) in cache.trees().map_err(|reason| RepositoryError::unreadable(folder, reason))? {
+        if wanted.as_deref().is_none_or(|root| record.is_below(root)) {
             keys.extend(record.files.into_values());
         }
     }
@@ -141,8 +140,8 @@ pub fn verify_signatures(
     let cache = open(folder)?;
     let wanted = uri.map(shown);
     let mut checked = Vec::new();
-    for (tree, record, _) in cache.trees().map_err(|reason| unusable(folder, reason))? {
-        if !wanted.as_deref().is_none_or(|root| is_below(&record.uri, root)) {
+    for (tree, record, _) in cache.trees().map_err(|reason| RepositoryError::unreadable(folder, reason))? {
+        if !wanted.as_deref().is_none_or(|root| record.is_below(root)) {
             continue;
         }
         let path = record.file().map_or_else(|| tree.path.clone(), |file| tree.path.join(file));
@@ -181,13 +180,8 @@ impl TreeRecord {
 pub fn remove(folder: &Path, uri: Option<&str>) -> Result<Removed, RepositoryError> {
     let cache = open(folder)?;
     let root = uri.map(shown);
-    let removed = cache.remove(root.as_deref()).map_err(|reason| unusable(folder, reason))?;
+    let removed = cache.remove(root.as_deref()).map_err(|reason| RepositoryError::unreadable(folder, reason))?;
     Ok(Removed { models: removed.0, bytes: removed.1, in_use: removed.2 })
-}
-
-/// Whether a model's URI is `root` or lies below it.
-pub(crate) fn is_below(uri: &str, root: &str) -> bool {
-    uri.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 fn shown(uri: &str) -> String {
@@ -209,21 +203,5 @@ fn check(path: &Path, record: &BlobRecord) -> Result<(), String> {
 }
 
 fn open(folder: &Path) -> Result<Cache, RepositoryError> {
-    Cache::open(&folder.join("models"), None).map_err(|reason| unusable(folder, reason))
-}
-
-fn unusable(folder: &Path, reason: io::Error) -> RepositoryError {
-    RepositoryError::Unreadable { path: folder.to_owned(), reason }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_uri_stands_for_what_is_below_it() {
-        assert!(is_below("s3://b/a", "s3://b/a"));
-        assert!(is_below("s3://b/a/m.onnx", "s3://b/a"));
-        assert!(!is_below("s3://b/ab", "s3://b/a"));
-    }
+    Cache::open(&folder.join("models"), None).map_err(|reason| RepositoryError::unreadable(folder, reason))
 }

@@ -1,6 +1,6 @@
 //! What is wrong with a model's folder, for the operator: messages name the file.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use corymb_core::Code;
 
@@ -153,8 +153,13 @@ impl RepositoryError {
         matches!(self, Self::Remote { .. } | Self::Cache { .. } | Self::Content { .. })
     }
 
+    /// What the system says of a path.
+    pub(crate) fn unreadable(path: &Path, reason: std::io::Error) -> Self {
+        Self::Unreadable { path: path.to_owned(), reason }
+    }
+
     /// The same of a folder whose place is known better here.
-    pub(crate) fn at(self, folder: &std::path::Path) -> Self {
+    pub(crate) fn at(self, folder: &Path) -> Self {
         match self {
             Self::Ambiguous { count, .. } => Self::Ambiguous { path: folder.to_owned(), count },
             other => other,

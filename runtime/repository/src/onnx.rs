@@ -1,4 +1,4 @@
-//! Which other files an `.onnx` file refers to, by walking its protobuf without reading its weights.
+//! How an `.onnx` file is named, and which other files it refers to, by walking its protobuf without reading its weights.
 //!
 //! Field numbers are those of `onnx.proto` (<https://github.com/onnx/onnx/blob/main/onnx/onnx.proto>).
 
@@ -38,6 +38,11 @@ impl Kind {
             _ => None,
         }
     }
+}
+
+/// Whether a file of this name is taken for an ONNX model.
+pub(crate) fn is_onnx(name: &str) -> bool {
+    name.strip_suffix(".onnx").is_some_and(|stem| !stem.is_empty())
 }
 
 /// `TensorProto.external_data`, a map of strings.

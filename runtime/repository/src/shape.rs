@@ -1,16 +1,19 @@
 //! What a folder is, told from the names in it: a model, versions of one, or a folder of models.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Component, Path, PathBuf};
 use std::{fs, io};
 
 use crate::error::RepositoryError;
+use crate::onnx::is_onnx;
 use crate::store::Listing;
 
 /// The name of the manifest in a model's folder.
 pub(crate) const MANIFEST: &str = "model.toml";
 /// The name of Triton's configuration in a model's folder.
 pub(crate) const TRITON: &str = "config.pbtxt";
+/// The folder of warm-up samples in a model's folder.
+pub(crate) const WARMUP: &str = "warmup";
 /// What a TensorFlow SavedModel has in its folder.
 const SAVED_MODELS: [&str; 2] = ["saved_model.pb", "saved_model.pbtxt"];
 
@@ -134,8 +137,14 @@ pub(crate) fn below(path: &str, name: &str) -> String {
     if path.is_empty() { name.to_owned() } else { format!("{path}/{name}") }
 }
 
-pub(crate) fn is_onnx(name: &str) -> bool {
-    name.strip_suffix(".onnx").is_some_and(|stem| !stem.is_empty())
+/// Whether a path stays in the folder that it is relative to.
+pub(crate) fn is_inside(file: &str) -> bool {
+    !file.is_empty() && Path::new(file).components().all(|part| matches!(part, Component::Normal(_)))
+}
+
+/// The last part of a path.
+pub(crate) fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 /// Leading zeros are understood: `01` is version 1.

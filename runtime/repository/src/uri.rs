@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use url::Url;
 
 use crate::error::RepositoryError;
-use crate::shape::is_onnx;
+use crate::onnx::is_onnx;
 
 /// What may stand before `://`.
 const SCHEMES: &str = "a path, file://, s3://, gs://, az://, hf://, http:// or https://";

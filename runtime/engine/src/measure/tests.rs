@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use corymb_core::{
-    Availability, Backend, BackendError, Code, DType, Device, Dim, Instance, LoadOptions, Model, ModelInfo, Parameters,
-    Profile, Request, RunOptions, Signature, Tensor, TensorSpec, Value,
+    Availability, Backend, BackendError, Code, DType, Device, Dim, Instance, LoadOptions, Model, ModelInfo, Profile,
+    Request, RunOptions, Signature, Tensor, TensorSpec,
 };
 use corymb_repository::{ModelFolder, embedded};
 use opentelemetry::metrics::MeterProvider as _;
@@ -353,13 +353,7 @@ async fn different_shapes_never_share_a_run() {
 async fn the_lower_priority_number_goes_first() {
     let (engine, habits) =
         serving(Habits::default(), "[batching]\nenabled = false\n[instances]\ncount = 1", None).await;
-    let asked = |(x, priority): (f32, Option<u64>)| {
-        let mut parameters = Parameters::new();
-        if let Some(priority) = priority {
-            parameters.set("priority", Value::Uint64(priority));
-        }
-        Request { parameters, ..request(&[x], 1) }
-    };
+    let asked = |(x, priority)| Request { priority, ..request(&[x], 1) };
     let requests = [(1.0, None), (2.0, None), (3.0, Some(5)), (4.0, Some(1)), (5.0, Some(0))].map(asked);
     for answer in crowd(&engine, &habits, requests.into()).await {
         answer.expect("answered");

@@ -8,7 +8,6 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use crate::cache::{Cache, Lease};
-use crate::cached::is_below;
 
 /// What nobody has downloaded on for so long is given up when room is needed.
 const STALE: Duration = Duration::from_secs(24 * 60 * 60);
@@ -63,7 +62,7 @@ impl Cache {
         let held = Lease::all(&self.folder.join("using"))?;
         let (mut removed, mut kept) = (0, 0);
         for (tree, record, _) in self.trees()? {
-            if uri.is_some_and(|root| !is_below(&record.uri, root)) {
+            if uri.is_some_and(|root| !record.is_below(root)) {
                 continue;
             }
             if held.contains(&format!("tree {}", tree.key)) {

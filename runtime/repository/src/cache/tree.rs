@@ -26,6 +26,13 @@ pub(crate) struct TreeRecord {
     pub(crate) files: BTreeMap<String, String>,
 }
 
+impl TreeRecord {
+    /// Whether it is from `root`, a URI without secrets, or from below it.
+    pub(crate) fn is_below(&self, root: &str) -> bool {
+        self.uri.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+}
+
 impl Cache {
     /// The tree of these files, made when it is not there; it stays as long as what comes with it lives.
     pub(crate) fn tree(&self, uri: &str, files: BTreeMap<String, String>) -> io::Result<(Tree, Hold)> {
@@ -94,5 +101,18 @@ impl Cache {
     pub(super) fn drop_tree(&self, tree: &Tree) {
         let _ = fs::remove_file(tree.path.with_extension("json"));
         let _ = fs::remove_dir_all(&tree.path);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_uri_stands_for_what_is_below_it() {
+        let is_below = |uri: &str| TreeRecord { uri: uri.to_owned(), files: BTreeMap::new() }.is_below("s3://b/a");
+        assert!(is_below("s3://b/a"));
+        assert!(is_below("s3://b/a/m.onnx"));
+        assert!(!is_below("s3://b/ab"));
     }
 }

@@ -169,13 +169,7 @@ impl Downloads {
                 }
                 Err(TryLockError::Error(error)) => return Err(error.into()),
             }
-            // Who held it may have finished and removed it in the meantime.
-            let same =
-                fs::metadata(&state_path).is_ok_and(|meta| state.metadata().is_ok_and(|own| own.ino() == meta.ino()));
-            if !same || (object.tag.is_some() && self.cache.find(&key).is_some()) {
-                if same {
-                    let _ = fs::remove_file(&state_path);
-                }
+            if self.is_over(&key, object, &state) {
                 continue;
             }
             let mut again = true;
@@ -200,6 +194,20 @@ impl Downloads {
                 }
             }
         }
+    }
+
+    /// Whether whoever held `state` before has finished or has removed it since this process looked into the cache.
+    fn is_over(&self, key: &str, object: &Object, state: &File) -> bool {
+        let path = self.cache.blob_file(key, "state");
+        let same = fs::metadata(&path).is_ok_and(|meta| state.metadata().is_ok_and(|own| own.ino() == meta.ino()));
+        if !same {
+            return true;
+        }
+        let finished = object.tag.is_some() && self.cache.find(key).is_some();
+        if finished {
+            let _ = fs::remove_file(&path);
+        }
+        finished
     }
 
     /// A blob that was downloaded before may have to be something now that was not asked of it then.

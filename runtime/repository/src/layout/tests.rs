@@ -1,6 +1,7 @@
 //! Folders, trees and mistakes, opened from disk.
 
 use super::*;
+use crate::store::Algorithm;
 
 /// A folder with these files, each holding its own name.
 fn tree(files: &[&str]) -> tempfile::TempDir {

@@ -6,10 +6,9 @@ use std::io::{self, Read, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use crate::error::RepositoryError;
-use crate::layout::is_inside;
 use crate::onnx::external_data;
 use crate::revision;
-use crate::shape::below;
+use crate::shape::{below, is_inside};
 use crate::signature::statement::{Piece, Statement};
 use crate::signature::{MAX_SIGNATURE, SIGNATURE, Trust, statement, unsigned};
 use crate::store::{Algorithm, MAX_LISTED};

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use crate::layout::is_inside;
+use crate::shape::is_inside;
 use crate::signature::bundle::one_line;
 use crate::store::{Algorithm, MAX_LISTED};
 

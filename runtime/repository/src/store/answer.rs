@@ -8,7 +8,7 @@ use http::{HeaderMap, StatusCode, header};
 use reqwest::Response;
 
 use crate::store::Object;
-use crate::store::client::read;
+use crate::store::body::read;
 use crate::store::digests::Digests;
 use crate::store::fault::{Fault, FaultKind};
 

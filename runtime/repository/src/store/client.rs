@@ -3,7 +3,6 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
 use object_store::client::{
     ClientOptions, HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpService,
 };
@@ -13,6 +12,7 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 
 use crate::store::answer::refusal;
+use crate::store::body::read;
 use crate::store::fault::{Fault, causes};
 
 /// A server that is silent for so long is asked again.
@@ -137,16 +137,4 @@ impl HttpService for Client {
         let body = body.map_err(|fault| HttpError::new(HttpErrorKind::Unknown, fault))?;
         response.body(body.into()).map_err(|error| failed(causes(&error)))
     }
-}
-
-/// The whole body, at most `limit` bytes.
-pub(crate) async fn read(mut answer: Response, limit: usize) -> Result<Bytes, Fault> {
-    let mut body = Vec::new();
-    while let Some(piece) = answer.chunk().await.map_err(Fault::transport)? {
-        if body.len() + piece.len() > limit {
-            return Err(Fault::refused(format!("an answer of more than {limit} bytes")));
-        }
-        body.extend_from_slice(&piece);
-    }
-    Ok(body.into())
 }

@@ -163,18 +163,7 @@ async fn azure(
         }
     }
     let connection = set(environment, "AZURE_STORAGE_CONNECTION_STRING").map(Connection::parse).unwrap_or_default();
-    let account = place
-        .account
-        .clone()
-        .or(connection.account.clone())
-        .or_else(|| set(environment, "AZURE_STORAGE_ACCOUNT").map(str::to_owned))
-        .or_else(|| set(environment, "AZURE_STORAGE_ACCOUNT_NAME").map(str::to_owned));
-    let Some(account) = account else {
-        return Err(Fault::refused(
-            "the account is not known: set AZURE_STORAGE_CONNECTION_STRING or AZURE_STORAGE_ACCOUNT, or write \
-             https://ACCOUNT.blob.core.windows.net/CONTAINER/PATH",
-        ));
-    };
+    let account = azure_account(place, &connection, environment)?;
     // A key belongs to one account.
     let ours = connection.account.as_ref().is_none_or(|of| *of == account);
     let key = connection.key.filter(|_| ours).or_else(|| set(environment, "AZURE_STORAGE_KEY").map(str::to_owned));
@@ -212,6 +201,19 @@ async fn azure(
     }
     let store = builder.with_skip_signature(true).build().map_err(|error| wrong(&error))?;
     Ok((Arc::new(store), false))
+}
+
+/// Whose containers they are: what stands nearest to the container counts.
+fn azure_account(place: &BucketPlace, connection: &Connection, environment: &Environment) -> Result<String, Fault> {
+    let of = |name: &str| set(environment, name).map(str::to_owned);
+    let account = place.account.clone().or_else(|| connection.account.clone());
+    let account = account.or_else(|| of("AZURE_STORAGE_ACCOUNT")).or_else(|| of("AZURE_STORAGE_ACCOUNT_NAME"));
+    account.ok_or_else(|| {
+        Fault::refused(
+            "the account is not known: set AZURE_STORAGE_CONNECTION_STRING or AZURE_STORAGE_ACCOUNT, or write \
+             https://ACCOUNT.blob.core.windows.net/CONTAINER/PATH",
+        )
+    })
 }
 
 /// What an Azure connection string says: `Name=value;…`.

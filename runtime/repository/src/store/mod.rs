@@ -1,6 +1,7 @@
 //! Where files are that are not on this machine: what each kind of store can be asked, and what its answers are worth.
 
 mod answer;
+mod body;
 mod bucket;
 mod client;
 mod credentials;

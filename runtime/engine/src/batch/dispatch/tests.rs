@@ -146,10 +146,36 @@ fn worker(world: &Arc<World>) {
     }
 }
 
+/// One client, by number: the first asks to be run at once, the last leaves. Answers its number if it left in time.
+fn client(world: &Arc<World>, id: usize, rows_each: Option<usize>) -> Option<usize> {
+    if id == 0
+        && let Some(taken) = at_once(world, rows_each, false)
+    {
+        run_taken(world, taken, |instance| (world.use_instance(instance), ()));
+        (0..rows_each.unwrap_or(1)).for_each(|_| world.answer(id));
+        return None;
+    }
+    let entry = |number| Entry {
+        id: number,
+        priority: id as u64 % 2,
+        arrived: world.clock,
+        give_up: world.clock + Duration::from_secs(60),
+        rows: rows_each,
+        request: Asked(id),
+    };
+    match submit(world, 100, entry) {
+        Ok(number) => (id == 3 && world.with(|state| state.leave(number))).then_some(id),
+        Err(Refused::Lost) => {
+            world.answer(id);
+            None
+        }
+        Err(Refused::Full(_)) => panic!("there is room"),
+    }
+}
+
 /// Clients who ask, some of whom leave; workers who serve. Answers by request, and who left.
 fn play(rows: Rows, fragile: bool, wide: bool, rows_each: Option<usize>) -> (BTreeMap<usize, usize>, Vec<usize>) {
     const CLIENTS: usize = 4;
-    let clock = Instant::now();
     let mut state = State::new(vec![0, 1], rows);
     if wide {
         state.set_wide(Some(2));
@@ -161,7 +187,7 @@ fn play(rows: Rows, fragile: bool, wide: bool, rows_each: Option<usize>) -> (BTr
         answers: Mutex::new(BTreeMap::new()),
         in_use: (0..3).map(|_| AtomicUsize::new(0)).collect(),
         fragile,
-        clock,
+        clock: Instant::now(),
     });
     let workers: Vec<_> = (0..2)
         .map(|_| {
@@ -172,31 +198,7 @@ fn play(rows: Rows, fragile: bool, wide: bool, rows_each: Option<usize>) -> (BTr
     let clients: Vec<_> = (0..CLIENTS)
         .map(|id| {
             let world = Arc::clone(&world);
-            thread::spawn(move || {
-                if id == 0
-                    && let Some(taken) = at_once(&world, rows_each, false)
-                {
-                    run_taken(&world, taken, |instance| (world.use_instance(instance), ()));
-                    (0..rows_each.unwrap_or(1)).for_each(|_| world.answer(id));
-                    return None;
-                }
-                let entry = |number| Entry {
-                    id: number,
-                    priority: id as u64 % 2,
-                    arrived: clock,
-                    give_up: clock + Duration::from_secs(60),
-                    rows: rows_each,
-                    request: Asked(id),
-                };
-                match submit(&world, 100, entry) {
-                    Ok(number) => (id == 3 && world.with(|state| state.leave(number))).then_some(id),
-                    Err(Refused::Lost) => {
-                        world.answer(id);
-                        None
-                    }
-                    Err(Refused::Full(_)) => panic!("there is room"),
-                }
-            })
+            thread::spawn(move || client(&world, id, rows_each))
         })
         .collect();
     let left: Vec<usize> = clients.into_iter().filter_map(|client| client.join().expect("no panic")).collect();
