@@ -14,12 +14,12 @@ use corymb_load::{Arrivals, Mode, Plan, Report};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
-use crate::bench::cpu::{Cpu, CpuFigures};
-use crate::bench::payload::{Payload, Protocol, Shape, parse_shape};
+use self::cpu::{Cpu, CpuFigures};
+use self::payload::{Payload, Protocol, Shape, parse_shape};
 use crate::sources::SourceFlags;
 
-pub(crate) use crate::bench::subject::Subject;
-pub(crate) use crate::bench::view::milliseconds;
+pub(crate) use self::subject::Subject;
+pub(crate) use self::view::milliseconds;
 
 /// What is sent, and to whom: the flags that `bench` and `tune` share.
 #[derive(Debug, Args)]

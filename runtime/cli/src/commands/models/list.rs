@@ -1,7 +1,8 @@
-//! `corymb models`: what is there, what it takes and gives, which backend would run it.
+//! `corymb models list` and `inspect`: what models take and give, and which backend would run them.
 
 use std::sync::Arc;
 
+use clap::Args;
 use corymb_core::{Backend, ModelFiles, RUN_BYTES, Signature, TensorSpec};
 use corymb_repository::ModelFolder;
 use serde_json::{Value, json};
@@ -10,8 +11,20 @@ use crate::config::{environment, library_search};
 use crate::sources::SourceFlags;
 use crate::wiring;
 
+#[derive(Debug, Args)]
+pub(crate) struct ListArguments {
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+    /// List what lies in the cache instead
+    #[arg(long)]
+    pub(super) cached: bool,
+    #[command(flatten)]
+    pub(super) sources: SourceFlags,
+}
+
 /// Lists the models that the flags name, without loading them.
-pub(crate) fn list(sources: &SourceFlags, as_json: bool) -> anyhow::Result<()> {
+pub(super) fn list(sources: &SourceFlags, as_json: bool) -> anyhow::Result<()> {
     let backends = wiring::backends(library_search(sources, &environment()), RUN_BYTES);
     let repository = sources.repository()?;
     let folders = sources.open_blocking(&repository)?;

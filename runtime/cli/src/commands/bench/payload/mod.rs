@@ -13,8 +13,8 @@ use corymb_load::Call;
 use corymb_repository::read_npy;
 use serde_json::Value;
 
-use crate::bench::{LoadFlags, Subject};
-use crate::predict::picture;
+use crate::commands::bench::{LoadFlags, Subject};
+use crate::media_type::picture;
 
 /// How a request is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

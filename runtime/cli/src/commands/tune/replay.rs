@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::Tuned;
 use super::settings::{self, Setting};
-use crate::bench::{ArrivalsFlag, milliseconds};
+use crate::commands::bench::{ArrivalsFlag, milliseconds};
 
 /// From when a pod is asked for to when its server starts, where nothing is said: scheduling, an image that is there,
 /// a sandbox and a container.

@@ -11,7 +11,7 @@ use corymb_proto::inference::model_infer_request::InferInputTensor;
 use serde_json::{Value, json};
 
 use super::{Inputs, Protocol};
-use crate::predict::picture;
+use crate::media_type::picture;
 
 /// The request, and the size of its body.
 pub(super) fn encode(protocol: Protocol, model: &str, inputs: &Inputs) -> anyhow::Result<(Call, usize)> {

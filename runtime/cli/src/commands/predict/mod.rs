@@ -1,20 +1,40 @@
 //! `corymb predict`: files in, a table of classes and scores out.
 
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
+use clap::Args;
 use corymb_repository::read_npy;
 use http::Request;
 use serde_json::{Value, json};
 
-use crate::args::PredictArguments;
 use crate::embedded;
+use crate::media_type::picture;
+use crate::sources::SourceFlags;
 use crate::transport::Transport;
 
 /// Rows of a table of scores that are shown.
 const SHOWN: usize = 10;
+
+#[derive(Debug, Args)]
+pub(crate) struct PredictArguments {
+    /// Pictures (JPEG, PNG, WebP), requests (V1 or V2 JSON), or tensors (.npy)
+    #[arg(required = true)]
+    files: Vec<PathBuf>,
+    /// A running server, e.g. http://localhost:8080; without it the model is loaded here
+    #[arg(long)]
+    url: Option<String>,
+    /// Class names, one a line, in the order of the scores
+    #[arg(long, value_name = "FILE")]
+    labels: Option<PathBuf>,
+    /// Print the answers as JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    sources: SourceFlags,
+}
 
 /// One prediction per file.
 pub(crate) fn predict(arguments: &PredictArguments) -> anyhow::Result<()> {
@@ -73,16 +93,6 @@ fn request(transport: &Transport, model: &str, path: &Path, content: Bytes) -> a
     let is_v2 = document.pointer("/inputs/0/datatype").is_some();
     let url = if is_v2 { infer } else { format!("/v1/models/{model}:predict") };
     Ok(post(&url).header("content-type", "application/json").body(content)?)
-}
-
-/// The media type of a picture's first bytes.
-pub(crate) fn picture(content: &[u8]) -> Option<&'static str> {
-    match content {
-        [0xff, 0xd8, 0xff, ..] => Some("image/jpeg"),
-        [0x89, b'P', b'N', b'G', ..] => Some("image/png"),
-        [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => Some("image/webp"),
-        _ => None,
-    }
 }
 
 /// The tensor as the model's first input, in Triton's binary form; a batch dimension is added where it lacks one.

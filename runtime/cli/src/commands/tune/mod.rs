@@ -13,8 +13,8 @@ use corymb_load::sweep::{self, Objective, Recommendation, Server, Step};
 use corymb_load::{Mode, Report};
 use serde_json::{Value, json};
 
-use crate::bench::{Bench, LoadFlags, milliseconds};
-use crate::manifest;
+use crate::commands::bench::{Bench, LoadFlags, milliseconds};
+use crate::commands::manifest;
 
 /// Find the concurrency that a model is best served at, and the settings of an autoscaler that follow.
 #[derive(Debug, Args)]

@@ -11,11 +11,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::bail;
+use clap::Args;
 use corymb_core::{Availability, Backend, BackendError, DeviceChoice, Finding};
 use corymb_hardware::{Hardware, NVML, Nvidia};
 
-use crate::args::DoctorArguments;
-use crate::config::{Config, environment};
+use crate::config::{Config, ServeFlags, environment};
 use crate::wiring;
 
 /// How long a driver may take to answer: one that nobody has used yet wakes its GPUs first, one after the other.
@@ -23,6 +23,16 @@ const DRIVER_LIMIT: Duration = Duration::from_secs(20);
 
 /// How long a backend may take to load its library and try its devices.
 const BACKEND_LIMIT: Duration = Duration::from_secs(60);
+
+/// Takes the flags of `serve`, its variables and its file, and looks at what `serve` would use. Models are not opened.
+#[derive(Debug, Args)]
+pub(crate) struct DoctorArguments {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    flags: ServeFlags,
+}
 
 /// All that was looked at.
 struct Report {

@@ -4,7 +4,7 @@ use std::io::{IsTerminal as _, Write as _};
 
 use corymb_load::{Mode, Progress, Report};
 
-use crate::bench::cpu::CpuFigures;
+use super::cpu::CpuFigures;
 
 /// Cells of the bar.
 const BAR: usize = 20;
