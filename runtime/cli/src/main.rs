@@ -5,9 +5,7 @@ mod config;
 mod embedded;
 mod logs;
 mod media_type;
-mod models_progress;
 mod sources;
-mod telemetry;
 mod transport;
 mod wiring;
 

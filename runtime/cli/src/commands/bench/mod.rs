@@ -16,7 +16,7 @@ use tokio::runtime::Runtime;
 
 use self::cpu::{Cpu, CpuFigures};
 use self::payload::{Payload, Protocol, Shape, parse_shape};
-use crate::sources::SourceFlags;
+use crate::config::SourceFlags;
 
 pub(crate) use self::subject::Subject;
 pub(crate) use self::view::milliseconds;

@@ -11,7 +11,7 @@ use corymb_load::Target;
 use http::Request;
 use serde_json::Value;
 
-use crate::sources::SourceFlags;
+use crate::config::SourceFlags;
 use crate::transport::Transport;
 
 /// How long a server may take to load its models.

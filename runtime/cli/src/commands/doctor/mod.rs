@@ -16,7 +16,7 @@ use corymb_core::{Availability, Backend, BackendError, DeviceChoice, Finding};
 use corymb_hardware::{Hardware, NVML, Nvidia};
 
 use crate::config::{Config, ServeFlags, environment};
-use crate::wiring;
+use crate::{sources, wiring};
 
 /// How long a driver may take to answer: one that nobody has used yet wakes its GPUs first, one after the other.
 const DRIVER_LIMIT: Duration = Duration::from_secs(20);
@@ -80,12 +80,13 @@ pub(crate) fn doctor(arguments: DoctorArguments) -> anyhow::Result<()> {
 impl Report {
     fn make(config: Config, hardware: Hardware) -> Self {
         let nvidia = Nvidia::read(OsStr::new(NVML), DRIVER_LIMIT);
-        let backends = wiring::backends(config.libraries.clone(), config.run_bytes);
+        let libraries = wiring::library_search(&config.sources, &environment());
+        let backends = wiring::backends(libraries, config.run_bytes);
         let backends: Vec<Checked> = backends.into_iter().map(Checked::ask).collect();
         let warnings = config.warnings.iter().chain(&hardware.notes).cloned().collect();
         let devices = devices::devices(&config.engine.device, &backends, &nvidia);
         let mut failures = failures(&config.engine.backend, &config.engine.device, &backends, &devices);
-        failures.extend(config.sources.signatures().err().map(|error| format!("{error:#}")));
+        failures.extend(sources::signatures(&config.sources).err().map(|error| format!("{error:#}")));
         let surroundings = probe::surroundings(&config, &hardware);
         Self { config, hardware, nvidia, backends, devices, surroundings, warnings, failures }
     }

@@ -31,6 +31,6 @@ pub(super) fn list(arguments: &ListArguments) -> anyhow::Result<()> {
 
 /// The folder that is named, else the user's.
 pub(super) fn folder(given: Option<&PathBuf>) -> anyhow::Result<PathBuf> {
-    let folder = given.cloned().or_else(|| cache_folder(&environment()));
+    let folder = cache_folder(given, &environment());
     folder.context("there is no cache: neither HOME nor XDG_CACHE_HOME is set; name one by --cache")
 }

@@ -7,9 +7,8 @@ use corymb_core::{Backend, ModelFiles, RUN_BYTES, Signature, TensorSpec};
 use corymb_repository::ModelFolder;
 use serde_json::{Value, json};
 
-use crate::config::{environment, library_search};
-use crate::sources::SourceFlags;
-use crate::wiring;
+use crate::config::{SourceFlags, environment};
+use crate::{sources, wiring};
 
 #[derive(Debug, Args)]
 pub(crate) struct ListArguments {
@@ -24,10 +23,10 @@ pub(crate) struct ListArguments {
 }
 
 /// Lists the models that the flags name, without loading them.
-pub(super) fn list(sources: &SourceFlags, as_json: bool) -> anyhow::Result<()> {
-    let backends = wiring::backends(library_search(sources, &environment()), RUN_BYTES);
-    let repository = sources.repository()?;
-    let folders = sources.open_blocking(&repository)?;
+pub(super) fn list(flags: &SourceFlags, as_json: bool) -> anyhow::Result<()> {
+    let backends = wiring::backends(wiring::library_search(flags, &environment()), RUN_BYTES);
+    let repository = sources::repository(flags)?;
+    let folders = sources::open_blocking(flags, &repository)?;
     let models: Vec<Value> = folders.iter().map(|folder| describe(folder, &backends)).collect();
     if as_json {
         println!("{}", serde_json::to_string_pretty(&models)?);

@@ -11,7 +11,7 @@ use clap::{Args, Subcommand};
 use self::list::ListArguments;
 use self::remove::RemoveArguments;
 use self::verify::VerifyArguments;
-use crate::sources::SourceFlags;
+use crate::config::SourceFlags;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ModelsCommand {

@@ -10,9 +10,9 @@ use corymb_repository::read_npy;
 use http::Request;
 use serde_json::{Value, json};
 
+use crate::config::SourceFlags;
 use crate::embedded;
 use crate::media_type::picture;
-use crate::sources::SourceFlags;
 use crate::transport::Transport;
 
 /// Rows of a table of scores that are shown.

@@ -16,7 +16,7 @@ use tokio::sync::watch;
 
 use crate::config::{Config, ServeFlags, environment};
 use crate::wiring::{LogBridge, Signals};
-use crate::{logs, wiring};
+use crate::{logs, sources, wiring};
 
 /// Connections that wait in the kernel to be accepted.
 const BACKLOG: u32 = 1024;
@@ -60,8 +60,8 @@ async fn run(mut config: Config, bridge: &LogBridge, start: Instant) -> anyhow::
     config.server.metrics = Some(signals.page());
     config.server.tracing = signals.tracing();
     serve_knative_stats(&config)?;
-    let repository = Arc::new(config.sources.repository()?);
-    let mut sources = config.sources.live(&config.admin_root);
+    let repository = Arc::new(sources::repository(&config.sources)?);
+    let mut sources = sources::live(&config.sources, &config.admin_root);
     // What is inside the binary is there at once. Who listens early listens before the other sources have been asked.
     let opened = if config.listen_early && !config.sources.is_empty() {
         None
@@ -74,7 +74,8 @@ async fn run(mut config: Config, bridge: &LogBridge, start: Instant) -> anyhow::
             }
         }
     };
-    let engine = wiring::engine(config.engine.clone(), config.libraries.clone(), config.run_bytes)?;
+    let libraries = wiring::library_search(&config.sources, &environment());
+    let engine = wiring::engine(config.engine.clone(), libraries, config.run_bytes)?;
     let opening = opened.is_none().then(|| engine.opening());
     if let Some((_, folders)) = &opened {
         engine.announce(folders);
@@ -142,7 +143,7 @@ async fn run(mut config: Config, bridge: &LogBridge, start: Instant) -> anyhow::
 async fn open(config: &Config, repository: &Repository, sources: &Sources) -> anyhow::Result<(Seen, Vec<ModelFolder>)> {
     // Before they are opened: what changes in between is seen afterwards.
     let seen = if config.poll.is_some() { Seen::first(repository, sources).await } else { Seen::default() };
-    Ok((seen, config.sources.open(repository, config.admin).await?))
+    Ok((seen, sources::open(&config.sources, repository, config.admin).await?))
 }
 
 /// Knative reads the pod from its first second to its last: this ends with the process.

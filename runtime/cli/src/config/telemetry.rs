@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use corymb_server::Propagator;
 
-use crate::config::Environment;
+use super::environment::Environment;
 
 /// The specification's: how long one delivery may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
