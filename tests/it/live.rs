@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tonic::transport::Channel;
 
 use crate::harness::{Answer, LIMIT, Server, SetOnDrop, agent, folder, root, try_send};
-use crate::repository_store::Store;
+use crate::repository::store::Store;
 
 fn identity() -> Vec<u8> {
     std::fs::read(root().join("tests/fixtures/models/identity_fp32.onnx")).expect("the fixture")

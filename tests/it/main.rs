@@ -17,8 +17,6 @@ mod manifests;
 mod mistakes;
 mod parity;
 mod repository;
-mod repository_clouds;
-mod repository_store;
 mod signals;
 mod signatures;
 mod start;

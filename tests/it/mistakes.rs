@@ -36,6 +36,10 @@ fn v2_input(name: &str, datatype: &str, shape: &serde_json::Value, data: &serde_
 }
 
 fn mistakes() -> Vec<Mistake> {
+    [v1_mistakes(), v2_mistakes(), mistakes_of_any_protocol()].into_iter().flatten().collect()
+}
+
+fn v1_mistakes() -> Vec<Mistake> {
     let b64 = base64(&picture());
     let cut = base64(&picture()[..picture().len() / 2]);
     vec![
@@ -69,6 +73,12 @@ fn mistakes() -> Vec<Mistake> {
             400,
             &["x"],
         ),
+    ]
+}
+
+fn v2_mistakes() -> Vec<Mistake> {
+    let b64 = base64(&picture());
+    vec![
         post("no inputs", V2, "{}", 400, &["inputs"]),
         post(
             "wrong dtype",
@@ -88,6 +98,12 @@ fn mistakes() -> Vec<Mistake> {
         post("wrong count", V2, v2_input("image_bytes", "BYTES", &json!([2]), &json!([b64])), 400, &["image_bytes"]),
         post("huge shape", V2, v2_input("image_bytes", "BYTES", &json!([u64::MAX, 16]), &json!([b64])), 400, &[]),
         post("negative shape", V2, v2_input("image_bytes", "BYTES", &json!([-1]), &json!([b64])), 400, &[]),
+    ]
+}
+
+/// Models, versions and URLs that are not there, and bodies that no protocol has.
+fn mistakes_of_any_protocol() -> Vec<Mistake> {
+    vec![
         post(
             "unknown V1 model",
             "/v1/models/other:predict",

@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 use serde_json::json;
 
 use crate::harness::{Server, corymb, folder, root, run, skip};
-use crate::repository_store::Store;
+use crate::repository::store::Store;
 
 const FILES: [&str; 5] = ["model.toml", "external.onnx", "external.bin", "labels.txt", "docs/card.md"];
 

@@ -1,34 +1,63 @@
 //! The Corymb model server: `corymb serve` and the commands around it.
 
-mod args;
-mod bench;
+mod commands;
 mod config;
-mod doctor;
 mod embedded;
 mod logs;
-mod manifest;
-mod models;
-mod models_cache;
-mod models_progress;
-mod plugin;
-mod predict;
-mod serve;
+mod media_type;
 mod sources;
-mod telemetry;
 mod transport;
-mod tune;
 mod wiring;
 
 use std::process::ExitCode;
 use std::time::Instant;
 
-use clap::Parser as _;
+use clap::{Parser, Subcommand};
 
-use crate::args::{Arguments, Command, ModelsCommand, PluginCommand};
+use crate::commands::bench::BenchArguments;
+use crate::commands::doctor::DoctorArguments;
+use crate::commands::manifest::ManifestCommand;
+use crate::commands::models::ModelsCommand;
+use crate::commands::plugin::PluginCommand;
+use crate::commands::predict::PredictArguments;
+use crate::commands::tune::TuneArguments;
+use crate::commands::{bench, doctor, manifest, models, plugin, predict, serve, tune};
+use crate::config::ServeFlags;
 
 // Measured against the system's allocator: see ARCHITECTURE.md.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+/// Serves ONNX models through V1 REST, V2 REST and gRPC on one port, with Wasm plugins around them.
+#[derive(Debug, Parser)]
+#[command(name = "corymb", version, propagate_version = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve models; the embedded flowers model when none is named
+    Serve(Box<ServeFlags>),
+    /// Make one prediction per file, in this process or by a running server
+    Predict(PredictArguments),
+    /// Measure throughput and latency of a server under load
+    Bench(Box<BenchArguments>),
+    /// Find the concurrency that a model is best served at, and the autoscaler's settings that follow
+    Tune(Box<TuneArguments>),
+    /// Print the YAML to apply
+    #[command(subcommand)]
+    Manifest(ManifestCommand),
+    /// What models there are
+    #[command(subcommand)]
+    Models(ModelsCommand),
+    /// Work on Wasm plugins
+    #[command(subcommand)]
+    Plugin(PluginCommand),
+    /// What this machine gives, and whether a model can be served on it
+    Doctor(Box<DoctorArguments>),
+}
 
 fn main() -> ExitCode {
     let start = Instant::now();
@@ -37,9 +66,9 @@ fn main() -> ExitCode {
         Command::Predict(arguments) => predict::predict(&arguments),
         Command::Bench(arguments) => bench::bench(&arguments),
         Command::Tune(arguments) => tune::tune(&arguments),
-        Command::Manifest(command) => manifest::print(&command),
-        Command::Models(command) => models_command(command),
-        Command::Plugin(PluginCommand::Compile(arguments)) => plugin::compile(&arguments),
+        Command::Manifest(command) => manifest::manifest(&command),
+        Command::Models(command) => models::models(&command),
+        Command::Plugin(command) => plugin::plugin(&command),
         Command::Doctor(arguments) => doctor::doctor(*arguments),
     };
     match result {
@@ -49,16 +78,5 @@ fn main() -> ExitCode {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }
-    }
-}
-
-fn models_command(command: ModelsCommand) -> anyhow::Result<()> {
-    match command {
-        ModelsCommand::List(arguments) if arguments.cached => models_cache::list(&arguments),
-        ModelsCommand::List(arguments) => models::list(&arguments.sources, arguments.json),
-        ModelsCommand::Inspect(arguments) => models::list(&arguments.named(), arguments.json),
-        ModelsCommand::Pull(arguments) => models_cache::pull(&arguments),
-        ModelsCommand::Verify(arguments) => models_cache::verify(&arguments),
-        ModelsCommand::Rm(arguments) => models_cache::remove(&arguments),
     }
 }

@@ -9,9 +9,8 @@ use corymb_server::{Local, ServerOptions};
 use http::{Request, Response};
 use tokio::runtime::Runtime;
 
-use crate::config::{engine_options, environment, library_search};
-use crate::sources::SourceFlags;
-use crate::wiring;
+use crate::config::{SourceFlags, engine_options, environment};
+use crate::{sources, wiring};
 
 /// How long an answer may take.
 const TIMEOUT: Duration = Duration::from_secs(120);
@@ -28,12 +27,12 @@ pub(crate) enum Transport {
 }
 
 impl Transport {
-    /// Loads the one model that `sources` name.
-    pub(crate) fn local(sources: &SourceFlags) -> anyhow::Result<Self> {
-        let repository = sources.repository()?;
-        let mut folders = sources.open_blocking(&repository)?;
+    /// Loads the one model that `flags` name.
+    pub(crate) fn local(flags: &SourceFlags) -> anyhow::Result<Self> {
+        let repository = sources::repository(flags)?;
+        let mut folders = sources::open_blocking(flags, &repository)?;
         if folders.iter().any(|folder| folder.name != folders[0].name) {
-            let wanted = sources.model_name.as_deref();
+            let wanted = flags.model_name.as_deref();
             folders.retain(|folder| Some(folder.name.as_str()) == wanted);
         }
         // Versions are ascending: the newest answers.
@@ -42,7 +41,8 @@ impl Transport {
         let engine = {
             let _runtime = runtime.enter();
             let environment = environment();
-            wiring::engine(engine_options(sources, &environment), library_search(sources, &environment), RUN_BYTES)?
+            let libraries = wiring::library_search(flags, &environment);
+            wiring::engine(engine_options(flags, &environment), libraries, RUN_BYTES)?
         };
         let (model, labels) = (folder.name.clone(), folder.labels.clone());
         runtime.block_on(engine.load(folder)).with_context(|| format!("load model '{model}'"))?;

@@ -11,7 +11,7 @@ use opentelemetry_otlp::{
     WithHttpConfig as _, WithTonicConfig as _,
 };
 
-use crate::telemetry::{Push, Transport};
+use crate::config::telemetry::{Push, Transport};
 
 /// A collector's answer says little; a longer one is not from a collector.
 const MAX_ANSWER: u64 = 4 << 20;

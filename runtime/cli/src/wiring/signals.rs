@@ -22,7 +22,7 @@ use super::delivery::{Delivery, Watched};
 use super::otlp;
 use super::shared_reader::SharedReader;
 use super::tracer::{self, Tracer};
-use crate::telemetry::TelemetryOptions;
+use crate::config::telemetry::TelemetryOptions;
 
 /// Series of one instrument, enough for a thousand models: the SDK's own 2,000 are six stages of 333. Series beyond it
 /// are summed up under `otel.metric.overflow`.

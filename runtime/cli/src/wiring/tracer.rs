@@ -12,7 +12,7 @@ use opentelemetry_sdk::trace::{
     TracerProviderBuilder,
 };
 
-use crate::telemetry::{Root, Sampling};
+use crate::config::telemetry::{Root, Sampling};
 
 thread_local! {
     /// The trace that the next root span of this thread begins.

@@ -1,0 +1,161 @@
+//! Whom the load goes to: a server that runs already, or one that is started for the time.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::channel;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use bytes::Bytes;
+use corymb_load::Target;
+use http::Request;
+use serde_json::Value;
+
+use crate::config::SourceFlags;
+use crate::transport::Transport;
+
+/// How long a server may take to load its models.
+const START_LIMIT: Duration = Duration::from_secs(300);
+
+/// A server with the model that requests are for.
+pub(crate) struct Subject {
+    pub(crate) target: Target,
+    pub(crate) model: String,
+    /// The served signature: V2's metadata of the model.
+    pub(crate) metadata: Value,
+    pub(crate) pid: Option<u32>,
+    /// From its start to its being ready, where it was started here.
+    pub(crate) start: Option<Duration>,
+    _server: Option<OwnServer>,
+}
+
+/// Killed when dropped: nobody else uses it, so there is nothing to drain.
+struct OwnServer(Child);
+
+impl Drop for OwnServer {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Subject {
+    /// `named` is a URL, or a model to be served, beside those of the flags.
+    pub(super) fn find(named: Option<&str>, sources: &SourceFlags, pid: Option<u32>) -> anyhow::Result<Self> {
+        if let Some(url) = named.filter(|named| named.contains("://") && named.starts_with("http")) {
+            let target = Target::parse(url)?;
+            let (model, metadata) = model(&target, sources.model_name.as_deref())?;
+            return Ok(Self { target, model, metadata, pid, start: None, _server: None });
+        }
+        let mut sources = sources.clone();
+        if let Some(model) = named {
+            if let Some(twice) = sources.model_dir {
+                bail!("there are two models: '{model}' and --model-dir {twice}");
+            }
+            sources.model_dir = Some(model.to_owned());
+        }
+        let begin = Instant::now();
+        let mut server = start(&sources)?;
+        let address = wait(&mut server.0)?;
+        let started = begin.elapsed();
+        let target = Target::parse(&format!("http://{address}"))?;
+        // A bare model's name is that of its file; the one there is will be found.
+        let wanted = sources.model.first().map(|model| model.name.clone()).or(sources.model_name);
+        let (model, metadata) = model(&target, wanted.as_deref())?;
+        let pid = Some(server.0.id());
+        Ok(Self { target, model, metadata, pid, start: Some(started), _server: Some(server) })
+    }
+}
+
+impl Subject {
+    /// The largest batch times the instances, where the server tells its configuration as Triton does.
+    pub(crate) fn batch_slots(&self) -> Option<usize> {
+        let transport = Transport::remote(&self.target.to_string());
+        let url = format!("/v2/models/{}/config", self.model);
+        let answer = transport.send(Request::get(url).body(Bytes::new()).ok()?).ok()?;
+        let config: Value = serde_json::from_slice(answer.body()).ok()?;
+        let batch = config["max_batch_size"].as_u64()?.max(1);
+        let groups = config["instance_group"].as_array()?;
+        let instances = groups.iter().filter_map(|group| group["count"].as_u64()).sum::<u64>().max(1);
+        usize::try_from(batch.checked_mul(instances)?).ok()
+    }
+}
+
+fn start(sources: &SourceFlags) -> anyhow::Result<OwnServer> {
+    let program = std::env::current_exe().context("find this program")?;
+    let mut command = Command::new(program);
+    command.args(["serve", "--host", "127.0.0.1", "--port", "0", "--log-format", "json", "--log-level", "info"]);
+    for model in &sources.model {
+        command.arg(format!("--model={}={}", model.name, model.uri));
+    }
+    for signer in &sources.verify_signature {
+        command.arg("--verify-signature").arg(signer.typed());
+    }
+    let named = [
+        ("model-dir", sources.model_dir.clone()),
+        ("model-name", sources.model_name.clone()),
+        ("backend", sources.backend.clone()),
+        ("device", sources.device.clone()),
+        ("onnxruntime", sources.onnxruntime.as_ref().map(|path| path.to_string_lossy().into_owned())),
+        ("cache", sources.cache.as_ref().map(|path| path.to_string_lossy().into_owned())),
+    ];
+    for (flag, value) in named {
+        if let Some(value) = value {
+            command.arg(format!("--{flag}={value}"));
+        }
+    }
+    let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
+    Ok(OwnServer(child.context("start a server")?))
+}
+
+/// Waits for the start line; answers the address in it. The log is read on, so that the server never waits for us.
+fn wait(server: &mut Child) -> anyhow::Result<String> {
+    let stderr = server.stderr.take().context("the server's log is not piped")?;
+    let (sender, lines) = channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+            // Nobody listens once it has started.
+            let _ = sender.send(line);
+        }
+    });
+    let deadline = Instant::now() + START_LIMIT;
+    let mut last = String::new();
+    while let Ok(line) = lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+        let event: Value = serde_json::from_str(&line).unwrap_or_default();
+        if event["message"] == "serving"
+            && let Some(address) = event["address"].as_str()
+        {
+            return Ok(address.to_owned());
+        }
+        last = line;
+    }
+    bail!("the server did not come up: {}", last.trim_start_matches("error: "))
+}
+
+/// The name and metadata of the model: the one that is named, or the only one.
+fn model(target: &Target, name: Option<&str>) -> anyhow::Result<(String, Value)> {
+    let transport = Transport::remote(&target.to_string());
+    let name = match name {
+        Some(name) => name.to_owned(),
+        None => only_model(&transport)?,
+    };
+    let answer = transport.send(Request::get(format!("/v2/models/{name}")).body(Bytes::new())?)?;
+    if !answer.status().is_success() {
+        bail!("{target} does not describe model '{name}': {}", answer.status());
+    }
+    let metadata = serde_json::from_slice(answer.body()).context("read the model's metadata")?;
+    Ok((name, metadata))
+}
+
+fn only_model(transport: &Transport) -> anyhow::Result<String> {
+    let answer = transport.send(Request::post("/v2/repository/index").body(Bytes::new())?)?;
+    let index: Value = serde_json::from_slice(answer.body()).unwrap_or_default();
+    let names = index.as_array().into_iter().flatten().filter_map(|model| model["name"].as_str());
+    let mut names: Vec<&str> = names.collect();
+    names.dedup();
+    match names.as_slice() {
+        [only] => Ok((*only).to_owned()),
+        [] => bail!("the server does not say which models it has; name one by --model-name"),
+        several => bail!("the server has several models; name one by --model-name: {}", several.join(", ")),
+    }
+}

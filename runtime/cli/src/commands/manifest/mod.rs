@@ -1,0 +1,148 @@
+//! `corymb manifest`: the YAML to apply, from templates that are part of the program.
+
+mod settings;
+mod template;
+
+use std::io::Write as _;
+
+use anyhow::bail;
+use clap::{Args, Subcommand, ValueEnum};
+use corymb_load::sweep::Recommendation;
+
+use self::settings::Settings;
+use self::template::{fill, text};
+
+pub(crate) use self::settings::IMAGE;
+
+/// Seconds that a pod has for a request, and to end.
+const TIMEOUT: u32 = 60;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ManifestCommand {
+    /// A Knative Service
+    Knative(KnativeArguments),
+    /// An InferenceService of KServe, or the ClusterServingRuntime that it needs
+    Kserve(KserveArguments),
+    /// A KFService of KFServing 0.1 (v1alpha1), with Corymb as its custom predictor
+    Kfserving(Settings),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct KnativeArguments {
+    /// Who scales it
+    #[arg(long, default_value = "kpa")]
+    class: Class,
+    /// For REST alone: clients of gRPC do not get through
+    #[arg(long)]
+    http1: bool,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct KserveArguments {
+    /// How KServe deploys it: by Knative, or as a Deployment that KEDA scales
+    #[arg(long, default_value = "knative")]
+    mode: Mode,
+    /// Print the ClusterServingRuntime, which is applied once for the cluster
+    #[arg(long)]
+    runtime: bool,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
+pub(crate) enum Class {
+    /// Knative's autoscaler
+    Kpa,
+    /// A HorizontalPodAutoscaler on Corymb's own metric
+    Hpa,
+    /// KEDA on Corymb's own metric
+    Keda,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
+pub(crate) enum Mode {
+    Knative,
+    Standard,
+}
+
+/// Prints the manifest of the kind that is named.
+pub(crate) fn manifest(command: &ManifestCommand) -> anyhow::Result<()> {
+    let text = match command {
+        ManifestCommand::Knative(arguments) => knative(arguments)?,
+        ManifestCommand::Kserve(arguments) => kserve(arguments)?,
+        ManifestCommand::Kfserving(settings) => fill(include_str!("kfserving.yaml"), &settings.values(TIMEOUT * 5)?)?,
+    };
+    // A closed pipe is not worth a panic.
+    std::io::stdout().write_all(text.as_bytes())?;
+    Ok(())
+}
+
+/// A Knative Service with the settings that `tune` found.
+pub(crate) fn tuned(model: &str, image: &str, told: &Recommendation) -> anyhow::Result<String> {
+    let settings = Settings {
+        name: model.to_ascii_lowercase().replace(['_', '.'], "-"),
+        namespace: None,
+        image: image.to_owned(),
+        model: None,
+        target: u32::try_from(told.target).unwrap_or(u32::MAX),
+        utilization: Some(told.target_utilization_percentage.round() as u8),
+        container_concurrency: u32::try_from(told.container_concurrency.min(1000)).unwrap_or(1000),
+        min_scale: None,
+        max_scale: told.replicas.map_or(10, |replicas| u32::try_from(replicas.saturating_mul(2)).unwrap_or(u32::MAX)),
+        cpu: "1".to_owned(),
+        memory: "512Mi".to_owned(),
+    };
+    let found = format!(
+        "# By `corymb tune`: {:.1} answers a second at {} in flight; a pod kept at {:.1} in flight gives {:.1}.\n",
+        told.knee_rps, told.knee, told.effective_concurrency, told.rps_per_replica
+    );
+    Ok(found + &knative(&KnativeArguments { class: Class::Kpa, http1: false, settings })?)
+}
+
+fn knative(arguments: &KnativeArguments) -> anyhow::Result<String> {
+    let settings = &arguments.settings;
+    let mut values = settings.values(TIMEOUT)?;
+    let (class, metric) = match arguments.class {
+        Class::Kpa => (("kpa_class", "kpa.autoscaling.knative.dev"), "concurrency"),
+        Class::Hpa => (("hpa_class", "hpa.autoscaling.knative.dev"), "corymb_concurrency"),
+        Class::Keda => (("keda_class", "hpa.autoscaling.knative.dev"), "corymb_concurrency"),
+    };
+    values.insert(class.0, text(class.1));
+    values.insert("metric", text(metric));
+    values.insert("port_name", if arguments.http1 { "http1" } else { "h2c" }.to_owned());
+    if arguments.class != Class::Kpa {
+        // Knative's utilisation is for its own autoscaler; what the others aim for is the target itself.
+        values.remove("utilization");
+        values.insert("target", text(&settings.effective().ceil().to_string()));
+        values.insert("min_scale", text(&settings.min_scale.unwrap_or(1).to_string()));
+    }
+    if arguments.class == Class::Keda {
+        let query =
+            "sum(rate(corymb_server_concurrency_time_seconds_total{pod=~\"{{ .revisionName }}-deployment-.*\"}[30s]))";
+        values.insert("keda_query", format!("'{query}'"));
+        values.insert("keda_metric_type", text("AverageValue"));
+    }
+    fill(include_str!("knative.yaml"), &values)
+}
+
+fn kserve(arguments: &KserveArguments) -> anyhow::Result<String> {
+    let settings = &arguments.settings;
+    let mut values = settings.values(TIMEOUT)?;
+    if arguments.runtime {
+        return fill(include_str!("runtime.yaml"), &values);
+    }
+    let Some(model) = &settings.model else {
+        bail!("KServe fetches the model: name it by --model, e.g. --model gs://bucket/model");
+    };
+    values.insert("model", text(model));
+    values.insert("sidecar", text(&format!("{}-predictor", settings.name)));
+    values.insert("effective", text(&settings.effective().to_string()));
+    values.insert("min_replicas_standard", settings.min_scale.unwrap_or(1).max(1).to_string());
+    let template = match arguments.mode {
+        Mode::Knative => include_str!("kserve-knative.yaml"),
+        Mode::Standard => include_str!("kserve-standard.yaml"),
+    };
+    fill(template, &values)
+}

@@ -1,0 +1,36 @@
+//! `corymb models list --cached`: what lies in the cache, and where that is.
+
+use std::path::PathBuf;
+use std::time::UNIX_EPOCH;
+
+use anyhow::Context as _;
+use bytesize::ByteSize;
+use corymb_repository::cached;
+use serde_json::json;
+
+use super::list::ListArguments;
+use crate::config::{cache_folder, environment};
+
+/// Lists what lies in the cache.
+pub(super) fn list(arguments: &ListArguments) -> anyhow::Result<()> {
+    let models = cached(&folder(arguments.sources.cache.as_ref())?)?;
+    if arguments.json {
+        let describe = |model: &corymb_repository::CachedModel| {
+            let used = model.used.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+            json!({"uri": model.uri, "path": model.path, "bytes": model.bytes, "files": model.files, "used": used})
+        };
+        println!("{}", serde_json::to_string_pretty(&models.iter().map(describe).collect::<Vec<_>>())?);
+        return Ok(());
+    }
+    for model in &models {
+        let (files, size) = (model.files.len(), ByteSize(model.bytes));
+        println!("{} {size} in {files} files, last used {}", model.uri, humantime::format_rfc3339_seconds(model.used));
+    }
+    Ok(())
+}
+
+/// The folder that is named, else the user's.
+pub(super) fn folder(given: Option<&PathBuf>) -> anyhow::Result<PathBuf> {
+    let folder = cache_folder(given, &environment());
+    folder.context("there is no cache: neither HOME nor XDG_CACHE_HOME is set; name one by --cache")
+}

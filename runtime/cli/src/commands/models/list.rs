@@ -1,0 +1,105 @@
+//! `corymb models list` and `inspect`: what models take and give, and which backend would run them.
+
+use std::sync::Arc;
+
+use clap::Args;
+use corymb_core::{Backend, ModelFiles, RUN_BYTES, Signature, TensorSpec};
+use corymb_repository::ModelFolder;
+use serde_json::{Value, json};
+
+use crate::config::{SourceFlags, environment};
+use crate::{sources, wiring};
+
+#[derive(Debug, Args)]
+pub(crate) struct ListArguments {
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+    /// List what lies in the cache instead
+    #[arg(long)]
+    pub(super) cached: bool,
+    #[command(flatten)]
+    pub(super) sources: SourceFlags,
+}
+
+/// Lists the models that the flags name, without loading them.
+pub(super) fn list(flags: &SourceFlags, as_json: bool) -> anyhow::Result<()> {
+    let backends = wiring::backends(wiring::library_search(flags, &environment()), RUN_BYTES);
+    let repository = sources::repository(flags)?;
+    let folders = sources::open_blocking(flags, &repository)?;
+    let models: Vec<Value> = folders.iter().map(|folder| describe(folder, &backends)).collect();
+    if as_json {
+        println!("{}", serde_json::to_string_pretty(&models)?);
+        return Ok(());
+    }
+    for model in &models {
+        let text = |key: &str| model[key].as_str().unwrap_or("-").to_owned();
+        println!("{} (version {})", text("name"), text("version"));
+        for key in ["model", "opset", "bytes", "backend", "plugin", "signed", "reason"] {
+            match &model[key] {
+                Value::Null => {}
+                Value::String(value) => println!("  {key:<8} {value}"),
+                value => println!("  {key:<8} {value}"),
+            }
+        }
+        for key in ["inputs", "outputs"] {
+            for tensor in model[key].as_array().into_iter().flatten() {
+                println!("  {key:<8} {}", tensor.as_str().unwrap_or_default());
+            }
+        }
+    }
+    Ok(())
+}
+
+fn describe(folder: &ModelFolder, backends: &[Arc<dyn Backend>]) -> Value {
+    let mut value = json!({
+        "name": folder.name,
+        "version": folder.version,
+        "plugin": folder.plugin.as_ref().map(|plugin| plugin.file.name()),
+        "signed": folder.signed.as_ref().map(|signed| signed.shown()),
+    });
+    let Some(files) = &folder.model else { return value };
+    value["model"] = json!(files.model.name());
+    let wanted = folder.manifest.backend.as_deref().unwrap_or("auto");
+    let candidates = backends.iter().filter(|backend| wanted == "auto" || backend.name() == wanted);
+    let mut reasons = Vec::new();
+    for backend in candidates {
+        match inspect(backend.as_ref(), files) {
+            Ok((info, lacks)) => {
+                value["opset"] = json!(info.opset);
+                value["bytes"] = json!(info.size);
+                value["inputs"] = specs(&info.signature.inputs);
+                value["outputs"] = specs(&info.signature.outputs);
+                match lacks {
+                    None => {
+                        value["backend"] = json!(backend.name());
+                        return value;
+                    }
+                    Some(reason) => reasons.push(reason),
+                }
+            }
+            Err(reason) => reasons.push(reason),
+        }
+    }
+    value["reason"] = json!(format!("no backend can run it: {}", reasons.join("; ")));
+    value
+}
+
+struct Info {
+    opset: Option<i64>,
+    size: u64,
+    signature: Signature,
+}
+
+/// What the file says, and what the backend lacks for it.
+fn inspect(backend: &dyn Backend, files: &ModelFiles) -> Result<(Info, Option<String>), String> {
+    backend.check().map_err(|error| error.to_string())?;
+    let info = backend.inspect(files).map_err(|error| format!("{}: {error}", backend.name()))?;
+    let lacks = info.unsupported.first().map(|lack| format!("{} lacks {lack}", backend.name()));
+    Ok((Info { opset: info.opset, size: info.size, signature: info.signature }, lacks))
+}
+
+/// Of the model itself: a plugin's own signature is known only when it runs.
+fn specs(specs: &[TensorSpec]) -> Value {
+    specs.iter().map(|spec| format!("{} {}{}", spec.name, spec.dtype, spec.shape_text())).collect()
+}

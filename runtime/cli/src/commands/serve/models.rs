@@ -1,0 +1,105 @@
+//! The models of a start: found in their sources, made known to the engine, loaded, then watched.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use corymb_engine::{Engine, Live, Opening, Seen, Sources};
+use corymb_repository::{ModelFolder, Repository};
+use futures::stream::{self, StreamExt as _, TryStreamExt as _};
+
+use crate::config::Config;
+use crate::sources;
+
+/// The models that are to be served, and what opens them.
+pub(super) struct Models<'a> {
+    config: &'a Config,
+    repository: Arc<Repository>,
+    sources: Sources,
+}
+
+/// Models that were found, and what is known of their sources, where these are polled.
+pub(super) struct Found {
+    seen: Seen,
+    folders: Vec<ModelFolder>,
+}
+
+/// Models that the engine has still to load, and perhaps to hear of.
+pub(super) struct Loading<'a> {
+    models: Models<'a>,
+    engine: Engine,
+    found: Option<Found>,
+    /// There is one until the models are found.
+    opening: Option<Opening>,
+    live: Live,
+}
+
+impl<'a> Models<'a> {
+    pub(super) fn new(config: &'a Config) -> anyhow::Result<Self> {
+        let repository = Arc::new(sources::repository(&config.sources)?);
+        Ok(Self { config, repository, sources: sources::live(&config.sources, &config.admin_root) })
+    }
+
+    /// Finds the models, downloading what is not here.
+    pub(super) async fn find(&self) -> anyhow::Result<Found> {
+        let Self { config, repository, sources } = self;
+        // Before they are opened: what changes in between is seen afterwards.
+        let seen = if config.poll.is_some() { Seen::first(repository, sources).await } else { Seen::default() };
+        Ok(Found { seen, folders: sources::open(&config.sources, repository, config.admin).await? })
+    }
+
+    /// Tells the engine of the models that were found, or that they are still being looked for.
+    pub(super) fn announce(mut self, engine: &Engine, found: Option<Found>) -> Loading<'a> {
+        let opening = found.is_none().then(|| engine.opening());
+        if let Some(Found { folders, .. }) = &found {
+            engine.announce(folders);
+            // It was checked when it was opened.
+            self.sources.embedded = folders.first().filter(|_| self.config.sources.is_empty()).cloned();
+        }
+        let live = Live::new(engine.clone(), Arc::clone(&self.repository), self.sources.clone());
+        Loading { models: self, engine: engine.clone(), found, opening, live }
+    }
+}
+
+impl Loading<'_> {
+    /// What loads and unloads models from now on.
+    pub(super) fn live(&self) -> &Live {
+        &self.live
+    }
+
+    /// Returns when every model is ready. Then their sources are watched, where they are polled.
+    pub(super) async fn finish(self) -> anyhow::Result<()> {
+        let Self { models, engine, found, opening, live } = self;
+        let Found { seen, folders } = match found {
+            Some(found) => found,
+            None => {
+                let found = models.find().await?;
+                engine.announce(&found.folders);
+                found
+            }
+        };
+        drop(opening);
+        let served: Vec<String> = folders.iter().map(|folder| folder.name.clone()).collect();
+        load(&engine, folders, models.config).await?;
+        if let Some(period) = models.config.poll {
+            tokio::spawn(async move { live.watch(period, seen, &served).await });
+        }
+        Ok(())
+    }
+}
+
+/// Loads as many models at a time as there are cores. The first failure ends the start, unless it may go on.
+async fn load(engine: &Engine, folders: Vec<ModelFolder>, config: &Config) -> anyhow::Result<()> {
+    let keep_going = config.engine.keep_going;
+    // Versions of a model stand side by side, ascending.
+    let models: Vec<Vec<ModelFolder>> =
+        folders.chunk_by(|one, two| one.name == two.name).map(<[ModelFolder]>::to_vec).collect();
+    let loads = models.into_iter().map(|folders| async move {
+        let name = folders[0].name.clone();
+        match engine.update(&name, folders, None).await {
+            // The engine has logged the reason; the model stays `failed`.
+            Err(_) if keep_going => Ok(()),
+            result => result.with_context(|| format!("load model '{name}'")),
+        }
+    });
+    stream::iter(loads).buffer_unordered(config.engine.workers).try_collect().await
+}

@@ -1,0 +1,47 @@
+//! The signals that stop the process.
+
+use anyhow::Context as _;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+/// SIGTERM and SIGINT, counted.
+pub(super) struct StopSignals(watch::Receiver<u32>);
+
+impl StopSignals {
+    pub(super) fn listen() -> anyhow::Result<Self> {
+        let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+        let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
+        let (count, receiver) = watch::channel(0);
+        tokio::spawn(async move {
+            loop {
+                tokio::select! {
+                    _ = terminate.recv() => {}
+                    _ = interrupt.recv() => {}
+                }
+                count.send_modify(|count| *count += 1);
+            }
+        });
+        Ok(Self(receiver))
+    }
+
+    pub(super) fn first(&self) -> impl Future<Output = ()> + use<> {
+        Self::at_least(self.0.clone(), 1)
+    }
+
+    pub(super) fn second(&self) -> impl Future<Output = ()> + use<> {
+        Self::at_least(self.0.clone(), 2)
+    }
+
+    /// The result of `work`; none when the first signal comes before it.
+    pub(super) async fn unless_stopped<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            done = work => Some(done),
+            () = self.first() => None,
+        }
+    }
+
+    async fn at_least(mut receiver: watch::Receiver<u32>, number: u32) {
+        // The sender lives as long as the process.
+        let _ = receiver.wait_for(|count| *count >= number).await;
+    }
+}

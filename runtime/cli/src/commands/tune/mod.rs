@@ -1,0 +1,260 @@
+//! `corymb tune`: finds the knee, says what to tell Knative, and what Knative would make of a trace.
+
+mod replay;
+mod settings;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use corymb_load::picture::{self, Format};
+use corymb_load::sweep::{self, Objective, Recommendation, Server, Step};
+use corymb_load::{Mode, Report};
+use serde_json::{Value, json};
+
+use crate::commands::bench::{Bench, LoadFlags, milliseconds};
+use crate::commands::manifest;
+
+/// Find the concurrency that a model is best served at, and the settings of an autoscaler that follow.
+#[derive(Debug, Args)]
+pub(crate) struct TuneArguments {
+    #[command(flatten)]
+    load: LoadFlags,
+    /// The latency that must hold, e.g. p95=100ms; without one the knee is where throughput stops growing
+    #[arg(long, value_name = "PERCENTILE=TIME", value_parser = parse_objective)]
+    objective: Option<Objective>,
+    /// The most requests in flight that are tried
+    #[arg(long, value_name = "CALLERS", default_value_t = 256)]
+    max_concurrency: usize,
+    /// How long each concurrency is measured
+    #[arg(long, value_parser = humantime::parse_duration, default_value = "5s")]
+    step: Duration,
+    /// Of the target, what the autoscaler aims for
+    #[arg(long, value_name = "PERCENT", default_value_t = 70.0, value_parser = parse_percent)]
+    utilization: f64,
+    /// Requests a second of the whole service: says how many replicas that takes
+    #[arg(long, value_name = "RATE", value_parser = parse_rate)]
+    rate: Option<f64>,
+    /// The largest batch times the instances of the model, where the server does not say
+    #[arg(long, value_name = "REQUESTS")]
+    batch_slots: Option<usize>,
+    /// Write a picture, .svg or .png; may be repeated
+    #[arg(long, value_name = "FILE", value_parser = parse_picture)]
+    picture: Vec<PathBuf>,
+    /// Write a Knative Service with the settings that were found
+    #[arg(long, value_name = "FILE")]
+    manifest: Option<PathBuf>,
+    /// The image in that manifest
+    #[arg(long, value_name = "IMAGE", requires = "manifest", default_value = manifest::IMAGE)]
+    image: String,
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    replay: replay::ReplayFlags,
+}
+
+fn parse_objective(text: &str) -> Result<Objective, String> {
+    let (percentile, limit) = text.split_once('=').ok_or("expected PERCENTILE=TIME, e.g. p95=100ms")?;
+    let limit = humantime::parse_duration(limit).map_err(|error| error.to_string())?;
+    Objective::new(percentile, limit)
+}
+
+fn parse_percent(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(percent) if (1.0..=100.0).contains(&percent) => Ok(percent),
+        _ => Err("expected 1 to 100".to_owned()),
+    }
+}
+
+fn parse_rate(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(rate) if rate > 0.0 && rate.is_finite() => Ok(rate),
+        _ => Err("expected a number above 0".to_owned()),
+    }
+}
+
+fn parse_picture(text: &str) -> Result<PathBuf, String> {
+    Format::of(text).map(|_| PathBuf::from(text)).ok_or_else(|| "expected a name that ends in .svg or .png".to_owned())
+}
+
+/// A sweep and what follows from it. Its JSON can be read again by `--measured`.
+struct Tuned {
+    about: Value,
+    title: String,
+    steps: Vec<Step>,
+    recommendation: Option<Recommendation>,
+    /// From the start of the server to its being ready, in seconds.
+    start_seconds: Option<f64>,
+}
+
+/// Measures, or takes what was measured before; recommends; replays.
+pub(crate) fn tune(arguments: &TuneArguments) -> anyhow::Result<()> {
+    let tuned = match arguments.replay.needs_no_server() {
+        true => arguments.replay.measured()?.map(|document| read(&document)).transpose()?,
+        false => Some(measure(arguments)?),
+    };
+    let mut result = json!({});
+    if let Some(tuned) = &tuned {
+        result = tuned.json(arguments.objective.as_ref());
+        if !arguments.json {
+            print!("{}", tuned.table());
+        }
+        if !arguments.replay.is_asked_for() {
+            for path in &arguments.picture {
+                let (objective, told) = (arguments.objective.as_ref(), tuned.recommendation.as_ref());
+                let title = &tuned.title;
+                let content = picture::sweep(title, &tuned.steps, objective, told, format(path))?;
+                write(path, &content)?;
+            }
+        }
+        if let Some(path) = &arguments.manifest {
+            let told = tuned.recommendation.as_ref().context("no concurrency was good: there is nothing to write")?;
+            let name = tuned.about["model"].as_str().unwrap_or("corymb");
+            write(path, manifest::tuned(name, &arguments.image, told)?.as_bytes())?;
+        }
+    }
+    if arguments.replay.is_asked_for() {
+        let outcomes = arguments.replay.run(tuned.as_ref())?;
+        result["replays"] = serde_json::to_value(&outcomes).context("write the replays")?;
+        if !arguments.json {
+            print!("{}", replay::table(&outcomes));
+        }
+        for path in &arguments.picture {
+            let Some(first) = outcomes.first() else { continue };
+            write(path, &picture::replay(&replay::title(first), first, format(path))?)?;
+        }
+    }
+    if arguments.json {
+        println!("{}", serde_json::to_string_pretty(&result)?);
+    }
+    match &tuned {
+        Some(tuned) if tuned.recommendation.is_none() => bail!("no concurrency was good, not even the least"),
+        _ => Ok(()),
+    }
+}
+
+fn format(path: &Path) -> Format {
+    Format::of(&path.to_string_lossy()).unwrap_or(Format::Svg)
+}
+
+fn write(path: &Path, content: &[u8]) -> anyhow::Result<()> {
+    std::fs::write(path, content).with_context(|| format!("{}", path.display()))
+}
+
+fn measure(arguments: &TuneArguments) -> anyhow::Result<Tuned> {
+    let bench = Bench::prepare(&arguments.load)?;
+    let objective = arguments.objective.as_ref();
+    if !arguments.json {
+        println!("{}\n", bench.title());
+        println!("{HEADER}");
+    }
+    let mut steps: Vec<Step> = Vec::new();
+    while let Some(concurrency) = sweep::next(&steps, objective, arguments.max_concurrency) {
+        let measured = bench.run(Mode::Closed { concurrency }, arguments.step, 1, !arguments.json)?;
+        if measured.report.seconds < arguments.step.as_secs_f64() * 0.9 {
+            bail!("stopped");
+        }
+        let step = Step { concurrency, report: measured.report };
+        if !arguments.json {
+            println!("{}", row(&step, sweep::is_good(&step, objective)));
+        }
+        steps.push(step);
+    }
+    let server = Server { batch_slots: arguments.batch_slots.or_else(|| bench.subject.batch_slots()) };
+    let recommendation = sweep::recommend(&steps, objective, arguments.utilization, arguments.rate, server);
+    Ok(Tuned {
+        about: bench.describe(),
+        title: format!("{} ({})", bench.subject.model, bench.protocol()),
+        steps,
+        recommendation,
+        start_seconds: bench.subject.start.map(|start| start.as_secs_f64()),
+    })
+}
+
+const HEADER: &str = "  in flight   answers/s       p50       p95       p99   failed";
+
+fn row(step: &Step, is_good: bool) -> String {
+    let Report { rps, latency, .. } = &step.report;
+    format!(
+        "  {:>9}  {rps:>10.1}  {:>8}  {:>8}  {:>8}  {:>7}{}",
+        step.concurrency,
+        milliseconds(latency.p50_ms),
+        milliseconds(latency.p95_ms),
+        milliseconds(latency.p99_ms),
+        step.report.failures(),
+        if is_good { "" } else { "  misses the objective" }
+    )
+}
+
+/// What an earlier run printed by `--json`.
+fn read(document: &Value) -> anyhow::Result<Tuned> {
+    let part = |name: &str| document.get(name).cloned().with_context(|| format!("there is no '{name}'"));
+    Ok(Tuned {
+        about: document["about"].clone(),
+        title: document.pointer("/about/model").and_then(Value::as_str).unwrap_or("measured before").to_owned(),
+        steps: serde_json::from_value(part("steps")?).context("read the steps")?,
+        recommendation: serde_json::from_value(part("recommendation")?).context("read the recommendation")?,
+        start_seconds: document["start_seconds"].as_f64(),
+    })
+}
+
+impl Tuned {
+    fn json(&self, objective: Option<&Objective>) -> Value {
+        json!({
+            "about": self.about,
+            "objective": objective,
+            "steps": self.steps,
+            "recommendation": self.recommendation,
+            "start_seconds": self.start_seconds,
+        })
+    }
+
+    fn table(&self) -> String {
+        let Some(told) = &self.recommendation else { return String::new() };
+        let mut text = format!(
+            "\nThe knee is at {} in flight: {:.1} answers a second of one replica.\n\n",
+            told.knee, told.knee_rps
+        );
+        let mut row = |name: &str, value: String| text.push_str(&format!("  {name:<54}{value}\n"));
+        row("containerConcurrency", told.container_concurrency.to_string());
+        row("autoscaling.knative.dev/target", format!("\"{}\"", told.target));
+        row(
+            "autoscaling.knative.dev/target-utilization-percentage",
+            format!("\"{}\"", told.target_utilization_percentage),
+        );
+        row(
+            "a replica is kept at",
+            format!("{:.1} in flight, {:.1} answers a second", told.effective_concurrency, told.rps_per_replica),
+        );
+        row(
+            "alone, a request takes",
+            format!("{}; the server works on {} at a time", milliseconds(told.service_time_ms), told.parallelism),
+        );
+        if let (Some(rate), Some(replicas)) = (told.rate, told.replicas) {
+            row(&format!("replicas for {rate} requests a second"), replicas.to_string());
+        }
+        for warning in &told.warnings {
+            text.push_str(&format!("\nnote: {warning}\n"));
+        }
+        if let Some(words) = self.about["batching"].as_str() {
+            text.push_str(&format!("\nnote: the server says of batching: {words}\n"));
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn objectives_are_a_percentile_and_a_time() {
+        let objective = parse_objective("p95=100ms").expect("valid");
+        assert_eq!((objective.percentile.as_str(), objective.limit_ms), ("p95", 100.0));
+        for (text, words) in [("p95", "expected PERCENTILE=TIME"), ("p42=1s", "'p42' is unknown"), ("p95=0s", "of 0")] {
+            assert!(parse_objective(text).expect_err(text).contains(words), "{text}");
+        }
+    }
+}

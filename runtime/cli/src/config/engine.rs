@@ -1,0 +1,44 @@
+//! How the engine works.
+
+use corymb_engine::{EngineOptions, MemoryBudget};
+use corymb_hardware::Hardware;
+
+use super::environment::Environment;
+use super::flags::ServeFlags;
+use super::models::{SourceFlags, cache_folder};
+
+/// The part of the configuration that every command with a model needs.
+pub(crate) fn engine_options(sources: &SourceFlags, environment: &Environment) -> EngineOptions {
+    let defaults = EngineOptions::default();
+    EngineOptions {
+        backend: sources.backend.clone().unwrap_or(defaults.backend),
+        device: sources.device.clone().unwrap_or(defaults.device),
+        cache: cache_folder(sources.cache.as_ref(), environment),
+        ..defaults
+    }
+}
+
+/// The same for `serve`, with as many threads as were planned.
+pub(super) fn serving(
+    flags: &ServeFlags,
+    workers: usize,
+    environment: &Environment,
+    hardware: &Hardware,
+) -> EngineOptions {
+    EngineOptions {
+        workers,
+        memory: memory_budget(hardware),
+        max_in_flight: flags.limits.max_in_flight(workers),
+        max_queue: flags.limits.max_queue(workers),
+        max_body_bytes: flags.limits.max_bodies(),
+        keep_going: flags.loading.keep_going.unwrap_or(false),
+        ..engine_options(&flags.sources, environment)
+    }
+}
+
+/// What the control group or the machine allows; none where it cannot be told.
+fn memory_budget(hardware: &Hardware) -> Option<MemoryBudget> {
+    let limit = hardware.memory.limit()?.limit_bytes;
+    let memory = hardware.memory.clone();
+    Some(MemoryBudget::new(limit, move || memory.available_bytes().unwrap_or(limit)))
+}

@@ -1,0 +1,43 @@
+//! The configuration file: TOML whose keys are the names of flags with _ for -.
+
+use std::path::Path;
+
+use anyhow::{Context as _, bail};
+
+use super::flags::ServeFlags;
+use super::layer::{LISTS, keys, parse};
+
+/// The flags that a file sets. An error begins with its path.
+pub(super) fn read(path: &Path) -> anyhow::Result<ServeFlags> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("{}", path.display()))?;
+    flags(&text).with_context(|| format!("{}", path.display()))
+}
+
+fn flags(text: &str) -> anyhow::Result<ServeFlags> {
+    let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
+        let line = error.span().map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+        anyhow::anyhow!("line {line}: {}", error.message().replace('\n', " "))
+    })?;
+    let keys = keys();
+    // A file that names another would raise the question which of the two wins.
+    let known: Vec<&str> = keys.iter().map(String::as_str).filter(|key| *key != "config").collect();
+    corymb_repository::check_keys(&table, &known).map_err(anyhow::Error::msg)?;
+    let mut arguments = Vec::new();
+    for (key, value) in &table {
+        let flag = key.replace('_', "-");
+        let values = match value {
+            toml::Value::Array(values) if LISTS.contains(&&**key) => values.as_slice(),
+            value => std::slice::from_ref(value),
+        };
+        for value in values {
+            let value = match value {
+                toml::Value::String(text) => text.clone(),
+                toml::Value::Integer(number) => number.to_string(),
+                toml::Value::Boolean(switch) => switch.to_string(),
+                other => bail!("`{key}` is a {}; expected a text, a number, or true or false", other.type_str()),
+            };
+            arguments.push(format!("--{flag}={value}"));
+        }
+    }
+    parse(arguments).map_err(anyhow::Error::msg)
+}

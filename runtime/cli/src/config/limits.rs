@@ -1,0 +1,99 @@
+//! How much is held at once: requests, and bytes of bodies and of runs.
+
+use bytesize::ByteSize;
+use clap::Args;
+use corymb_core::RUN_BYTES;
+use corymb_hardware::Hardware;
+use corymb_server::ServerOptions;
+
+/// Requests of bodies that are held at once: so many times the largest.
+const BODIES: usize = 4;
+
+/// Bounds of what is held.
+#[derive(Clone, Debug, Default, Args)]
+pub(super) struct LimitFlags {
+    /// Requests held at once [default: 512 a worker]
+    #[arg(long, value_parser = positive)]
+    max_in_flight: Option<usize>,
+    /// Bytes of one request's body or gRPC message [default: 256MiB]
+    #[arg(long, value_name = "SIZE")]
+    max_body: Option<ByteSize>,
+    /// Memory that one run of a model may take on the processor [default: 4GiB, at most 3/4 of the memory limit]
+    #[arg(long, value_parser = some_bytes, value_name = "SIZE")]
+    max_run_memory: Option<ByteSize>,
+    /// Requests waiting for one model, where its manifest does not say [default: 512 a worker]
+    #[arg(long, value_parser = positive)]
+    max_queue: Option<usize>,
+}
+
+pub(super) fn positive(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("expected at least 1".to_owned()),
+        Ok(number) => Ok(number),
+        Err(error) => Err(format!("{error}")),
+    }
+}
+
+fn some_bytes(text: &str) -> Result<ByteSize, String> {
+    match text.parse::<ByteSize>()? {
+        ByteSize(0) => Err("expected at least 1".to_owned()),
+        size => Ok(size),
+    }
+}
+
+impl LimitFlags {
+    pub(super) fn or(self, lower: Self) -> Self {
+        Self {
+            max_in_flight: self.max_in_flight.or(lower.max_in_flight),
+            max_body: self.max_body.or(lower.max_body),
+            max_run_memory: self.max_run_memory.or(lower.max_run_memory),
+            max_queue: self.max_queue.or(lower.max_queue),
+        }
+    }
+
+    pub(super) fn max_in_flight(&self, workers: usize) -> usize {
+        self.max_in_flight.unwrap_or(wide(workers))
+    }
+
+    pub(super) fn max_queue(&self, workers: usize) -> usize {
+        self.max_queue.unwrap_or(wide(workers))
+    }
+
+    /// Bytes of one body.
+    pub(super) fn max_body(&self) -> usize {
+        let named = self.max_body.map(|size| usize::try_from(size.as_u64()).unwrap_or(usize::MAX));
+        named.unwrap_or_else(|| ServerOptions::default().max_body)
+    }
+
+    /// Bytes of all bodies together.
+    pub(super) fn max_bodies(&self) -> usize {
+        self.max_body().saturating_mul(BODIES)
+    }
+
+    /// What one run may take; where nobody says, part of the memory, since the process holds models and requests beside it.
+    pub(super) fn run_bytes(&self, hardware: &Hardware) -> u64 {
+        let part = || hardware.memory.limit().map_or(RUN_BYTES, |limit| RUN_BYTES.min(limit.limit_bytes / 4 * 3));
+        self.max_run_memory.map_or_else(part, |size| size.as_u64())
+    }
+}
+
+/// Wide enough that an autoscaler sees the excess: far above ten times the concurrency that keeps a core busy.
+fn wide(workers: usize) -> usize {
+    512 * workers
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_may_take_part_of_the_memory_where_nobody_says() {
+        for (gibibytes, expected) in [(1, 3 << 28), (64, 4 << 30)] {
+            let root = tempfile::tempdir().expect("a temporary folder");
+            std::fs::create_dir(root.path().join("proc")).expect("made");
+            let total = format!("MemTotal: {} kB\n", gibibytes << 20);
+            std::fs::write(root.path().join("proc/meminfo"), total).expect("written");
+            assert_eq!(LimitFlags::default().run_bytes(&Hardware::read_below(root.path())), expected);
+        }
+    }
+}

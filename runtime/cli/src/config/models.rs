@@ -1,0 +1,128 @@
+//! Which models, and how they are fetched, checked and run: the flags that every command with a model has.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use clap::Args;
+
+use super::environment::Environment;
+
+/// What to load. Without any, the embedded flowers model.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct SourceFlags {
+    /// A model under a name of its own; may be repeated
+    #[arg(long, value_name = "NAME=URI", value_parser = parse_named)]
+    pub(crate) model: Vec<NamedModel>,
+    /// A model's folder or .onnx file, or a folder of models: a path, file://, s3://, gs://, az://, hf://, http(s)://
+    #[arg(long, value_name = "URI", alias = "model_dir")]
+    pub(crate) model_dir: Option<String>,
+    /// The name of the model in --model-dir, where it is one; by default its folder's
+    #[arg(long, value_name = "NAME", alias = "model_name")]
+    pub(crate) model_name: Option<String>,
+    /// For models whose manifest does not say: auto, onnxruntime, tract [default: auto]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) backend: Option<String>,
+    /// For models whose manifest does not say: auto, cpu, cuda, cuda:N [default: auto]
+    #[arg(long, value_name = "DEVICE")]
+    pub(crate) device: Option<String>,
+    /// ONNX Runtime's library, or none to do without it [default: looked for, the newest pip package included]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) onnxruntime: Option<PathBuf>,
+    /// Where to keep downloaded models and compiled plugins [default: the user's cache folder]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) cache: Option<PathBuf>,
+    /// Bytes of downloaded models that are kept; the least recently used go first [default: no bound]
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) cache_size: Option<ByteSize>,
+    /// Refuse models that are not signed with this public key or by a certificate below this root (PEM); of one model
+    /// where it is named; may be repeated
+    #[arg(long, value_name = "[NAME=]FILE", value_parser = parse_signer)]
+    pub(crate) verify_signature: Vec<NamedSigner>,
+    /// How long all tries of a download together may bring nothing [default: 60s]
+    #[arg(long, value_parser = humantime::parse_duration)]
+    pub(crate) download_timeout: Option<Duration>,
+}
+
+/// `NAME=URI`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct NamedModel {
+    pub(crate) name: String,
+    pub(crate) uri: String,
+}
+
+fn parse_named(text: &str) -> Result<NamedModel, String> {
+    match text.split_once('=') {
+        Some((name, uri)) if !name.is_empty() && !uri.is_empty() => {
+            Ok(NamedModel { name: name.to_owned(), uri: uri.to_owned() })
+        }
+        _ => Err("expected NAME=URI, e.g. flowers=/models/flowers".to_owned()),
+    }
+}
+
+/// `FILE` or `NAME=FILE`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct NamedSigner {
+    /// Of the model that must be signed so; none for all that are not named.
+    pub(crate) name: Option<String>,
+    pub(crate) file: PathBuf,
+}
+
+impl NamedSigner {
+    /// As it was typed.
+    pub(crate) fn typed(&self) -> OsString {
+        let mut text = self.name.as_ref().map_or_else(OsString::new, |name| format!("{name}=").into());
+        text.push(&self.file);
+        text
+    }
+}
+
+fn parse_signer(text: &str) -> Result<NamedSigner, String> {
+    let (name, file) = match text.split_once('=') {
+        // A path that has a `=` in it can be written with a slash before that.
+        Some((name, file)) if !name.contains('/') => (Some(name.to_owned()), file),
+        _ => (None, text),
+    };
+    if file.is_empty() || name.as_deref() == Some("") {
+        return Err("expected a PEM file, or NAME=FILE for one model, e.g. flowers=keys/flowers.pem".to_owned());
+    }
+    Ok(NamedSigner { name, file: file.into() })
+}
+
+impl SourceFlags {
+    /// These flags, and where one is absent, that of `lower`.
+    pub(super) fn or(self, lower: Self) -> Self {
+        Self {
+            model: if self.model.is_empty() { lower.model } else { self.model },
+            model_dir: self.model_dir.or(lower.model_dir),
+            model_name: self.model_name.or(lower.model_name),
+            backend: self.backend.or(lower.backend),
+            device: self.device.or(lower.device),
+            onnxruntime: self.onnxruntime.or(lower.onnxruntime),
+            cache: self.cache.or(lower.cache),
+            cache_size: self.cache_size.or(lower.cache_size),
+            verify_signature: match self.verify_signature.is_empty() {
+                true => lower.verify_signature,
+                false => self.verify_signature,
+            },
+            download_timeout: self.download_timeout.or(lower.download_timeout),
+        }
+    }
+
+    /// Whether the embedded model is what is served.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.model.is_empty() && self.model_dir.is_none()
+    }
+}
+
+/// Where downloaded models and compiled plugins are kept: the folder that is named, else the user's.
+pub(crate) fn cache_folder(named: Option<&PathBuf>, environment: &Environment) -> Option<PathBuf> {
+    named.cloned().or_else(|| user_cache_folder(environment))
+}
+
+fn user_cache_folder(environment: &Environment) -> Option<PathBuf> {
+    let home = |name: &str| environment.get(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let cache = home("XDG_CACHE_HOME").or_else(|| home("HOME").map(|home| home.join(".cache")))?;
+    Some(cache.join("corymb"))
+}

@@ -1,0 +1,114 @@
+//! The models that flags name: opened, checked, and the embedded one where none is named.
+
+mod progress;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail, ensure};
+use corymb_engine::Sources;
+use corymb_repository::{Found, ModelFolder, Repository, RepositoryError, RepositoryOptions, SignaturePolicy, Trust};
+use futures::future::BoxFuture;
+use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
+
+use crate::config::{NamedModel, NamedSigner, SourceFlags, cache_folder, environment};
+use crate::embedded;
+
+/// Models that are opened at a time.
+const AT_ONCE: usize = 16;
+
+/// How long downloads may bring nothing.
+const DOWNLOAD_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// What opens the models that are named, and keeps what it downloads. Fails when a key cannot be read: without it
+/// nothing could be refused.
+pub(crate) fn repository(flags: &SourceFlags) -> anyhow::Result<Repository> {
+    let environment = environment();
+    let signatures = signatures(flags)?;
+    Ok(Repository::new(RepositoryOptions {
+        cache: cache_folder(flags.cache.as_ref(), &environment),
+        cache_size: flags.cache_size.map(|size| size.as_u64()),
+        download_timeout: flags.download_timeout.unwrap_or(DOWNLOAD_TIMEOUT),
+        environment,
+        progress: Some(progress::of_this_terminal()),
+        signatures,
+    }))
+}
+
+/// Who must have signed which models.
+pub(crate) fn signatures(flags: &SourceFlags) -> anyhow::Result<SignaturePolicy> {
+    let mut policy = SignaturePolicy::default();
+    for NamedSigner { name, file } in &flags.verify_signature {
+        let trust = Trust::read(file).context("--verify-signature")?;
+        match name {
+            Some(name) => policy.demand_of(name, trust),
+            None => policy.demand(trust),
+        }
+    }
+    Ok(policy)
+}
+
+/// The places of the models that are named, for whoever goes on looking at them. `roots` are further places of models that are loaded by request.
+pub(crate) fn live(flags: &SourceFlags, roots: &[String]) -> Sources {
+    Sources {
+        named: flags.model.iter().map(|model| (model.name.clone(), model.uri.clone())).collect(),
+        folder: flags.model_dir.clone(),
+        folder_name: flags.model_name.clone(),
+        roots: roots.to_vec(),
+        embedded: None,
+    }
+}
+
+/// Every model that is named, its files checked: all versions that its policy takes, ascending. A folder of models
+/// without any is an error unless models may come later.
+pub(crate) async fn open(
+    flags: &SourceFlags,
+    repository: &Repository,
+    later: bool,
+) -> anyhow::Result<Vec<ModelFolder>> {
+    let mut opens: Vec<BoxFuture<'_, _>> = Vec::new();
+    for NamedModel { name, uri } in &flags.model {
+        opens.push(repository.open(name, uri).boxed());
+    }
+    if let Some(uri) = &flags.model_dir {
+        let found = repository.look_into(uri, flags.model_name.as_deref());
+        opens.push(found.map(move |found| none_unless(later, found?)).boxed());
+    }
+    if flags.is_empty() {
+        ensure!(
+            flags.verify_signature.is_empty(),
+            "--verify-signature: the flowers model inside the binary has no signature of its own; name a model"
+        );
+        return Ok(vec![embedded::flowers()?]);
+    }
+    let groups: Vec<Vec<ModelFolder>> = stream::iter(opens).buffered(AT_ONCE).try_collect().await?;
+    let mut names = BTreeSet::new();
+    for group in &groups {
+        let own: BTreeSet<&str> = group.iter().map(|folder| folder.name.as_str()).collect();
+        if let Some(twice) = own.into_iter().find(|name| !names.insert(*name)) {
+            bail!("two models are named '{twice}'");
+        }
+    }
+    // A name that is mistyped would leave a model unverified. Where models come by request it may be one of those.
+    let signers = flags.verify_signature.iter().filter_map(|signer| signer.name.as_deref());
+    if let Some(stray) = signers.into_iter().find(|name| !later && !names.contains(name)) {
+        bail!("--verify-signature names '{stray}', but no model has that name");
+    }
+    Ok(groups.concat())
+}
+
+/// As [`open`], for commands that are done when it is.
+pub(crate) fn open_blocking(flags: &SourceFlags, repository: &Repository) -> anyhow::Result<Vec<ModelFolder>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().context("start a runtime")?;
+    runtime.block_on(open(flags, repository, false))
+}
+
+fn none_unless(later: bool, found: Found) -> Result<Vec<ModelFolder>, RepositoryError> {
+    match found {
+        Found::None(path) if later => {
+            tracing::info!(folder = %path.display(), "there are no models yet");
+            Ok(Vec::new())
+        }
+        found => found.all(),
+    }
+}

@@ -1,0 +1,27 @@
+//! Where ONNX Runtime's library is looked for: what the flags and the environment say, in the backend's terms.
+
+use std::path::PathBuf;
+
+use corymb_backend_onnxruntime::Search;
+
+use crate::config::{Environment, SourceFlags};
+
+/// Where ONNX Runtime's library is looked for.
+pub(crate) fn library_search(sources: &SourceFlags, environment: &Environment) -> Search {
+    let path = |name: &str| environment.get(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let paths =
+        |name: &str| environment.get(name).map(|value| std::env::split_paths(value).collect()).unwrap_or_default();
+    let named = sources.onnxruntime.clone().or_else(|| path("CORYMB_ONNXRUNTIME"));
+    Search {
+        disabled: named.as_ref().is_some_and(|named| named.as_os_str() == "none"),
+        explicit: named,
+        dylib_path: path("ORT_DYLIB_PATH"),
+        beside: std::env::current_exe().ok().and_then(|binary| binary.parent().map(PathBuf::from)),
+        library_path: paths("LD_LIBRARY_PATH"),
+        system: Search::system_folders(),
+        virtual_env: path("VIRTUAL_ENV"),
+        conda_prefix: path("CONDA_PREFIX"),
+        path: paths("PATH"),
+        home: path("HOME"),
+    }
+}

@@ -1,0 +1,108 @@
+//! The cache: bounded, read again on demand, and what runs stays in it.
+
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use super::store::Store;
+use super::{blobs, cache, identity, listed, noise, predict, pull, pulled, said};
+use crate::harness::{Server, corymb};
+
+#[test]
+fn a_full_disk_is_an_error_that_leaves_nothing_behind() {
+    let content = noise(3_000_000);
+    let store = Store::start(&[("m/big.onnx", &content)]);
+    let cache = cache();
+    // A limit on the size of files stands for a disk that is full; its signal is ignored, as it is in containers.
+    let script = format!(
+        "trap '' XFSZ; ulimit -f 1000; exec \"$0\" models pull {} --cache {}",
+        store.url("m/big.onnx"),
+        cache.path().display()
+    );
+    let mut bash = Command::new("bash");
+    bash.args(["-c", &script, env!("CARGO_BIN_EXE_corymb")]).env_clear().env("PATH", "/usr/bin:/bin");
+    let output = bash.output().expect("bash runs");
+    let text = said(&output);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("big.onnx: the cache ") && text.contains("File too large"), "{text}");
+    assert_eq!(blobs(cache.path()), 0);
+    pulled(cache.path(), &store.url("m/big.onnx"));
+}
+
+#[test]
+fn the_cache_has_a_bound_and_what_runs_is_not_evicted() {
+    let model = identity();
+    let filler = noise(1_000_000);
+    let store = Store::start(&[("used/net.onnx", &model), ("a/a.onnx", &filler), ("b/b.onnx", &filler)]);
+    let cache = cache();
+    let folder = cache.path().to_string_lossy().into_owned();
+    let server = Server::start(&["--model-dir", &store.url("used/net.onnx"), "--cache", &folder]);
+    let bounded =
+        |path: &str, size: &str| pull(cache.path(), &store.url(path), &["--cache-size", size]).output().expect("runs");
+    assert!(bounded("a/a.onnx", "1500000").status.success());
+    assert!(bounded("b/b.onnx", "1500000").status.success());
+    let cached = listed(cache.path());
+    assert!(
+        cached.contains("b/b.onnx") && cached.contains("used/net.onnx") && !cached.contains("a/a.onnx"),
+        "{cached}"
+    );
+    let full = said(&bounded("a/a.onnx", "900000"));
+    assert!(
+        full.contains("bytes do not fit: the cache may hold 900000") && full.contains("raise --cache-size"),
+        "{full}"
+    );
+    predict(&server, "net");
+    let rm = corymb(&["models", "rm", "--all", "--cache", &folder]).output().expect("the binary runs");
+    assert!(said(&rm).contains("1 models stay: running servers use them"), "{}", said(&rm));
+    drop(server);
+    let rm = corymb(&["models", "rm", &store.url("used"), "--cache", &folder]).output().expect("the binary runs");
+    assert!(said(&rm).starts_with("1 models removed"), "{}", said(&rm));
+}
+
+#[test]
+fn what_was_downloaded_can_be_read_again() {
+    let model = identity();
+    let store = Store::start(&[("m/net.onnx", &model)]);
+    let cache = cache();
+    let folder = cache.path().to_string_lossy().into_owned();
+    let text = pulled(cache.path(), &store.url("m/net.onnx"));
+    assert!(text.starts_with("net (version 1) "), "{text}");
+    let verify = || corymb(&["models", "verify", "--cache", &folder]).output().expect("the binary runs");
+    let verified = verify();
+    assert!(verified.status.success() && said(&verified).contains("unchanged (crc32c)"), "{}", said(&verified));
+    let inspected = corymb(&["models", "inspect", &store.url("m/net.onnx"), "--json", "--cache", &folder]).output();
+    let inspected: Value = serde_json::from_slice(&inspected.expect("the binary runs").stdout).expect("JSON");
+    assert_eq!((&inspected[0]["backend"], &inspected[0]["bytes"]), (&json!("tract"), &json!(model.len())));
+
+    let blob = std::fs::read_dir(cache.path().join("models/blobs")).expect("a cache").flatten();
+    let blob = blob.map(|entry| entry.path()).find(|path| path.extension().is_none()).expect("a blob");
+    let mut permissions = std::fs::metadata(&blob).expect("there").permissions();
+    std::os::unix::fs::PermissionsExt::set_mode(&mut permissions, 0o644);
+    std::fs::set_permissions(&blob, permissions).expect("root or owner");
+    let mut damaged = model.clone();
+    damaged[10] ^= 1;
+    std::fs::write(&blob, &damaged).expect("written");
+    let verified = verify();
+    assert_eq!(verified.status.code(), Some(1));
+    assert!(
+        said(&verified).contains("its crc32c is ") && said(&verified).contains("1 of 1 files have changed"),
+        "{}",
+        said(&verified)
+    );
+    let before = store.delivered();
+    pulled(cache.path(), &store.url("m/net.onnx"));
+    assert!(store.delivered() - before >= model.len() as u64, "it was downloaded anew");
+}
+
+#[test]
+fn a_changed_model_is_fetched_and_an_unchanged_file_of_it_is_not() {
+    let store = Store::start(&[("m/model.toml", b"file = 'net.onnx'"), ("m/net.onnx", &identity())]);
+    let cache = cache();
+    pulled(cache.path(), &store.url("m"));
+    let before = store.delivered();
+    store.put("m/model.toml", b"file = 'net.onnx'\nbackend = 'tract'");
+    pulled(cache.path(), &store.url("m"));
+    let fetched = store.delivered() - before;
+    assert!(fetched < 60, "{fetched} bytes were fetched, of a manifest that has 35");
+    assert_eq!(blobs(cache.path()), 3);
+}
