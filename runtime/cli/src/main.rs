@@ -4,7 +4,7 @@ mod commands;
 mod config;
 mod embedded;
 mod logs;
-mod media_type;
+mod request_file;
 mod sources;
 mod transport;
 mod wiring;

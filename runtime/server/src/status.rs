@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use corymb_core::{Code, SignatureError, TensorError};
 use corymb_engine::EngineError;
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode};
 
 /// A code's status on both wires.
 pub(crate) struct Statuses {
@@ -140,6 +140,15 @@ impl ServerError {
         Refusal { code: self.code, message: self.message, details: self.details }
     }
 
+    /// The refusal as the trailers that end a stream.
+    pub(crate) fn into_trailers(self) -> HeaderMap {
+        let mut trailers = HeaderMap::new();
+        if tonic::Status::from(self).add_header(&mut trailers).is_err() {
+            trailers.insert("grpc-status", (tonic::Code::Internal as i32).into());
+        }
+        trailers
+    }
+
     /// The refusal as gRPC's "trailers only" response.
     pub(crate) fn into_grpc(self) -> Response {
         let status = tonic::Status::from(self.clone());
@@ -151,7 +160,7 @@ impl ServerError {
 
 impl IntoResponse for ServerError {
     fn into_response(self) -> Response {
-        let body = serde_json::json!({ "error": &self.message }).to_string();
+        let body = corymb_wire::refusal::encode(&self.message);
         let mut response = Response::new(Body::from(body));
         *response.status_mut() = statuses(self.code).http;
         // Exactly so, without a charset: KServe's client shows the text under no other type.

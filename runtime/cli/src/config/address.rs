@@ -13,7 +13,7 @@ const KNATIVE_PORT: &str = "PORT";
 const DEFAULT_PORT: u16 = 8080;
 
 /// The addresses that are listened on.
-#[derive(Clone, Debug, Default, Args)]
+#[derive(Clone, Copy, Debug, Default, Args)]
 pub(super) struct AddressFlags {
     /// The address to listen on [default: 0.0.0.0]
     #[arg(long)]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 
 /// The times that stopping may take.
-#[derive(Clone, Debug, Default, Args)]
+#[derive(Clone, Copy, Debug, Default, Args)]
 pub(super) struct DrainFlags {
     /// How long to go on serving after the signal to stop, while endpoints disappear [default: 0s]
     #[arg(long, value_parser = humantime::parse_duration)]

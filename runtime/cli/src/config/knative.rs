@@ -13,7 +13,7 @@ const POD_NAME: &str = "POD_NAME";
 const HOST_NAME_FILE: &str = "/proc/sys/kernel/hostname";
 
 /// Where the autoscaler asks.
-#[derive(Clone, Debug, Default, Args)]
+#[derive(Clone, Copy, Debug, Default, Args)]
 pub(super) struct KnativeFlags {
     /// Answer Knative's autoscaler on this address, in pods without its queue-proxy: GET /metrics
     #[arg(long, value_name = "ADDR")]

@@ -10,7 +10,7 @@ use corymb_server::ServerOptions;
 const BODIES: usize = 4;
 
 /// Bounds of what is held.
-#[derive(Clone, Debug, Default, Args)]
+#[derive(Clone, Copy, Debug, Default, Args)]
 pub(super) struct LimitFlags {
     /// Requests held at once [default: 512 a worker]
     #[arg(long, value_parser = positive)]

@@ -9,6 +9,7 @@ mod flags;
 mod knative;
 mod layer;
 mod limits;
+mod listener;
 mod loading;
 mod log;
 mod models;
@@ -23,6 +24,7 @@ use std::time::Duration;
 
 use corymb_engine::EngineOptions;
 use corymb_hardware::{Hardware, ThreadPlan};
+use corymb_listener::ListenerOptions;
 use corymb_server::ServerOptions;
 
 use self::telemetry::TelemetryOptions;
@@ -48,6 +50,7 @@ pub(crate) struct Config {
     pub(crate) engine: EngineOptions,
     /// What one run may take.
     pub(crate) run_bytes: u64,
+    pub(crate) listener: ListenerOptions,
     pub(crate) server: ServerOptions,
     pub(crate) log_format: LogFormat,
     pub(crate) log_level: String,
@@ -77,6 +80,7 @@ impl Config {
             admin: flags.loading.admin.unwrap_or(false),
             engine: engine::serving(&flags, threads.workers, environment, hardware),
             run_bytes: flags.limits.run_bytes(hardware),
+            listener: listener::options(&flags),
             server: server::options(&flags, telemetry.propagators.clone(), knative_stats),
             knative_stats: flags.knative.knative_stats,
             log_format: flags.log.format(),
@@ -158,19 +162,28 @@ mod tests {
     fn a_pods_name_has_a_bound() {
         let long = "p".repeat(254);
         let message = |name: &str| build(&["--knative-stats=127.0.0.1:0"], &[("POD_NAME", name)]);
-        assert!(message(&long[..253]).expect("valid").server.knative_stats.is_some());
+        assert!(message(&long[..253]).expect("valid").server.observe.knative_stats.is_some());
         let error = format!("{:#}", message(&long).expect_err("too long"));
         assert_eq!(error, "--knative-stats: the pod's name has 254 bytes; expected at most 253");
-        assert!(build(&[], &[("POD_NAME", &long)]).expect("nobody reads it").server.knative_stats.is_none());
+        assert!(build(&[], &[("POD_NAME", &long)]).expect("nobody reads it").server.observe.knative_stats.is_none());
     }
 
     #[test]
     fn units_are_understood_alike_everywhere() {
         let config = build(&["--drain-delay=250ms"], &[("CORYMB_MAX_BODY", "1000"), ("CORYMB_KEEP_GOING", "true")]);
         let config = config.expect("valid");
-        assert_eq!(config.server.drain_delay, Duration::from_millis(250));
+        assert_eq!(config.listener.drain_delay, Duration::from_millis(250));
         assert_eq!(config.server.max_body, 1000);
         assert!(config.engine.keep_going);
+    }
+
+    #[test]
+    fn connections_may_be_given_an_age() {
+        assert_eq!(build(&[], &[]).expect("valid").listener.max_connection_age, None);
+        let config = build(&["--max-connection-age=10m"], &[]).expect("valid");
+        assert_eq!(config.listener.max_connection_age, Some(Duration::from_secs(600)));
+        let error = format!("{:#}", build(&[], &[("CORYMB_MAX_CONNECTION_AGE", "0s")]).expect_err("no time at all"));
+        assert!(error.contains("expected more than 0"), "{error}");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use corymb_hardware::{Hardware, MAX_THREADS, ThreadOverrides, ThreadPlan};
 use super::limits::positive;
 
 /// Numbers of threads that win over the plan.
-#[derive(Clone, Debug, Default, Args)]
+#[derive(Clone, Copy, Debug, Default, Args)]
 pub(super) struct ThreadFlags {
     /// Threads that compute [default: one per core that may be used]
     #[arg(long, value_parser = threads, value_name = "N")]

@@ -1,11 +1,11 @@
-//! How long a connection may bring nothing.
+//! How long a connection may bring nothing, and how long it may last.
 
 use std::time::Duration;
 
 use clap::Args;
 
 /// The timers of a connection.
-#[derive(Clone, Debug, Default, Args)]
+#[derive(Clone, Copy, Debug, Default, Args)]
 pub(super) struct TimeoutFlags {
     /// From a request's first byte to the end of its headers [default: 30s]
     #[arg(long, value_parser = humantime::parse_duration)]
@@ -16,6 +16,18 @@ pub(super) struct TimeoutFlags {
     /// A connection without requests is closed after this long [default: 120s]
     #[arg(long, value_parser = humantime::parse_duration)]
     pub(super) idle_timeout: Option<Duration>,
+    /// A connection is asked to end after about this long, within a tenth of it, so that clients find new pods [default:
+    /// as long as it likes]
+    #[arg(long, value_parser = some_time, value_name = "DURATION")]
+    pub(super) max_connection_age: Option<Duration>,
+}
+
+fn some_time(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(Duration::ZERO) => Err("expected more than 0".to_owned()),
+        Ok(time) => Ok(time),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 impl TimeoutFlags {
@@ -24,6 +36,7 @@ impl TimeoutFlags {
             header_timeout: self.header_timeout.or(lower.header_timeout),
             body_timeout: self.body_timeout.or(lower.body_timeout),
             idle_timeout: self.idle_timeout.or(lower.idle_timeout),
+            max_connection_age: self.max_connection_age.or(lower.max_connection_age),
         }
     }
 }

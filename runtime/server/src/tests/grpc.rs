@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use corymb_core::DType;
 use corymb_engine::EngineOptions;
+use corymb_listener::ListenerOptions;
 use corymb_proto::inference::grpc_inference_service_client::GrpcInferenceServiceClient;
 use corymb_proto::inference::infer_parameter::ParameterChoice;
 use corymb_proto::inference::model_infer_request::{InferInputTensor, InferRequestedOutputTensor};
@@ -20,7 +21,7 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
 use super::client::Channel;
-use super::{Running, start, start_with, until};
+use super::{Running, start, start_listening, start_with, until};
 use crate::ServerOptions;
 use crate::fake::{MODEL, SLEEP};
 
@@ -268,7 +269,8 @@ async fn a_stream_answers_each_request_and_survives_refusals() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_open_stream_does_not_hold_a_stopping_server() {
-    let server = start(ServerOptions { drain_timeout: Duration::from_secs(60), ..ServerOptions::default() }).await;
+    let server =
+        start_listening(ListenerOptions { drain_timeout: Duration::from_secs(60), ..ListenerOptions::default() }).await;
     let mut client = client(&server).await;
     let mut answers = client.model_stream_infer(stream::pending()).await.expect("a stream").into_inner();
     let stopping = tokio::spawn(server.stop());
@@ -278,8 +280,8 @@ async fn an_open_stream_does_not_hold_a_stopping_server() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn health_follows_readiness() {
-    let options = ServerOptions { drain_delay: Duration::from_millis(200), ..ServerOptions::default() };
-    let server = start(options).await;
+    let options = ListenerOptions { drain_delay: Duration::from_millis(200), ..ListenerOptions::default() };
+    let server = start_listening(options).await;
     let channel = Channel::to(&server).await;
     let origin = channel.origin();
     let mut client = HealthClient::with_origin(channel, origin);

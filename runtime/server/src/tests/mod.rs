@@ -8,12 +8,13 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use corymb_engine::{Engine, EngineOptions};
+use corymb_listener::{Drain, Drained, Listener, ListenerOptions};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use crate::{Drained, Server, ServerOptions, fake};
+use crate::{Server, ServerOptions, fake};
 
 /// A server that runs until it is told to stop.
 struct Running {
@@ -28,13 +29,27 @@ async fn start(options: ServerOptions) -> Running {
     start_with(EngineOptions::default(), options).await
 }
 
+async fn start_listening(options: ListenerOptions) -> Running {
+    start_all(EngineOptions::default(), ServerOptions::default(), options).await
+}
+
 async fn start_with(engine_options: EngineOptions, options: ServerOptions) -> Running {
+    let stall_timeout = options.body_timeout;
+    start_all(engine_options, options, ListenerOptions { stall_timeout, ..ListenerOptions::default() }).await
+}
+
+async fn start_all(
+    engine_options: EngineOptions,
+    options: ServerOptions,
+    listener_options: ListenerOptions,
+) -> Running {
     let engine = fake::engine(engine_options).await;
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
     let (shutdown, told) = oneshot::channel();
     let (hurry, hurried) = oneshot::channel();
-    let server = Server::new(engine.clone(), options);
+    let drain = Drain::new();
+    let server = Listener::new(listener_options, drain.clone(), Server::new(engine.clone(), options, drain));
     let server = tokio::spawn(async move {
         let told = async { drop(told.await) };
         // A sender that is dropped is no signal.

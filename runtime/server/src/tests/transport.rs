@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use corymb_listener::ListenerOptions;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
-use super::{Http1, start, until};
+use super::{Http1, start, start_listening, until};
 use crate::ServerOptions;
 
 const SHORT: Duration = Duration::from_millis(50);
@@ -41,7 +42,7 @@ async fn one_port_serves_rest_and_the_metrics_page() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn stalled_heads_and_prefaces_are_closed() {
-    let server = start(ServerOptions { header_timeout: SHORT, ..ServerOptions::default() }).await;
+    let server = start_listening(ListenerOptions { header_timeout: SHORT, ..ListenerOptions::default() }).await;
     for beginning in ["G", "GET / HTTP/1.1\r\nhost:", "PRI * HTTP/2", "POST /v2/models/echo/infer HT"] {
         let mut connection = server.connect().await;
         connection.send(beginning).await;
@@ -52,15 +53,15 @@ async fn stalled_heads_and_prefaces_are_closed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn idle_connections_outlast_the_header_timeout_only() {
-    let options = ServerOptions { header_timeout: SHORT, idle_timeout: LONG, ..ServerOptions::default() };
-    let server = start(options).await;
+    let options = ListenerOptions { header_timeout: SHORT, idle_timeout: LONG, ..ListenerOptions::default() };
+    let server = start_listening(options).await;
     let mut pooled = server.connect().await;
     assert_eq!(pooled.get("/v2").await.status, 200);
     tokio::time::sleep(SHORT * 4).await;
     assert_eq!(pooled.get("/v2").await.status, 200);
     assert_eq!(server.stop().await.cut, 0);
 
-    let server = start(ServerOptions { idle_timeout: SHORT, ..ServerOptions::default() }).await;
+    let server = start_listening(ListenerOptions { idle_timeout: SHORT, ..ListenerOptions::default() }).await;
     let mut silent = server.connect().await;
     silent.closed().await;
     let mut pooled = server.connect().await;
@@ -134,7 +135,7 @@ async fn requests_in_flight_are_answered_before_the_server_ends() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_drain_delay_still_serves() {
-    let server = start(ServerOptions { drain_delay: SHORT * 30, ..ServerOptions::default() }).await;
+    let server = start_listening(ListenerOptions { drain_delay: SHORT * 30, ..ListenerOptions::default() }).await;
     let mut pooled = server.connect().await;
     assert!(!pooled.get("/v2").await.closes());
     let address = server.address;
@@ -159,7 +160,7 @@ async fn the_drain_delay_still_serves() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_done_in_time_is_cut_and_counted() {
-    let server = start(ServerOptions { drain_timeout: SHORT, ..ServerOptions::default() }).await;
+    let server = start_listening(ListenerOptions { drain_timeout: SHORT, ..ListenerOptions::default() }).await;
     let mut busy = server.connect().await;
     busy.begin_sleep(Duration::from_secs(1)).await;
     until(|| server.engine.concurrency().in_flight() == 1).await;
@@ -170,7 +171,8 @@ async fn what_is_not_done_in_time_is_cut_and_counted() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_signal_cuts_it_short() {
-    let server = start(ServerOptions { drain_delay: LONG, drain_timeout: LONG, ..ServerOptions::default() }).await;
+    let server =
+        start_listening(ListenerOptions { drain_delay: LONG, drain_timeout: LONG, ..ListenerOptions::default() }).await;
     let mut busy = server.connect().await;
     busy.begin_sleep(Duration::from_secs(1)).await;
     until(|| server.engine.concurrency().in_flight() == 1).await;
@@ -181,7 +183,7 @@ async fn a_second_signal_cuts_it_short() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deaf_peer_does_not_hold_the_server() {
-    let server = start(ServerOptions { drain_timeout: LONG, ..ServerOptions::default() }).await;
+    let server = start_listening(ListenerOptions { drain_timeout: LONG, ..ListenerOptions::default() }).await;
     let mut deaf = server.connect().await;
     // A preface and empty settings; the server's farewell is never answered.
     deaf.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await;
@@ -194,7 +196,7 @@ async fn a_deaf_peer_does_not_hold_the_server() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_are_bounded() {
-    let server = start(ServerOptions { max_connections: 1, ..ServerOptions::default() }).await;
+    let server = start_listening(ListenerOptions { max_connections: 1, ..ListenerOptions::default() }).await;
     let mut first = server.connect().await;
     assert_eq!(first.get("/v2").await.status, 200);
     // In the kernel's queue until there is room.

@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
+use corymb_core::Signature;
 use corymb_load::Target;
+use corymb_wire::v2;
 use http::Request;
 use serde_json::Value;
 
@@ -21,7 +23,9 @@ const START_LIMIT: Duration = Duration::from_secs(300);
 pub(crate) struct Subject {
     pub(crate) target: Target,
     pub(crate) model: String,
-    /// The served signature: V2's metadata of the model.
+    /// What clients see.
+    pub(crate) signature: Signature,
+    /// V2's metadata of the model.
     pub(crate) metadata: Value,
     pub(crate) pid: Option<u32>,
     /// From its start to its being ready, where it was started here.
@@ -44,8 +48,8 @@ impl Subject {
     pub(super) fn find(named: Option<&str>, sources: &SourceFlags, pid: Option<u32>) -> anyhow::Result<Self> {
         if let Some(url) = named.filter(|named| named.contains("://") && named.starts_with("http")) {
             let target = Target::parse(url)?;
-            let (model, metadata) = model(&target, sources.model_name.as_deref())?;
-            return Ok(Self { target, model, metadata, pid, start: None, _server: None });
+            let Described { model, signature, metadata } = describe(&target, sources.model_name.as_deref())?;
+            return Ok(Self { target, model, signature, metadata, pid, start: None, _server: None });
         }
         let mut sources = sources.clone();
         if let Some(model) = named {
@@ -61,9 +65,9 @@ impl Subject {
         let target = Target::parse(&format!("http://{address}"))?;
         // A bare model's name is that of its file; the one there is will be found.
         let wanted = sources.model.first().map(|model| model.name.clone()).or(sources.model_name);
-        let (model, metadata) = model(&target, wanted.as_deref())?;
+        let Described { model, signature, metadata } = describe(&target, wanted.as_deref())?;
         let pid = Some(server.0.id());
-        Ok(Self { target, model, metadata, pid, start: Some(started), _server: Some(server) })
+        Ok(Self { target, model, signature, metadata, pid, start: Some(started), _server: Some(server) })
     }
 }
 
@@ -132,8 +136,14 @@ fn wait(server: &mut Child) -> anyhow::Result<String> {
     bail!("the server did not come up: {}", last.trim_start_matches("error: "))
 }
 
-/// The name and metadata of the model: the one that is named, or the only one.
-fn model(target: &Target, name: Option<&str>) -> anyhow::Result<(String, Value)> {
+struct Described {
+    model: String,
+    signature: Signature,
+    metadata: Value,
+}
+
+/// The model that is named, or the only one.
+fn describe(target: &Target, name: Option<&str>) -> anyhow::Result<Described> {
     let transport = Transport::remote(&target.to_string());
     let name = match name {
         Some(name) => name.to_owned(),
@@ -143,8 +153,9 @@ fn model(target: &Target, name: Option<&str>) -> anyhow::Result<(String, Value)>
     if !answer.status().is_success() {
         bail!("{target} does not describe model '{name}': {}", answer.status());
     }
+    let signature = v2::decode_signature(answer.body()).context("read the model's metadata")?;
     let metadata = serde_json::from_slice(answer.body()).context("read the model's metadata")?;
-    Ok((name, metadata))
+    Ok(Described { model: name, signature, metadata })
 }
 
 fn only_model(transport: &Transport) -> anyhow::Result<String> {

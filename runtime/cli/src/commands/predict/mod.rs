@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use clap::Args;
-use corymb_repository::read_npy;
-use http::Request;
-use serde_json::{Value, json};
+use corymb_core::{DType, Signature, Tensor, Tensors};
+use corymb_wire::raw::JSON_LENGTH;
+use corymb_wire::{Encoded, Limits, Unbounded, refusal, v1, v2};
+use http::{HeaderValue, Request, Response};
 
 use crate::config::SourceFlags;
 use crate::embedded;
-use crate::media_type::picture;
+use crate::request_file::{RequestFile, as_first_input};
 use crate::transport::Transport;
 
 /// Rows of a table of scores that are shown.
@@ -57,116 +58,98 @@ pub(crate) fn predict(arguments: &PredictArguments) -> anyhow::Result<()> {
     };
     for path in &arguments.files {
         let answer = answer(&transport, &model, path).with_context(|| format!("{}", path.display()))?;
-        let text = if arguments.json { format!("{answer}\n") } else { table(path, &answer, &labels) };
+        let text = if arguments.json {
+            format!("{}\n", String::from_utf8_lossy(&answer.body))
+        } else {
+            table(path, &answer, &labels)
+        };
         // A closed pipe is not worth a panic.
         std::io::stdout().write_all(text.as_bytes())?;
     }
     Ok(())
 }
 
-fn answer(transport: &Transport, model: &str, path: &Path) -> anyhow::Result<Value> {
-    let content = Bytes::from(std::fs::read(path)?);
-    let request = request(transport, model, path, content)?;
+/// The answer to one file: as it came, and as tensors where it can be read so.
+struct Answer {
+    body: Bytes,
+    outputs: Option<Tensors>,
+}
+
+fn answer(transport: &Transport, model: &str, path: &Path) -> anyhow::Result<Answer> {
+    let infer = format!("/v2/models/{model}/infer");
+    let post = |url: &str, content_type: &str, body: Bytes| {
+        Request::post(url).header("content-type", content_type).body(body).map_err(anyhow::Error::from)
+    };
+    let response = match RequestFile::read(path)? {
+        RequestFile::Picture { media_type, bytes } => send(transport, post(&infer, media_type, bytes)?)?,
+        RequestFile::V2(document) => send(transport, post(&infer, "application/json", document)?)?,
+        RequestFile::Tensor(tensor) => {
+            let inputs = as_first_input(tensor, &signature(transport, model)?)?;
+            let Encoded { body, json_len } = v2::encode_request(&inputs, v2::Binary { inputs: true, outputs: false })?;
+            let mut request = post(&infer, "application/octet-stream", body.into())?;
+            request.headers_mut().extend(json_len.map(|length| (JSON_LENGTH.clone(), HeaderValue::from(length))));
+            send(transport, request)?
+        }
+        RequestFile::V1(document) => {
+            let url = format!("/v1/models/{model}:predict");
+            let body = send(transport, post(&url, "application/json", document)?)?.into_body();
+            // V1's answer has no dtypes. A server without V2 does not tell them: then it is shown as it came.
+            let outputs = signature(transport, model)
+                .ok()
+                .and_then(|signature| v1::decode_answer(&signature, &body, &Limits::default(), &mut Unbounded).ok());
+            return Ok(Answer { body, outputs });
+        }
+    };
+    let (parts, body) = response.into_parts();
+    let read = v2::decode_answer(&parts.headers, &body, &Limits::default(), &mut Unbounded);
+    Ok(Answer { outputs: Some(read.context("read the answer")?.outputs), body })
+}
+
+/// Sends a request; a refusal is an error in the server's own words.
+fn send(transport: &Transport, request: Request<Bytes>) -> anyhow::Result<Response<Bytes>> {
     let response = transport.send(request)?;
     let status = response.status();
-    let body: Value = serde_json::from_slice(response.body())
-        .with_context(|| format!("the server answered {status} with something that is not JSON"))?;
-    match body.get("error").and_then(Value::as_str) {
+    match refusal::decode(response.body()) {
         Some(error) => bail!("{error} ({status})"),
         None if !status.is_success() => bail!("the server answered {status}"),
-        None => Ok(body),
+        None => Ok(response),
     }
 }
 
-fn request(transport: &Transport, model: &str, path: &Path, content: Bytes) -> anyhow::Result<Request<Bytes>> {
-    let infer = format!("/v2/models/{model}/infer");
-    let post = |url: &str| Request::post(url);
-    if let Some(media_type) = picture(&content) {
-        return Ok(post(&infer).header("content-type", media_type).body(content)?);
-    }
-    if path.extension().is_some_and(|ending| ending == "npy") {
-        return npy_request(transport, model, &content);
-    }
-    let document: Value = serde_json::from_slice(&content)
-        .context("neither a JPEG, PNG or WebP picture, nor .npy, nor a request in JSON")?;
-    // V2's inputs are a list of objects with a datatype; V1's are instances, or inputs without one.
-    let is_v2 = document.pointer("/inputs/0/datatype").is_some();
-    let url = if is_v2 { infer } else { format!("/v1/models/{model}:predict") };
-    Ok(post(&url).header("content-type", "application/json").body(content)?)
+/// What the model takes and gives, as the server describes it.
+fn signature(transport: &Transport, model: &str) -> anyhow::Result<Signature> {
+    let metadata = send(transport, Request::get(format!("/v2/models/{model}")).body(Bytes::new())?)?;
+    v2::decode_signature(metadata.body()).context("read the model's metadata")
 }
 
-/// The tensor as the model's first input, in Triton's binary form; a batch dimension is added where it lacks one.
-fn npy_request(transport: &Transport, model: &str, content: &[u8]) -> anyhow::Result<Request<Bytes>> {
-    let tensor = read_npy(content).map_err(anyhow::Error::msg)?;
-    let metadata = transport.send(Request::get(format!("/v2/models/{model}")).body(Bytes::new())?)?;
-    let metadata: Value = serde_json::from_slice(metadata.body()).context("read the model's metadata")?;
-    let input = metadata.pointer("/inputs/0").context("the model has no inputs, or is not there")?;
-    let rank = input.get("shape").and_then(Value::as_array).map_or(0, Vec::len);
-    let mut shape = tensor.shape().to_vec();
-    if shape.len() + 1 == rank {
-        shape.insert(0, 1);
-    }
-    let payload = tensor.bytes().cloned().unwrap_or_default();
-    let header = json!({"inputs": [{
-        "name": input.get("name"),
-        "datatype": tensor.dtype().name(),
-        "shape": shape,
-        "parameters": {"binary_data_size": payload.len()},
-    }]})
-    .to_string();
-    let body = [header.as_bytes(), &payload].concat();
-    Ok(Request::post(format!("/v2/models/{model}/infer"))
-        .header("content-type", "application/octet-stream")
-        .header("inference-header-content-length", header.len())
-        .body(body.into())?)
-}
-
-/// The scores of each picture as a table, best first; anything else as it is.
-fn table(path: &Path, answer: &Value, labels: &[String]) -> String {
+/// The scores of each picture as a table, best first; anything else as JSON.
+fn table(path: &Path, answer: &Answer, labels: &[String]) -> String {
     let mut text = format!("{}\n", path.display());
-    for (name, value) in outputs(answer) {
-        match rows(&value) {
-            Some(rows) => rows.iter().for_each(|row| text.push_str(&scores(&name, row, labels))),
-            None => text.push_str(&format!("  {name}: {value}\n")),
+    let Some(outputs) = &answer.outputs else {
+        text.push_str(&format!("  {}\n", String::from_utf8_lossy(&answer.body)));
+        return text;
+    };
+    for (name, tensor) in outputs.iter() {
+        match rows(tensor) {
+            Some(rows) => rows.iter().for_each(|row| text.push_str(&scores(name, row, labels))),
+            None => {
+                let value = v1::text_of(name, tensor).unwrap_or_default();
+                text.push_str(&format!("  {name}: {value}\n"));
+            }
         }
     }
     text
 }
 
-/// Named outputs of either protocol's answer, V2's flat data nested again.
-fn outputs(answer: &Value) -> Vec<(String, Value)> {
-    let text = |value: &Value| value.as_str().unwrap_or("output").to_owned();
-    if let Some(outputs) = answer.get("outputs").and_then(Value::as_array) {
-        return outputs
-            .iter()
-            .map(|output| {
-                let data = output.get("data").cloned().unwrap_or_default();
-                let shape = output.get("shape").and_then(Value::as_array);
-                let columns = shape.filter(|shape| shape.len() == 2).and_then(|shape| shape[1].as_u64());
-                let nested = match (columns.and_then(|columns| usize::try_from(columns).ok()), data.as_array()) {
-                    (Some(columns), Some(flat)) if columns > 0 => json!(flat.chunks(columns).collect::<Vec<_>>()),
-                    _ => data,
-                };
-                (output.get("name").map(text).unwrap_or_default(), nested)
-            })
-            .collect();
-    }
-    let rows = answer.get("predictions").and_then(Value::as_array).cloned().unwrap_or_default();
-    rows.into_iter()
-        .flat_map(|row| match row {
-            Value::Object(members) => {
-                members.into_iter().map(|(name, value)| (name, json!([value]))).collect::<Vec<_>>()
-            }
-            other => vec![("output".to_owned(), json!([other]))],
-        })
-        .collect()
-}
-
-/// Rows of several numbers each.
-fn rows(value: &Value) -> Option<Vec<Vec<f64>>> {
-    let row = |row: &Value| row.as_array()?.iter().map(Value::as_f64).collect::<Option<Vec<f64>>>();
-    let rows: Vec<Vec<f64>> = value.as_array()?.iter().map(row).collect::<Option<_>>()?;
-    rows.iter().all(|row| row.len() > 1).then_some(rows)
+/// Rows of several floats each.
+fn rows(tensor: &Tensor) -> Option<Vec<Vec<f64>>> {
+    let &[_, columns] = tensor.shape() else { return None };
+    let values: Vec<f64> = match tensor.dtype() {
+        DType::Fp32 => tensor.as_slice::<f32>()?.iter().map(|value| f64::from(*value)).collect(),
+        DType::Fp64 => tensor.as_slice::<f64>()?.to_vec(),
+        _ => return None,
+    };
+    (columns > 1).then(|| values.chunks(columns).map(<[f64]>::to_vec).collect())
 }
 
 fn scores(name: &str, row: &[f64], labels: &[String]) -> String {
@@ -190,16 +173,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_protocols_become_the_same_table() {
+    fn scores_are_a_table_and_the_rest_is_json() {
         let labels = ["daisy", "rose"].map(str::to_owned);
-        let v1 = json!({"predictions": [{"scores": [0.25, 0.75], "key": "a"}]});
-        let v2 = json!({"outputs": [
-            {"name": "key", "shape": [1], "data": ["a"]},
-            {"name": "scores", "shape": [1, 2], "data": [0.25, 0.75]},
-        ]});
+        let key = Tensor::from_elements([1], vec![Bytes::from_static(b"a")]).expect("valid");
+        let scores = Tensor::from_slice([1, 2], &[0.25_f32, 0.75]).expect("valid");
+        let outputs = Some(Tensors::from_iter([("key", key), ("scores", scores)]));
         let expected = "x.jpg\n  key: [\"a\"]\n  scores\n       1  rose   0.750000\n       0  daisy  0.250000\n";
-        assert_eq!(table(Path::new("x.jpg"), &v1, &labels), expected);
-        assert_eq!(table(Path::new("x.jpg"), &v2, &labels), expected);
+        let answer = Answer { body: Bytes::new(), outputs };
+        assert_eq!(table(Path::new("x.jpg"), &answer, &labels), expected);
+        let unread = Answer { body: Bytes::from_static(b"{\"predictions\":[1]}"), outputs: None };
+        assert_eq!(table(Path::new("x.json"), &unread, &labels), "x.json\n  {\"predictions\":[1]}\n");
     }
 
     #[test]

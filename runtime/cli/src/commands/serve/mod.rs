@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use corymb_engine::Engine;
 use corymb_hardware::Hardware;
-use corymb_server::{Drained, Server};
+use corymb_listener::{Drained, Listener};
+use corymb_server::Server;
 use tokio::net::TcpSocket;
 
 use self::models::{Loading, Models};
@@ -72,17 +73,17 @@ async fn run(config: &Config, bridge: &LogBridge, start: Instant) -> anyhow::Res
     let libraries = wiring::library_search(&config.sources, &environment());
     let engine = wiring::engine(config.engine.clone(), libraries, config.run_bytes)?;
     let loading = models.announce(&engine, found);
-    let server = server::new(config, &engine, &signals, loading.live());
+    let listener = server::new(config, &engine, &signals, loading.live());
     let ready = |addresses: &str| announce_ready(&engine, addresses, start);
     let drained = if config.listen_early {
-        listen_then_load(server, sockets, loading, &stop, ready).await?
-    } else if let Some(drained) = load_then_listen(server, sockets, loading, &stop, ready).await? {
+        listen_then_load(listener, sockets, loading, &stop, ready).await?
+    } else if let Some(drained) = load_then_listen(listener, sockets, loading, &stop, ready).await? {
         drained
     } else {
         tracing::info!("stopped before the models were ready");
         return Ok(());
     };
-    let left = config.server.drain_timeout.saturating_sub(drained.took).max(LAST_GRACE);
+    let left = config.listener.drain_timeout.saturating_sub(drained.took).max(LAST_GRACE);
     engine.shut_down(left).await;
     tracing::info!(requests_cut = drained.cut, milliseconds = drained.took.as_millis() as u64, "stopped");
     signals.flush();
@@ -91,7 +92,7 @@ async fn run(config: &Config, bridge: &LogBridge, start: Instant) -> anyhow::Res
 
 /// Serves from the beginning; a request waits for its model, or is told that it is not ready.
 async fn listen_then_load(
-    server: Server,
+    listener: Listener<Server>,
     sockets: Vec<TcpSocket>,
     loading: Loading<'_>,
     stop: &StopSignals,
@@ -100,7 +101,7 @@ async fn listen_then_load(
     let listeners = sockets::listen(sockets)?;
     let addresses = sockets::addresses(&listeners)?;
     tracing::info!(address = addresses, "listening; models are loading");
-    let serving = server::serve(server, listeners, stop);
+    let serving = server::serve(listener, listeners, stop);
     tokio::pin!(serving);
     tokio::select! {
         drained = &mut serving => Ok(drained),
@@ -114,7 +115,7 @@ async fn listen_then_load(
 
 /// Serves when every model is ready; none when it is stopped before.
 async fn load_then_listen(
-    server: Server,
+    listener: Listener<Server>,
     sockets: Vec<TcpSocket>,
     loading: Loading<'_>,
     stop: &StopSignals,
@@ -124,7 +125,7 @@ async fn load_then_listen(
     loaded?;
     let listeners = sockets::listen(sockets)?;
     ready(&sockets::addresses(&listeners)?);
-    Ok(Some(server::serve(server, listeners, stop).await))
+    Ok(Some(server::serve(listener, listeners, stop).await))
 }
 
 /// The one line that says the server is up.

@@ -1,7 +1,8 @@
-//! The server: made of the configuration and of what only the running process has, and its life on the listeners.
+//! The server behind its listener: made of the configuration and of what only the running process has, and their life.
 
 use corymb_engine::{Engine, Live};
-use corymb_server::{Drained, Server, ServerOptions};
+use corymb_listener::{Drain, Drained, Listener};
+use corymb_server::{ObserveOptions, Server, ServerOptions};
 use tokio::net::TcpListener;
 
 use super::stop::StopSignals;
@@ -9,17 +10,20 @@ use crate::config::Config;
 use crate::wiring::Signals;
 
 /// A server that nobody reaches yet.
-pub(super) fn new(config: &Config, engine: &Engine, signals: &Signals, live: &Live) -> Server {
+pub(super) fn new(config: &Config, engine: &Engine, signals: &Signals, live: &Live) -> Listener<Server> {
+    let configured = config.server.clone();
     let options = ServerOptions {
         metrics: Some(signals.page()),
-        tracing: signals.tracing(),
+        observe: ObserveOptions { tracing: signals.tracing(), ..configured.observe },
         admin: config.admin.then(|| live.clone()),
-        ..config.server.clone()
+        ..configured
     };
-    Server::new(engine.clone(), options)
+    let drain = Drain::new();
+    let server = Server::new(engine.clone(), options, drain.clone());
+    Listener::new(config.listener.clone(), drain, server)
 }
 
 /// Serves until the first signal to stop, then drains; the second one cuts that short.
-pub(super) async fn serve(server: Server, listeners: Vec<TcpListener>, stop: &StopSignals) -> Drained {
-    server.serve(listeners, stop.first(), stop.second()).await
+pub(super) async fn serve(listener: Listener<Server>, sockets: Vec<TcpListener>, stop: &StopSignals) -> Drained {
+    listener.serve(sockets, stop.first(), stop.second()).await
 }

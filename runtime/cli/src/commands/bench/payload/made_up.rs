@@ -1,83 +1,54 @@
-//! A request made up from V2's metadata of a model: right dtypes and shapes, values that harm nobody.
+//! A request made up from a model's signature: right dtypes and shapes, values that harm nobody.
 
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
-use corymb_core::{Buffer, DType, Tensor, element_count};
-use serde_json::Value;
+use corymb_core::{Buffer, DType, Signature, Tensor, TensorSpec, Tensors, element_count};
 
-use super::{Inputs, Shape};
+use super::Shape;
 use crate::embedded;
 
 /// Of one made-up tensor, in bytes.
 const MAX_BYTES: usize = 256 << 20;
 
 /// The required inputs, and in words what was put into them.
-pub(super) fn inputs(metadata: &Value, batch: usize, shapes: &[Shape]) -> anyhow::Result<(Inputs, String)> {
-    let required = required(metadata)?;
-    if let Some(unknown) = shapes.iter().find(|shape| required.iter().all(|spec| spec.name != shape.input)) {
-        bail!("--shape names the input '{}'; the model requires {}", unknown.input, names(&required));
+pub(super) fn inputs(signature: &Signature, batch: usize, shapes: &[Shape]) -> anyhow::Result<(Tensors, String)> {
+    if let Some(unknown) = shapes.iter().find(|shape| signature.required_inputs().all(|spec| spec.name != shape.input))
+    {
+        let names: Vec<_> = signature.required_inputs().map(|spec| format!("'{}'", spec.name)).collect();
+        bail!("--shape names the input '{}'; the model requires {}", unknown.input, names.join(", "));
     }
-    let mut inputs = Inputs::new();
+    let mut inputs = Tensors::new();
     let mut has_picture = false;
-    for spec in required {
+    for spec in signature.required_inputs() {
         let given = shapes.iter().find(|shape| shape.input == spec.name).map(|shape| shape.dims.clone());
-        let shape = given.unwrap_or_else(|| spec.shape(batch));
+        let shape = given.unwrap_or_else(|| self::shape(spec, batch));
         let tensor = if spec.dtype == DType::Bytes {
-            let element = if spec.is_json { Bytes::from_static(b"{}") } else { embedded::picture() };
-            has_picture |= !spec.is_json;
+            let is_json = spec.media_type.as_deref() == Some("application/json");
+            let element = if is_json { Bytes::from_static(b"{}") } else { embedded::picture() };
+            has_picture |= !is_json;
             Tensor::from_elements(shape.clone(), vec![element; element_count(&shape)?])?
         } else {
             numbers(spec.dtype, shape).with_context(|| format!("make up input '{}'", spec.name))?
         };
-        inputs.push((spec.name, tensor));
+        inputs.push(&spec.name, tensor);
     }
     let words = if has_picture { "made up, with this program's picture" } else { "made up" };
     Ok((inputs, words.to_owned()))
 }
 
 /// The name of the one input that a picture can only be meant for.
-pub(super) fn only_bytes_input(metadata: &Value) -> Option<String> {
-    match required(metadata).ok()?.as_slice() {
-        [one] if one.dtype == DType::Bytes => Some(one.name.clone()),
+pub(super) fn only_bytes_input(signature: &Signature) -> Option<&str> {
+    let mut required = signature.required_inputs();
+    match (required.next(), required.next()) {
+        (Some(one), None) if one.dtype == DType::Bytes => Some(&one.name),
         _ => None,
     }
 }
 
-struct Spec {
-    name: String,
-    dtype: DType,
-    /// None where the size varies.
-    dims: Vec<Option<usize>>,
-    is_json: bool,
-}
-
-impl Spec {
-    /// The first dimension is the rows, where it varies; other sizes that vary are 1.
-    fn shape(&self, batch: usize) -> Vec<usize> {
-        let sizes = self.dims.iter().enumerate();
-        sizes.map(|(index, dim)| dim.unwrap_or(if index == 0 { batch } else { 1 })).collect()
-    }
-}
-
-fn required(metadata: &Value) -> anyhow::Result<Vec<Spec>> {
-    let inputs = metadata["inputs"].as_array().context("the model's metadata has no list of inputs")?;
-    let required = inputs.iter().filter(|input| input.pointer("/parameters/optional") != Some(&Value::Bool(true)));
-    required
-        .map(|input| {
-            let name = input["name"].as_str().context("an input has no name")?.to_owned();
-            let datatype = input["datatype"].as_str().unwrap_or_default();
-            let dtype =
-                DType::from_name(datatype).with_context(|| format!("input '{name}' has the datatype '{datatype}'"))?;
-            let dims = input["shape"].as_array().into_iter().flatten();
-            let dims = dims.map(|dim| dim.as_i64().and_then(|dim| usize::try_from(dim).ok())).collect();
-            let media_type = input.pointer("/parameters/media_type").and_then(Value::as_str);
-            Ok(Spec { name, dtype, dims, is_json: media_type == Some("application/json") })
-        })
-        .collect()
-}
-
-fn names(specs: &[Spec]) -> String {
-    specs.iter().map(|spec| format!("'{}'", spec.name)).collect::<Vec<_>>().join(", ")
+/// The first dimension is the rows, where it varies; other sizes that vary are 1.
+fn shape(spec: &TensorSpec, batch: usize) -> Vec<usize> {
+    let sizes = spec.shape.iter().enumerate();
+    sizes.map(|(index, dim)| dim.fixed().unwrap_or(if index == 0 { batch } else { 1 })).collect()
 }
 
 /// Floats between 0 and 1, bytes of all values, other integers 0 and 1, which are tokens of every vocabulary.
@@ -112,34 +83,38 @@ fn numbers(dtype: DType, shape: Vec<usize>) -> anyhow::Result<Tensor> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use corymb_core::Dim;
 
     use super::*;
+
+    fn signature(inputs: Vec<TensorSpec>) -> Signature {
+        Signature { inputs, outputs: Vec::new() }
+    }
 
     #[test]
     fn every_dtype_is_made_up_in_the_shape_that_was_asked_for() {
         for dtype in DType::ALL {
-            let metadata = json!({"inputs": [
-                {"name": "x", "datatype": dtype.name(), "shape": [-1, 3, -1]},
-                {"name": "o", "datatype": "BYTES", "shape": [-1], "parameters": {"optional": true}},
-            ]});
-            let (made, _) = inputs(&metadata, 2, &[]).expect("made");
+            let shape = vec![Dim::Unknown, Dim::Fixed(3), Dim::Unknown];
+            let mut optional = TensorSpec::new("o", DType::Bytes, vec![Dim::Unknown]);
+            optional.optional = true;
+            let signature = signature(vec![TensorSpec::new("x", dtype, shape), optional]);
+            let (made, _) = inputs(&signature, 2, &[]).expect("made");
             assert_eq!(made.len(), 1);
-            assert_eq!((made[0].1.dtype(), made[0].1.shape()), (dtype, &[2, 3, 1][..]));
+            let made = made.get("x").expect("named");
+            assert_eq!((made.dtype(), made.shape()), (dtype, &[2, 3, 1][..]));
             let shape = Shape { input: "x".to_owned(), dims: vec![1, 3, 7] };
-            assert_eq!(inputs(&metadata, 2, &[shape]).expect("made").0[0].1.shape(), [1, 3, 7]);
+            let (made, _) = inputs(&signature, 2, &[shape]).expect("made");
+            assert_eq!(made.get("x").expect("named").shape(), [1, 3, 7]);
         }
     }
 
     #[test]
     fn mistakes_are_named() {
-        let metadata = json!({"inputs": [{"name": "x", "datatype": "FP32", "shape": [-1]}]});
-        let message =
-            |result: anyhow::Result<_>| format!("{:#}", result.map(|_: (Inputs, String)| ()).expect_err("wrong"));
+        let signature = signature(vec![TensorSpec::new("x", DType::Fp32, vec![Dim::Unknown])]);
+        let message = |batch, shapes: &[Shape]| format!("{:#}", inputs(&signature, batch, shapes).expect_err("wrong"));
         let shape = Shape { input: "y".to_owned(), dims: vec![1] };
-        assert_eq!(message(inputs(&metadata, 1, &[shape])), "--shape names the input 'y'; the model requires 'x'");
-        assert!(message(inputs(&metadata, 1 << 30, &[])).contains("are made up"));
-        assert!(message(inputs(&json!({}), 1, &[])).contains("no list of inputs"));
-        assert!(only_bytes_input(&metadata).is_none());
+        assert_eq!(message(1, &[shape]), "--shape names the input 'y'; the model requires 'x'");
+        assert!(message(1 << 30, &[]).contains("are made up"));
+        assert!(only_bytes_input(&signature).is_none());
     }
 }

@@ -1,0 +1,43 @@
+//! Liveness and readiness by REST.
+
+use axum::extract::State;
+use axum::response::Response;
+use corymb_core::Code;
+use http::StatusCode;
+use serde_json::json;
+
+use crate::app::App;
+use crate::reply::json_response;
+use crate::status::ServerError;
+use crate::target::Target;
+
+/// `GET /`: V1's liveness, as KServe's client asks for it.
+pub(crate) async fn alive() -> Response {
+    json_response(StatusCode::OK, &json!({ "status": "alive" }))
+}
+
+/// `GET /v2/health/live`: whoever can answer lives.
+pub(crate) async fn live() -> Response {
+    json_response(StatusCode::OK, &json!({ "live": true }))
+}
+
+/// `GET /v2/health/ready`. Triton's clients read the status, KServe's the body.
+pub(crate) async fn ready(State(app): State<App>) -> Response {
+    if app.ready() {
+        return json_response(StatusCode::OK, &json!({ "ready": true }));
+    }
+    let object = json!({ "ready": false, "error": "the server is not ready" });
+    json_response(StatusCode::SERVICE_UNAVAILABLE, &object)
+}
+
+/// `GET /v2/models/M[/versions/V]/ready`: 503 while it does not answer.
+pub(crate) async fn model_ready(State(app): State<App>, target: Target) -> Result<Response, ServerError> {
+    match app.engine.describe(&target.model, target.version.as_deref()) {
+        Ok(model) => Ok(json_response(StatusCode::OK, &json!({ "name": model.name, "ready": true }))),
+        Err(error) if error.code() == Code::NotFound => Err(error.into()),
+        Err(error) => {
+            let object = json!({ "name": target.model, "ready": false, "error": error.to_string() });
+            Ok(json_response(StatusCode::SERVICE_UNAVAILABLE, &object))
+        }
+    }
+}
