@@ -50,10 +50,10 @@ fn succeeds(command: &mut Command) -> String {
     said
 }
 
-/// A script of `tests/clients` against a server.
-fn script(name: &str, modules: &[&str]) {
+/// A script of `tests/clients` against a server with these flags.
+fn script(name: &str, modules: &[&str], flags: &[&str]) {
     let Some(mut python) = python(modules) else { return };
-    let server = Server::start(&[]);
+    let server = Server::start(flags);
     let clients = root().join("tests/clients");
     let picture = flowers().join("warmup/image_bytes.jpg");
     succeeds(python.arg(clients.join(name)).arg(&server.address).arg(picture).arg(root().join("proto")));
@@ -61,12 +61,19 @@ fn script(name: &str, modules: &[&str]) {
 
 #[test]
 fn a_python_client_made_from_our_proto_works() {
-    script("own_proto.py", &["grpc", "grpc_tools"]);
+    script("own_proto.py", &["grpc", "grpc_tools"], &[]);
 }
 
 #[test]
 fn tritonclient_works_unmodified() {
-    script("triton.py", &["numpy", "tritonclient.http", "tritonclient.grpc"]);
+    script("triton.py", &["numpy", "tritonclient.http", "tritonclient.grpc"], &[]);
+}
+
+/// Each of them moves to new connections, and loses nothing by it.
+#[test]
+fn clients_move_on_when_their_connections_age() {
+    let modules = ["numpy", "tritonclient.grpc", "httpx", "h2"];
+    script("connection_age.py", &modules, &["--max-connection-age", "1s", "--drain-timeout", "1s"]);
 }
 
 /// The seed's own load generator, shortened: nothing but 200.

@@ -1,6 +1,6 @@
 //! For tests: an engine whose one model answers with what it was given.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,7 +10,7 @@ use corymb_core::{
 };
 use corymb_engine::{Engine, EngineOptions};
 use corymb_repository::embedded;
-use tokio::runtime::{Handle, Runtime};
+use opentelemetry::metrics::Meter;
 
 /// The model's name.
 pub(crate) const MODEL: &str = "echo";
@@ -21,18 +21,16 @@ pub(crate) const SLEEP: &str = "sleep";
 /// An engine that serves [`MODEL`]: an input of each dtype, named as it in lower case, with any number of elements in
 /// one dimension. Whatever is given comes out under the same name.
 pub(crate) async fn engine(options: EngineOptions) -> Engine {
-    let engine = unloaded(options);
+    engine_with(options, 2, &opentelemetry::global::meter("test")).await
+}
+
+/// The same with so many workers, measured by `meter`.
+pub(crate) async fn engine_with(options: EngineOptions, workers: usize, meter: &Meter) -> Engine {
+    let options = EngineOptions { workers, ..options };
+    let engine = Engine::new(options, vec![Arc::new(Echo)], None, meter).expect("threads");
     let files = [("model.onnx", Bytes::from_static(b"echo"))];
     engine.load(embedded(MODEL, &files).expect("valid")).await.expect("loads");
     engine
-}
-
-/// An engine without models, also for a test without a runtime of its own.
-pub(crate) fn unloaded(options: EngineOptions) -> Engine {
-    static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().expect("threads"));
-    let _entered = Handle::try_current().is_err().then(|| RUNTIME.enter());
-    let options = EngineOptions { workers: 2, ..options };
-    Engine::new(options, vec![Arc::new(Echo)], None, &opentelemetry::global::meter("test")).expect("threads")
 }
 
 fn signature() -> Signature {

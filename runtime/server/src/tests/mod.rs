@@ -2,6 +2,7 @@
 
 mod client;
 mod grpc;
+mod parity;
 mod transport;
 
 use std::net::SocketAddr;
@@ -43,7 +44,10 @@ async fn start_all(
     options: ServerOptions,
     listener_options: ListenerOptions,
 ) -> Running {
-    let engine = fake::engine(engine_options).await;
+    start_on(fake::engine(engine_options).await, options, listener_options).await
+}
+
+async fn start_on(engine: Engine, options: ServerOptions, listener_options: ListenerOptions) -> Running {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
     let (shutdown, told) = oneshot::channel();
