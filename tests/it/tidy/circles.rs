@@ -88,23 +88,23 @@ impl Modules {
             UseTree::Group(group) => group.items.iter().for_each(|tree| self.imports(module, tree, before)),
             UseTree::Name(name) if name.ident == "self" => {
                 let called = before.last().cloned().unwrap_or_default();
-                self.import(module, before.clone(), Some(called));
+                self.import(module, before, Some(called));
             }
             UseTree::Name(name) => {
-                let full = before.iter().cloned().chain([name.ident.to_string()]).collect();
-                self.import(module, full, Some(name.ident.to_string()));
+                let full: Names = before.iter().cloned().chain([name.ident.to_string()]).collect();
+                self.import(module, &full, Some(name.ident.to_string()));
             }
             UseTree::Rename(renamed) => {
-                let full = before.iter().cloned().chain([renamed.ident.to_string()]).collect();
-                self.import(module, full, Some(renamed.rename.to_string()));
+                let full: Names = before.iter().cloned().chain([renamed.ident.to_string()]).collect();
+                self.import(module, &full, Some(renamed.rename.to_string()));
             }
             // Of an ancestor it imports whatever is there, and says so where it is used.
-            UseTree::Glob(_) => self.import(module, before.clone(), None),
+            UseTree::Glob(_) => self.import(module, before, None),
         }
     }
 
-    fn import(&mut self, module: &[String], path: Names, called: Option<String>) {
-        let path = absolute(module, &path);
+    fn import(&mut self, module: &[String], path: &[String], called: Option<String>) {
+        let path = absolute(module, path);
         let own = self.0.entry(module.to_vec()).or_default();
         let of_ancestor = matches!(&path, Written::Own(names) if module.starts_with(names));
         if called.is_some() || !of_ancestor {

@@ -1,4 +1,4 @@
-//! Connections, limits, and how the server stops.
+//! The server behind a listener: one port, limits of bodies, and what clients see of a drain.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,36 +37,6 @@ async fn one_port_serves_rest_and_the_metrics_page() {
     connection.send(grpc).await;
     assert_eq!(connection.answer().await.text(), r#"{"error":"gRPC needs HTTP/2"}"#);
     drop(connection);
-    assert_eq!(server.stop().await.cut, 0);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn stalled_heads_and_prefaces_are_closed() {
-    let server = start_listening(ListenerOptions { header_timeout: SHORT, ..ListenerOptions::default() }).await;
-    for beginning in ["G", "GET / HTTP/1.1\r\nhost:", "PRI * HTTP/2", "POST /v2/models/echo/infer HT"] {
-        let mut connection = server.connect().await;
-        connection.send(beginning).await;
-        connection.closed().await;
-    }
-    assert_eq!(server.stop().await.cut, 0);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn idle_connections_outlast_the_header_timeout_only() {
-    let options = ListenerOptions { header_timeout: SHORT, idle_timeout: LONG, ..ListenerOptions::default() };
-    let server = start_listening(options).await;
-    let mut pooled = server.connect().await;
-    assert_eq!(pooled.get("/v2").await.status, 200);
-    tokio::time::sleep(SHORT * 4).await;
-    assert_eq!(pooled.get("/v2").await.status, 200);
-    assert_eq!(server.stop().await.cut, 0);
-
-    let server = start_listening(ListenerOptions { idle_timeout: SHORT, ..ListenerOptions::default() }).await;
-    let mut silent = server.connect().await;
-    silent.closed().await;
-    let mut pooled = server.connect().await;
-    assert_eq!(pooled.get("/v2").await.status, 200);
-    pooled.closed().await;
     assert_eq!(server.stop().await.cut, 0);
 }
 
@@ -156,42 +126,6 @@ async fn the_drain_delay_still_serves() {
     assert!(answer.closes());
     assert!(pooled.get("/v2").await.closes());
     assert_eq!(stopping.await.expect("no panic").cut, 0);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn what_is_not_done_in_time_is_cut_and_counted() {
-    let server = start_listening(ListenerOptions { drain_timeout: SHORT, ..ListenerOptions::default() }).await;
-    let mut busy = server.connect().await;
-    busy.begin_sleep(Duration::from_secs(1)).await;
-    until(|| server.engine.concurrency().in_flight() == 1).await;
-    let drained = server.stop().await;
-    assert_eq!(drained.cut, 1);
-    assert!(busy.try_answer().await.is_none());
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_second_signal_cuts_it_short() {
-    let server =
-        start_listening(ListenerOptions { drain_delay: LONG, drain_timeout: LONG, ..ListenerOptions::default() }).await;
-    let mut busy = server.connect().await;
-    busy.begin_sleep(Duration::from_secs(1)).await;
-    until(|| server.engine.concurrency().in_flight() == 1).await;
-    server.shutdown.send(()).expect("it runs");
-    server.hurry.send(()).expect("it runs");
-    assert_eq!(server.server.await.expect("no panic").cut, 1);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_deaf_peer_does_not_hold_the_server() {
-    let server = start_listening(ListenerOptions { drain_timeout: LONG, ..ListenerOptions::default() }).await;
-    let mut deaf = server.connect().await;
-    // A preface and empty settings; the server's farewell is never answered.
-    deaf.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await;
-    let mut settings = [0; 9];
-    deaf.0.read_exact(&mut settings).await.expect("the server's settings");
-    let drained = server.stop().await;
-    assert_eq!(drained.cut, 0);
-    assert!(drained.took < LONG);
 }
 
 #[tokio::test(flavor = "multi_thread")]
