@@ -230,16 +230,21 @@ mod tests {
 
     #[tokio::test]
     async fn the_watch_resolves_when_something_is_overdue() {
-        let short = Duration::from_millis(5);
+        let (short, long) = (Duration::from_millis(5), Duration::from_secs(60));
+        let watched = async |speaks, options: &ListenerOptions, age, busy: bool| {
+            let activity = Activity::new(speaks);
+            let _request = busy.then(|| activity.request());
+            tokio::time::timeout(long, Watch::new(&activity, options, age)).await.ok()
+        };
         let options = ListenerOptions { idle_timeout: short, ..ListenerOptions::default() };
-        let activity = Activity::new(Speaks::Http2);
-        assert_eq!(Watch::new(&activity, &options, None).await, Overdue::Idle);
+        assert_eq!(watched(Speaks::Http2, &options, None, false).await, Some(Overdue::Idle));
         let options = ListenerOptions { header_timeout: short, ..ListenerOptions::default() };
-        let activity = Activity::new(Speaks::Http1);
-        assert_eq!(Watch::new(&activity, &options, None).await, Overdue::Head);
+        assert_eq!(watched(Speaks::Http1, &options, None, false).await, Some(Overdue::Head));
         // Requests keep a connection from everything but its age.
-        let activity = Activity::new(Speaks::Http2);
-        let _request = activity.request();
-        assert_eq!(Watch::new(&activity, &options, Some(Instant::now() + short)).await, Overdue::Old);
+        let age = Some(Instant::now() + short);
+        assert_eq!(watched(Speaks::Http2, &options, age, true).await, Some(Overdue::Old));
+        let options = ListenerOptions { idle_timeout: short, ..ListenerOptions::default() };
+        let age = Some(Instant::now() + long);
+        assert_eq!(watched(Speaks::Http2, &options, age, false).await, Some(Overdue::Idle));
     }
 }

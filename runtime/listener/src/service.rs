@@ -88,7 +88,7 @@ impl Connection {
 mod tests {
     use super::*;
 
-    const LONG: Duration = Duration::from_secs(3600);
+    const LONG: Duration = Duration::from_secs(60);
     const SHORT: Duration = Duration::from_millis(10);
 
     fn accepted(max_connection_age: Option<Duration>, drain_timeout: Duration) -> (Connection, Drain) {
@@ -117,7 +117,7 @@ mod tests {
     #[tokio::test]
     async fn a_connection_is_over_behind_its_age_or_when_the_drain_closes() {
         let (connection, _drain) = accepted(Some(SHORT), SHORT);
-        connection.over().await;
+        tokio::time::timeout(LONG, connection.over()).await.expect("over by its age");
         assert!(connection.is_leaving());
         assert!(connection.age().expect("an age") + SHORT <= Instant::now());
 
@@ -130,7 +130,7 @@ mod tests {
             assert!(connection.is_leaving());
             assert!(tokio::time::timeout(SHORT, &mut over).await.is_err());
             drain.enter(Phase::Closing);
-            over.await;
+            tokio::time::timeout(LONG, over).await.expect("over by the drain");
             connection.over().await;
         }
     }

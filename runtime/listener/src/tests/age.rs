@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
 use super::load::{self, Goes, Load};
-use super::{LONG, SHORT, start};
+use super::{LONG, SHORT, start, until};
 use crate::ListenerOptions;
 
 /// Clients go on, on one connection after the other, until then.
@@ -127,7 +127,7 @@ async fn streams_end_when_the_drain_closes() {
         http1.begin("/over").await;
         let stream = http2.get("/stream");
         let stopping = async {
-            super::until(|| listener.seen.open() == 2).await;
+            until(|| listener.seen.open() == 2).await;
             listener.stop().await
         };
         let (stream, drained) = tokio::join!(stream, stopping);

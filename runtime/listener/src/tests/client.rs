@@ -9,6 +9,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
+use super::within;
+
 /// A connection on which a test writes its own HTTP/1.1.
 pub(super) struct Http1(pub(super) TcpStream);
 
@@ -48,6 +50,10 @@ impl Http1 {
 
     /// None when the connection ends before the answer does.
     pub(super) async fn try_answer(&mut self) -> Option<Answer> {
+        within(self.read_answer()).await
+    }
+
+    async fn read_answer(&mut self) -> Option<Answer> {
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
             head.push(self.0.read_u8().await.ok()?);
@@ -64,7 +70,7 @@ impl Http1 {
     pub(super) async fn rest(&mut self) -> String {
         let mut rest = Vec::new();
         // A reset is an end too.
-        let _ = self.0.read_to_end(&mut rest).await;
+        let _ = within(self.0.read_to_end(&mut rest)).await;
         String::from_utf8_lossy(&rest).into_owned()
     }
 
@@ -124,7 +130,7 @@ impl Http2 {
         if !body.is_empty() {
             stream.send_data(Bytes::from_static(body), true)?;
         }
-        Ok(response.await?)
+        Ok(within(response).await?)
     }
 
     /// The whole answer.
@@ -136,7 +142,7 @@ impl Http2 {
     ) -> Result<(StatusCode, Bytes), Unanswered> {
         let (head, mut stream) = Self::begin(send, address, path, body).await?.into_parts();
         let mut whole = BytesMut::new();
-        while let Some(data) = stream.data().await {
+        while let Some(data) = within(stream.data()).await {
             let data = data?;
             let _ = stream.flow_control().release_capacity(data.len());
             whole.extend_from_slice(&data);
@@ -156,7 +162,7 @@ impl Http2 {
     /// Waits until the listener has ended the connection in order.
     pub(super) async fn ended(self) {
         let Self { send, driver, .. } = self;
-        driver.await.expect("no panic").expect("no error");
+        within(driver).await.expect("no panic").expect("no error");
         drop(send);
     }
 }

@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 use super::client::Http1;
 use super::load::{self, Goes, Load};
 use super::service::Seen;
-use super::{LONG, SHORT, start, until};
+use super::{LONG, SHORT, start, until, within};
 use crate::{Drain, Listener, ListenerOptions, Phase};
 
 /// Clients that connect while the listener serves, as if its address disappeared with readiness, and leave when they
@@ -109,7 +109,7 @@ async fn a_second_signal_cuts_it_short() {
     until(|| listener.seen.open() == 1).await;
     listener.shutdown.send(()).expect("it runs");
     listener.hurry.send(()).expect("it runs");
-    assert_eq!(listener.serving.await.expect("no panic").cut, 1);
+    assert_eq!(within(listener.serving).await.expect("no panic").cut, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

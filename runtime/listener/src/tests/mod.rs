@@ -64,8 +64,13 @@ impl Running {
     /// Stops the listener, and says how that went.
     async fn stop(self) -> Drained {
         self.shutdown.send(()).expect("it runs");
-        self.serving.await.expect("no panic")
+        within(self.serving).await.expect("no panic")
     }
+}
+
+/// What a broken listener would never do, given up after a time that a working one never needs.
+async fn within<T>(what: impl Future<Output = T>) -> T {
+    tokio::time::timeout(LONG, what).await.expect("it happens within a minute")
 }
 
 /// Until something that another task does has happened.

@@ -1,7 +1,7 @@
 //! Bounds in time and number: heads, idle connections, readers that do not read, connections at once.
 
 use super::service::LARGE;
-use super::{LONG, SHORT, start};
+use super::{LONG, SHORT, start, until, within};
 use crate::ListenerOptions;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -54,7 +54,7 @@ async fn a_reader_over_http1_that_does_not_read_loses_its_connection() {
     let listener = start(ListenerOptions { stall_timeout: SHORT * 6, ..ListenerOptions::default() }).await;
     let mut connection = listener.connect().await;
     connection.begin("/large").await;
-    super::until(|| listener.seen.begun() == 1 && listener.seen.open() == 0).await;
+    until(|| listener.seen.begun() == 1 && listener.seen.open() == 0).await;
     assert!(connection.try_answer().await.is_none());
     assert_eq!(listener.stop().await.cut, 0);
 }
@@ -66,7 +66,7 @@ async fn a_reader_over_http2_that_does_not_read_loses_its_stream() {
     let mut unread = connection.unread("/large").await;
     let lost = loop {
         // What has come is taken, and no room made for more.
-        match unread.data().await.expect("it does not end in order") {
+        match within(unread.data()).await.expect("it does not end in order") {
             Ok(data) => assert!(data.len() < LARGE),
             Err(error) => break error,
         }
