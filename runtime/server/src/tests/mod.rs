@@ -22,7 +22,6 @@ struct Running {
     address: SocketAddr,
     engine: Engine,
     shutdown: oneshot::Sender<()>,
-    hurry: oneshot::Sender<()>,
     server: JoinHandle<Drained>,
 }
 
@@ -51,20 +50,13 @@ async fn start_on(engine: Engine, options: ServerOptions, listener_options: List
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
     let (shutdown, told) = oneshot::channel();
-    let (hurry, hurried) = oneshot::channel();
     let drain = Drain::new();
     let server = Listener::new(listener_options, drain.clone(), Server::new(engine.clone(), options, drain));
     let server = tokio::spawn(async move {
         let told = async { drop(told.await) };
-        // A sender that is dropped is no signal.
-        let hurried = async {
-            if hurried.await.is_err() {
-                std::future::pending().await
-            }
-        };
-        server.serve(vec![listener], told, hurried).await
+        server.serve(vec![listener], told, std::future::pending()).await
     });
-    Running { address, engine, shutdown, hurry, server }
+    Running { address, engine, shutdown, server }
 }
 
 impl Running {

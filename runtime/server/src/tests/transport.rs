@@ -4,14 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use corymb_listener::ListenerOptions;
-use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
 use super::{Http1, start, start_listening, until};
 use crate::ServerOptions;
 
 const SHORT: Duration = Duration::from_millis(50);
-const LONG: Duration = Duration::from_secs(60);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_port_serves_rest_and_the_metrics_page() {
