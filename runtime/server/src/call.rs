@@ -5,6 +5,7 @@ use std::time::Instant;
 use axum::body::Body;
 use axum::response::Response;
 use corymb_wire::grpc::{Message, malformed};
+use corymb_wire::timeout;
 use http::Request;
 
 use crate::app::App;
@@ -44,7 +45,7 @@ where
     let answered = async {
         let bytes = Messages::new(app, &parts.headers, body, MAX)?.only(app, None).await?;
         let question = Q::decode(bytes).map_err(malformed)?;
-        let deadline = deadline(&parts.headers, arrived)?;
+        let deadline = deadline(arrived, timeout::of_grpc(&parts.headers)?);
         Ok::<_, ServerError>(Message::of(&answer(app.clone(), question, deadline).await?)?)
     };
     match answered.await {

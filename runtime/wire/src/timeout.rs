@@ -8,20 +8,28 @@ use http::{HeaderMap, HeaderName};
 static REQUEST_TIMEOUT: HeaderName = HeaderName::from_static("x-request-timeout");
 static GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
-/// The shorter of the times that `x-request-timeout` and `grpc-timeout` name; none without either.
+/// The time that `x-request-timeout` names; none without it.
 ///
-/// The first is a whole number and its unit: `250ms`, `2s`, `900us`. A bare number is refused: too many clients mean
-/// another unit than their server. The second is up to eight digits and one of `H M S m u n`, by gRPC's specification.
+/// It is a whole number and its unit: `250ms`, `2s`, `900us`. A bare number is refused: too many clients mean another unit
+/// than their server.
 ///
 /// # Errors
 /// [`Code::InvalidArgument`] says what a timeout looks like.
-pub fn of_headers(headers: &HeaderMap) -> Result<Option<Duration>, Error> {
-    let request = read(headers, &REQUEST_TIMEOUT, |value| request_timeout(std::str::from_utf8(value).ok()?)).map_err(
-        |given| {
-            let expected = "expected a number and a unit, as in 250ms, 2s or 900us";
-            invalid(format!("header {REQUEST_TIMEOUT} is '{given}'; {expected}"))
-        },
-    )?;
+pub fn of_rest(headers: &HeaderMap) -> Result<Option<Duration>, Error> {
+    read(headers, &REQUEST_TIMEOUT, |value| request_timeout(std::str::from_utf8(value).ok()?)).map_err(|given| {
+        let expected = "expected a number and a unit, as in 250ms, 2s or 900us";
+        invalid(format!("header {REQUEST_TIMEOUT} is '{given}'; {expected}"))
+    })
+}
+
+/// The shorter of the times that `grpc-timeout` and `x-request-timeout` name in a gRPC call; none without either.
+///
+/// The former is up to eight digits and one of `H M S m u n`, by gRPC's specification.
+///
+/// # Errors
+/// [`Code::InvalidArgument`] says what a timeout looks like.
+pub fn of_grpc(headers: &HeaderMap) -> Result<Option<Duration>, Error> {
+    let request = of_rest(headers)?;
     let grpc = read(headers, &GRPC_TIMEOUT, grpc_timeout).map_err(|given| {
         invalid(format!("{GRPC_TIMEOUT} '{given}' is not understood; expected up to 8 digits and one of H M S m u n"))
     })?;
@@ -103,7 +111,7 @@ mod tests {
     #[test]
     fn the_shorter_timeout_counts_and_a_wrong_one_is_named() {
         let mut headers = HeaderMap::new();
-        let read = |headers: &HeaderMap| of_headers(headers).map_err(|error| error.message);
+        let read = |headers: &HeaderMap| of_grpc(headers).map_err(|error| error.message);
         assert_eq!(read(&headers), Ok(None));
         headers.insert(&REQUEST_TIMEOUT, HeaderValue::from_static("250ms"));
         assert_eq!(read(&headers), Ok(Some(Duration::from_millis(250))));

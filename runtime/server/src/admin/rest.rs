@@ -6,6 +6,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
 use corymb_core::Value;
+use corymb_wire::timeout;
 use http::{Request, StatusCode};
 use serde_json::json;
 
@@ -64,7 +65,7 @@ async fn asked(app: &App, request: Request<Body>) -> Result<(Option<Instant>, Ve
 
 /// The body, which may be empty, and when the caller stops waiting.
 async fn object(app: &App, request: Request<Body>) -> Result<(Option<Instant>, serde_json::Value), ServerError> {
-    let deadline = deadline(request.headers(), Instant::now())?;
+    let deadline = deadline(Instant::now(), timeout::of_rest(request.headers())?);
     let (parts, body) = request.into_parts();
     let mut permit = app.engine.admit()?;
     let body = body::read(app, &mut permit, &parts.headers, body).await?;

@@ -67,13 +67,14 @@ impl<H: Handler> Observer<H> {
         connection: &Connection,
     ) -> Pin<Box<dyn Future<Output = Response<ResponseBody>> + Send>> {
         let record = Record::begin(&self.observed, &request);
-        let (handler, connection) = (Arc::clone(&self.handler), connection.clone());
+        // REST asks nothing of its connection.
+        let (handler, connection) = (Arc::clone(&self.handler), record.grpc.then(|| connection.clone()));
         Box::pin(async move {
             // In one expression: a future that has a name of its own is held twice.
             let answered = AssertUnwindSafe(scoped(
                 record.trace,
                 record.request_id.clone(),
-                in_span(record.span.clone(), handler.answer(request.map(Body::new), Some(&connection))),
+                in_span(record.span.clone(), handler.answer(request.map(Body::new), connection.as_ref())),
             ))
             .catch_unwind()
             .await;

@@ -1,10 +1,12 @@
 //! `ModelInfer`: one message in, one out.
 
+use std::time::Duration;
+
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
 use corymb_core::{Error, Signature, Tensor, Tensors};
-use corymb_wire::{Budget, Decoded, Limits, grpc};
+use corymb_wire::{Budget, Decoded, Limits, grpc, timeout};
 use http::{HeaderMap, Request};
 
 use super::pipeline::{Arrival, Outcome, predict};
@@ -21,6 +23,10 @@ impl<const STREAM: bool> Protocol for Grpc<STREAM> {
     const NAME: corymb_engine::Protocol = corymb_engine::Protocol::V2Grpc;
     type Ask = ();
     type Answer = grpc::Message;
+
+    fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, Error> {
+        timeout::of_grpc(headers)
+    }
 
     fn target(place: Place<'_>, limits: &Limits) -> Result<Option<Asked>, Error> {
         let Place::Message(message) = place else { return Ok(None) };

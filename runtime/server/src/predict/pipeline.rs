@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use corymb_core::{Code, Error, Parameters, Request, Response, Value};
 use corymb_engine::{Call, Permit, Stage};
-use corymb_wire::{Budget, Coding, Decoded, timeout};
+use corymb_wire::{Budget, Coding, Decoded};
 use http::HeaderMap;
 
 use super::protocol::{Answer, Asked, Place, Protocol};
@@ -50,9 +50,9 @@ impl<'a> Arrival<'a> {
     }
 }
 
-/// The deadline that headers set for a call that began at `begin`. What lies beyond the clock's end is none.
-pub(crate) fn deadline(headers: &HeaderMap, begin: Instant) -> Result<Option<Instant>, ServerError> {
-    Ok(timeout::of_headers(headers)?.and_then(|timeout| begin.checked_add(timeout)))
+/// The end of a time that began at `begin`. What lies beyond the clock's end is none.
+pub(crate) fn deadline(begin: Instant, timeout: Option<Duration>) -> Option<Instant> {
+    timeout.and_then(|timeout| begin.checked_add(timeout))
 }
 
 /// What became of a request.
@@ -88,7 +88,7 @@ async fn admitted<P: Protocol>(
     let mut permit = app.engine.admit()?;
     let deadline = match arrival.call_ends {
         Some(ends) => Some(ends),
-        None => deadline(arrival.headers, arrival.at)?,
+        None => deadline(arrival.at, P::timeout(arrival.headers)?),
     };
     let limits = &app.options.limits;
     // Where the URL names the model, a request that no version takes is refused before its body is read.
@@ -255,8 +255,7 @@ fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
 
 /// The earlier of a deadline and the end of `timeout`, which counts from `begin`.
 fn earlier(deadline: Option<Instant>, begin: Instant, timeout: Option<Duration>) -> Option<Instant> {
-    let other = timeout.and_then(|timeout| begin.checked_add(timeout));
-    match (deadline, other) {
+    match (deadline, self::deadline(begin, timeout)) {
         (Some(deadline), Some(other)) => Some(deadline.min(other)),
         (deadline, other) => deadline.or(other),
     }

@@ -20,6 +20,9 @@ pub(crate) trait Protocol: 'static {
     /// The answer's bytes.
     type Answer: Answer;
 
+    /// How long the caller waits, by the headers.
+    fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, Error>;
+
     /// Whom a request is for. Asked first with the names of its URL, before its body is read, and, where that gives none,
     /// with the message.
     fn target(place: Place<'_>, limits: &Limits) -> Result<Option<Asked>, Error>;

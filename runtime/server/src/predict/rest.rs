@@ -1,11 +1,13 @@
 //! Predictions by REST: V1's and V2's documents.
 
+use std::time::Duration;
+
 use axum::body::Body;
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use corymb_core::{Error, Signature};
 use corymb_wire::raw::JSON_LENGTH;
-use corymb_wire::{Budget, Decoded, Encoded, Limits, v1, v2};
+use corymb_wire::{Budget, Decoded, Encoded, Limits, timeout, v1, v2};
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Request};
 
@@ -21,6 +23,10 @@ impl Protocol for V1 {
     const NAME: corymb_engine::Protocol = corymb_engine::Protocol::V1;
     type Ask = v1::Form;
     type Answer = Encoded;
+
+    fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, Error> {
+        timeout::of_rest(headers)
+    }
 
     fn target(place: Place<'_>, _: &Limits) -> Result<Option<Asked>, Error> {
         Ok(of_url(place).map(Target::of_v1).map(Asked::of_url))
@@ -47,6 +53,10 @@ impl Protocol for V2 {
     const NAME: corymb_engine::Protocol = corymb_engine::Protocol::V2;
     type Ask = v2::Ask;
     type Answer = Encoded;
+
+    fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, Error> {
+        timeout::of_rest(headers)
+    }
 
     fn target(place: Place<'_>, _: &Limits) -> Result<Option<Asked>, Error> {
         Ok(of_url(place).map(Asked::of_url))

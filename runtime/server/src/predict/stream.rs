@@ -11,6 +11,7 @@ use bytes::Bytes;
 use corymb_core::Code;
 use corymb_listener::Connection;
 use corymb_wire::grpc::{self, Head, Message};
+use corymb_wire::timeout;
 use futures::stream;
 use http::{HeaderMap, Request};
 use http_body::Frame;
@@ -27,7 +28,7 @@ use crate::status::ServerError;
 pub(crate) fn model_stream_infer(app: &App, request: Request<Body>, connection: Option<&Connection>) -> Response {
     let (parts, body) = request.into_parts();
     let opened = Messages::new(app, &parts.headers, body, app.options.max_body)
-        .and_then(|messages| Ok((messages, deadline(&parts.headers, Instant::now())?)));
+        .and_then(|messages| Ok((messages, deadline(Instant::now(), timeout::of_grpc(&parts.headers)?))));
     match opened {
         Ok((messages, deadline)) => {
             let coding = messages.coding();

@@ -5,11 +5,14 @@ use jiter::{Jiter, Peek};
 
 use super::fault::{Fault, found};
 
+/// The size of a level of which no list has been closed. No list has so many elements.
+const OPEN: usize = usize::MAX;
+
 /// The shape that the lists read so far agree on.
 #[derive(Clone, Debug)]
 pub(super) struct Nest {
-    /// Of each level, once one of its lists has been closed.
-    sizes: [Option<usize>; MAX_RANK],
+    /// Of each level; [`OPEN`] until one of its lists has been closed.
+    sizes: [usize; MAX_RANK],
     /// How deep lists have been seen.
     levels: usize,
     /// How deep the values lie, once one has been seen.
@@ -21,7 +24,7 @@ pub(super) struct Nest {
 impl Nest {
     /// `opaque` is the depth at which anything, lists too, is one value; none where only lists are lists.
     pub(super) fn new(opaque: Option<usize>) -> Self {
-        Self { sizes: [None; MAX_RANK], levels: 0, rank: None, opaque }
+        Self { sizes: [OPEN; MAX_RANK], levels: 0, rank: None, opaque }
     }
 
     pub(super) fn has_documents(&self) -> bool {
@@ -42,7 +45,8 @@ impl Nest {
     /// The shape of all that was read; `rows`, where given, is the size of axis 0.
     pub(super) fn shape(&self, rows: Option<usize>) -> Vec<usize> {
         let rank = self.rank.unwrap_or(self.levels);
-        let mut shape: Vec<usize> = self.sizes[..rank].iter().map(|size| size.unwrap_or(0)).collect();
+        let mut shape: Vec<usize> =
+            self.sizes[..rank].iter().map(|size| if *size == OPEN { 0 } else { *size }).collect();
         if let (Some(first), Some(rows)) = (shape.first_mut(), rows) {
             *first = rows;
         }
@@ -92,9 +96,9 @@ impl Nest {
             next = json.array_step()?;
         }
         match self.sizes[depth] {
-            None => self.sizes[depth] = Some(count),
-            Some(size) if size == count => {}
-            Some(size) => {
+            OPEN => self.sizes[depth] = count,
+            size if size == count => {}
+            size => {
                 let what = format!("has {count} values where the first list of that depth has {size}");
                 return Err(Fault::new(format!("{what}: the nesting is ragged")));
             }

@@ -52,19 +52,19 @@ pub(super) fn read(
 
 /// Gives each tensor its part of the binary data, all of which must belong to one.
 pub(super) fn tensors(
-    declared: Vec<Declared>,
+    mut declared: Vec<Declared>,
     binary: &Bytes,
     role: &str,
     source: &mut Source<'_>,
 ) -> Result<Tensors, Error> {
     let mut tensors = Tensors::new();
     let mut rest = binary.clone();
-    for one in declared {
-        let name = one.name.clone();
+    // In place: a declared tensor is large.
+    for one in &mut declared {
         let tensor = one.finish(&mut rest, source);
-        let tensor =
-            tensor.map_err(|error| Error { message: format!("{role} '{name}': {}", error.message), ..error })?;
-        tensors.push(name, tensor);
+        let at = |error: Error| Error { message: format!("{role} '{}': {}", one.name, error.message), ..error };
+        let tensor = tensor.map_err(at)?;
+        tensors.push(std::mem::take(&mut one.name), tensor);
     }
     if !rest.is_empty() {
         let (given, expected) = (binary.len(), binary.len() - rest.len());

@@ -31,7 +31,6 @@ struct Draft {
     data: Option<Data>,
 }
 
-#[expect(clippy::large_enum_variant, reason = "one per tensor, and the large one is the usual one")]
 enum Data {
     Read(Column),
     /// Where `data` lies that came before its `datatype`: read once that is known.
@@ -101,7 +100,9 @@ impl Draft {
 
     fn finish(&mut self, source: &mut Source<'_>) -> Result<Declared, Fault> {
         let missing = |member: &str| Fault::new(format!("`{member}` is missing"));
-        let name = self.name.clone().ok_or_else(|| missing("name"))?;
+        if self.name.is_none() {
+            return Err(missing("name"));
+        }
         let dtype = self.dtype.ok_or_else(|| missing("datatype"))?;
         let shape = self.shape.take().ok_or_else(|| missing("shape"))?;
         let data = match self.data.take() {
@@ -117,27 +118,29 @@ impl Draft {
                 Some(column)
             }
         };
+        let name = self.name.take().unwrap_or_default();
         Ok(Declared { name, dtype, shape, parameters: self.parameters.take().unwrap_or_default(), data })
     }
 }
 
 impl Declared {
     /// The tensor. It takes its bytes off the front of `rest` where it has its data there.
-    pub(super) fn finish(self, rest: &mut Bytes, source: &mut Source<'_>) -> Result<Tensor, Error> {
-        match (self.data, self.parameters.binary_data_size) {
+    pub(super) fn finish(&mut self, rest: &mut Bytes, source: &mut Source<'_>) -> Result<Tensor, Error> {
+        let shape = std::mem::take(&mut self.shape);
+        match (self.data.take(), self.parameters.binary_data_size) {
             (Some(_), Some(_)) => Err(invalid("has both `data` and the parameter `binary_data_size`")),
             (None, None) => Err(invalid("has neither `data` nor the parameter `binary_data_size`")),
             (Some(mut column), None) => {
                 if self.parameters.base64 {
                     column.undo_base64(&mut source.ledger)?;
                 }
-                Ok(column.into_shape(self.shape)?)
+                Ok(column.into_shape(shape)?)
             }
             (None, Some(size)) if size > rest.len() => {
                 let message = format!("takes {size} bytes of binary data; {} are left", rest.len());
                 Err(invalid(message))
             }
-            (None, Some(size)) => raw::tensor(self.dtype, self.shape, &rest.split_to(size), &mut source.ledger),
+            (None, Some(size)) => raw::tensor(self.dtype, shape, &rest.split_to(size), &mut source.ledger),
         }
     }
 }
