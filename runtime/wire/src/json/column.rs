@@ -128,9 +128,8 @@ impl Column {
         let Source { body, ledger } = source;
         self.nest.walk(json, peek, depth, &mut |json, peek| {
             ledger.take(size_of::<Bytes>())?;
-            let element =
-                if documents { read_document(json, peek, body) } else { read_element(json, peek, body, ledger) }?;
-            elements.push(element);
+            let read = if documents { read_document } else { read_element };
+            elements.push(read(json, peek, body, ledger)?);
             Ok(())
         })
     }
@@ -176,7 +175,7 @@ impl Column {
     pub(crate) fn undo_base64(&mut self, ledger: &mut Ledger<'_>) -> Result<(), Error> {
         if let Cells::Elements(elements) = &mut self.cells {
             for (index, element) in elements.iter_mut().enumerate() {
-                ledger.hold(element.len() / 4 * 3)?;
+                ledger.hold(base64::decoded_len_estimate(element.len()))?;
                 let decoded = decode_base64(element)
                     .map_err(|what| Error::new(Code::InvalidArgument, format!("element {index} of `data` {what}")))?;
                 *element = decoded.into();
