@@ -424,10 +424,12 @@ impl Contents<'_> {
                 }
                 // One at a time, as old encoders write them: each has at least as many bytes on the wire as here.
                 Field::Fixed32(bits) if SIZE == 4 => {
+                    ledger.hold(SIZE)?;
                     contents.given += 1;
                     singles.push(bits);
                 }
                 Field::Fixed64(bits) if SIZE == 8 => {
+                    ledger.hold(SIZE)?;
                     contents.given += 1;
                     singles.push(bits);
                 }

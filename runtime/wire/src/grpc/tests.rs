@@ -215,6 +215,20 @@ fn memory_beyond_the_message_is_accounted() {
 }
 
 #[test]
+fn floats_that_are_not_packed_are_accounted() {
+    // Field 5 (inputs) with datatype FP32, shape [2], and contents whose field 6 comes twice as single numbers.
+    let contents = [0x35, 0, 0, 0x80, 0x3f, 0x35, 0, 0, 0, 0x40];
+    let tensor = [&[0x0a, 1, b'x', 0x12, 4][..], b"FP32", &[0x18, 2, 0x2a, contents.len() as u8], &contents].concat();
+    let message = [&[0x2a, tensor.len() as u8][..], &tensor].concat().into();
+    let mut budget = Counted::of(8);
+    let request = decode(&message, &Limits::default(), &mut budget).expect("room");
+    assert_eq!(request.inputs.get("x").and_then(Tensor::as_slice::<f32>), Some(&[1.0, 2.0][..]));
+    assert_eq!(budget.reserved, 8);
+    let refused = decode(&message, &Limits::default(), &mut Counted::of(7)).expect_err("refused");
+    assert_eq!(refused.code, Code::Overloaded);
+}
+
+#[test]
 fn a_message_of_countless_parts_is_refused() {
     // `inputs`, empty, over and over: two bytes each.
     let entries = Limits::default().entries;
