@@ -32,3 +32,11 @@ bench *ARGUMENTS:
 # KFServing's page on autoscaling with hey and Knative's own autoscaler, beside its numbers (needs Go and hey; 5 minutes)
 seed *ARGUMENTS:
     tests/knative/page.sh {{ARGUMENTS}}
+
+# Fuzz a decoder of the wire; tests/fuzz/src/lib.rs says which there are
+fuzz TARGET SECONDS="60" *FLAGS:
+    tests/fuzz/fuzz.sh run {{TARGET}} {{SECONDS}} {{FLAGS}}
+
+# Keep what covers most of a fuzz target's committed and new inputs
+fuzz-minimise TARGET:
+    tests/fuzz/fuzz.sh minimise {{TARGET}}

@@ -1,6 +1,10 @@
 //! What decoding one request may take: fixed limits, and memory that is asked for before it is used.
 
+use bytes::Bytes;
 use corymb_core::{Code, Error};
+
+/// What a BYTES element takes in memory beside its bytes.
+pub(crate) const ELEMENT: usize = size_of::<Bytes>();
 
 /// Bytes that a decoder uses before it asks for them, so that a small request asks once.
 const STEP: usize = 64 * 1024;
@@ -22,6 +26,16 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self { decoded: 512 * 1024 * 1024, elements: 16 * 1024 * 1024, entries: 4096, parameters: 256 }
+    }
+}
+
+impl Limits {
+    /// That a tensor which has `given` BYTES elements may have one more.
+    pub(crate) fn check_element(&self, given: usize) -> Result<(), Error> {
+        if given < self.elements {
+            return Ok(());
+        }
+        Err(Error::new(Code::TooLarge, format!("more than {} BYTES elements", self.elements)))
     }
 }
 
@@ -67,6 +81,12 @@ impl<'a> Ledger<'a> {
             return Err(self.too_large());
         }
         self.hold(bytes)
+    }
+
+    /// A tensor that has `given` BYTES elements grows by one, whose bytes lie in the body.
+    pub(crate) fn take_element(&mut self, given: usize) -> Result<(), Error> {
+        self.limits.check_element(given)?;
+        self.take(ELEMENT)
     }
 
     /// How many bytes may be used until [`Ledger::take`] must be asked again.

@@ -7,13 +7,10 @@ use bytes::{Buf, Bytes};
 use corymb_core::{Code, DType, Dim, Error, Signature, Tensor, TensorError, TensorSpec, element_count, format_dims};
 use http::HeaderName;
 
-use crate::limits::Ledger;
+use crate::limits::{ELEMENT, Ledger};
 
 /// The header that says how many bytes of a V2 body are JSON, by Triton's binary tensor data extension.
 pub static JSON_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
-
-/// What a BYTES element takes in memory beside its bytes.
-pub(crate) const ELEMENT: usize = size_of::<Bytes>();
 
 /// A tensor over the bytes of its data, in place where they are aligned.
 pub(crate) fn tensor(dtype: DType, shape: Vec<usize>, raw: &Bytes, ledger: &mut Ledger<'_>) -> Result<Tensor, Error> {
@@ -40,17 +37,13 @@ fn fixed(dtype: DType, size: usize, shape: Vec<usize>, raw: &Bytes, ledger: &mut
 /// `expected` number of them, as far as the data can hold it.
 pub(crate) fn decode_elements(raw: &Bytes, expected: usize, ledger: &mut Ledger<'_>) -> Result<Vec<Bytes>, Error> {
     let mut rest = raw.clone();
-    let max = ledger.limits.elements;
     // Each element has a length of four bytes, so the data bounds their number.
-    let most = expected.min(rest.len() / 4).min(max);
+    let most = expected.min(rest.len() / 4).min(ledger.limits.elements);
     ledger.expect(most * ELEMENT)?;
     let mut elements = Vec::with_capacity(most);
     while !rest.is_empty() {
         let index = elements.len();
-        if index == max {
-            return Err(Error::new(Code::TooLarge, format!("more than {max} BYTES elements")));
-        }
-        ledger.take(ELEMENT)?;
+        ledger.take_element(index)?;
         if rest.len() < 4 {
             let message =
                 format!("BYTES element {index} has {} bytes where its length of 4 bytes should be", rest.len());

@@ -15,9 +15,9 @@ use prost::Message;
 
 use super::fields::{Field, Fields, data, malformed, packed_varints, text};
 use crate::decoded::Decoded;
-use crate::limits::{Budget, Ledger, Limits};
+use crate::limits::{Budget, ELEMENT, Ledger, Limits};
 use crate::parameters::{Reserved, reserved};
-use crate::raw::{self, ELEMENT};
+use crate::raw;
 
 /// What a message says before its tensors: enough to find the model that decides about them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -424,10 +424,12 @@ impl Contents<'_> {
                 }
                 // One at a time, as old encoders write them: each has at least as many bytes on the wire as here.
                 Field::Fixed32(bits) if SIZE == 4 => {
+                    ledger.hold(SIZE)?;
                     contents.given += 1;
                     singles.push(bits);
                 }
                 Field::Fixed64(bits) if SIZE == 8 => {
+                    ledger.hold(SIZE)?;
                     contents.given += 1;
                     singles.push(bits);
                 }
@@ -459,13 +461,15 @@ impl Contents<'_> {
     }
 
     fn elements(mut self, shape: Vec<usize>, ledger: &mut Ledger<'_>) -> Result<Tensor, Error> {
+        let limits = ledger.limits;
         // A key and a length are two bytes at least.
-        let capacity = self.capacity(2);
+        let capacity = self.capacity(2).min(limits.elements);
         ledger.take(capacity * ELEMENT)?;
         let mut elements = Vec::with_capacity(capacity);
         self.each(|contents, field| {
             let Field::Data(element) = field else { return Err(contents.wrong_type()) };
             if contents.given < contents.expected {
+                limits.check_element(contents.given).map_err(|error| contents.input.at(error))?;
                 elements.push(element);
             }
             contents.given += 1;

@@ -215,6 +215,35 @@ fn memory_beyond_the_message_is_accounted() {
 }
 
 #[test]
+fn elements_are_bounded_by_their_number() {
+    let words = Tensor::from_elements([3], vec![Bytes::from_static(b"ab"); 3]).expect("valid");
+    let contents = InferTensorContents { bytes_contents: vec![Bytes::from_static(b"ab"); 3], ..Default::default() };
+    let typed = request(vec![input(DType::Bytes, &[3], Some(contents))], Vec::new());
+    let raw = request(vec![input(DType::Bytes, &[3], None)], vec![raw::contents(&words)]);
+    for message in [typed, raw] {
+        let message = message.encode_to_vec().into();
+        let decode = |elements| decode(&message, &Limits { elements, ..Limits::default() }, &mut Unbounded);
+        assert_eq!(decode(3).expect("read").inputs.get("x"), Some(&words));
+        let refused = decode(2).expect_err("refused");
+        assert_eq!((refused.code, &*refused.message), (Code::TooLarge, "input 'x': more than 2 BYTES elements"));
+    }
+}
+
+#[test]
+fn floats_that_are_not_packed_are_accounted() {
+    // Field 5 (inputs) with datatype FP32, shape [2], and contents whose field 6 comes twice as single numbers.
+    let contents = [0x35, 0, 0, 0x80, 0x3f, 0x35, 0, 0, 0, 0x40];
+    let tensor = [&[0x0a, 1, b'x', 0x12, 4][..], b"FP32", &[0x18, 2, 0x2a, contents.len() as u8], &contents].concat();
+    let message = [&[0x2a, tensor.len() as u8][..], &tensor].concat().into();
+    let mut budget = Counted::of(8);
+    let request = decode(&message, &Limits::default(), &mut budget).expect("room");
+    assert_eq!(request.inputs.get("x").and_then(Tensor::as_slice::<f32>), Some(&[1.0, 2.0][..]));
+    assert_eq!(budget.reserved, 8);
+    let refused = decode(&message, &Limits::default(), &mut Counted::of(7)).expect_err("refused");
+    assert_eq!(refused.code, Code::Overloaded);
+}
+
+#[test]
 fn a_message_of_countless_parts_is_refused() {
     // `inputs`, empty, over and over: two bytes each.
     let entries = Limits::default().entries;

@@ -9,7 +9,7 @@ use super::fault::Fault;
 use super::nest::Nest;
 use super::number::{Number, read_bool};
 use super::text::{decode_base64, read_document, read_element};
-use crate::limits::{Budget, Ledger, Limits};
+use crate::limits::{Budget, ELEMENT, Ledger, Limits};
 
 /// Bytes of one tensor to make room for before they come.
 const MAX_ROOM: usize = 16 * 1024 * 1024;
@@ -44,7 +44,7 @@ impl Column {
     /// `elements` is how many there will be, as far as that is known. Room is made for no more than [`MAX_ROOM`]: what
     /// a shape claims may never come.
     pub(crate) fn new(dtype: DType, elements: usize, ledger: &mut Ledger<'_>) -> Result<Self, Error> {
-        let (size, most) = dtype.size().map_or((size_of::<Bytes>(), MAX_ROOM / 16), |size| (size, MAX_ROOM));
+        let (size, most) = dtype.size().map_or((ELEMENT, MAX_ROOM / 16), |size| (size, MAX_ROOM));
         let elements = elements.min(most.min(ledger.remaining()) / size);
         ledger.expect(elements * size)?;
         let cells = match dtype.size() {
@@ -127,10 +127,9 @@ impl Column {
         let documents = self.nest.has_documents();
         let Source { body, ledger } = source;
         self.nest.walk(json, peek, depth, &mut |json, peek| {
-            ledger.take(size_of::<Bytes>())?;
-            let element =
-                if documents { read_document(json, peek, body) } else { read_element(json, peek, body, ledger) }?;
-            elements.push(element);
+            ledger.take_element(elements.len())?;
+            let read = if documents { read_document } else { read_element };
+            elements.push(read(json, peek, body, ledger)?);
             Ok(())
         })
     }
@@ -176,7 +175,7 @@ impl Column {
     pub(crate) fn undo_base64(&mut self, ledger: &mut Ledger<'_>) -> Result<(), Error> {
         if let Cells::Elements(elements) = &mut self.cells {
             for (index, element) in elements.iter_mut().enumerate() {
-                ledger.hold(element.len() / 4 * 3)?;
+                ledger.hold(base64::decoded_len_estimate(element.len()))?;
                 let decoded = decode_base64(element)
                     .map_err(|what| Error::new(Code::InvalidArgument, format!("element {index} of `data` {what}")))?;
                 *element = decoded.into();
@@ -212,10 +211,25 @@ mod tests {
         assert_eq!(read(DType::Fp32, "[1,2]", 9), Ok(8));
         assert_eq!(read(DType::Fp32, "[1,2]", 8), Ok(8));
         assert_eq!(read(DType::Fp32, "[1,2,3]", 8), Err(Code::TooLarge));
-        let handle = size_of::<Bytes>();
-        assert_eq!(read(DType::Bytes, r#"["a","b"]"#, 2 * handle), Ok(2 * handle));
-        assert_eq!(read(DType::Bytes, r#"["a",{"b64":"AAAA"}]"#, 2 * handle), Ok(2 * handle + 3));
-        assert_eq!(read(DType::Bytes, r#"["a","b","c"]"#, 2 * handle), Err(Code::TooLarge));
+        assert_eq!(read(DType::Bytes, r#"["a","b"]"#, 2 * ELEMENT), Ok(2 * ELEMENT));
+        assert_eq!(read(DType::Bytes, r#"["a",{"b64":"AAAA"}]"#, 2 * ELEMENT), Ok(2 * ELEMENT + 3));
+        assert_eq!(read(DType::Bytes, r#"["a","b","c"]"#, 2 * ELEMENT), Err(Code::TooLarge));
+    }
+
+    #[test]
+    fn elements_are_bounded_by_their_number() {
+        let read = |text: &'static str| {
+            let body = Bytes::from_static(text.as_bytes());
+            let (limits, mut budget) = (Limits { elements: 2, ..Limits::default() }, Counted::of(usize::MAX));
+            let mut source = Source::new(&body, &limits, &mut budget);
+            let mut column = Column::new(DType::Bytes, 1, &mut source.ledger).expect("little");
+            let mut json = Jiter::new(&body);
+            let peek = json.peek().expect("not empty");
+            column.read_all(&mut json, peek, &mut source).map_err(|fault| fault.into_error("x", &body))
+        };
+        assert!(read(r#"["a","b"]"#).is_ok());
+        let refused = read(r#"["a","b","c"]"#).expect_err("refused");
+        assert_eq!((refused.code, &*refused.message), (Code::TooLarge, "x: more than 2 BYTES elements"));
     }
 
     #[test]

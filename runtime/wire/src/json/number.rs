@@ -66,13 +66,15 @@ impl Number for f32 {
 
         let start = json.current_index();
         let wide = float(json, peek, DType::Fp32)?;
-        let narrow = wide as Self;
+        let mut narrow = wide as Self;
+        if wide.to_bits() & BELOW_HALF == 0 && f64::from(narrow) != wide && !wide.is_nan() {
+            // Rounded to an f64 that lies exactly between two f32, or between the largest and what would be infinite: only
+            // the text knows to which side it belongs.
+            let text = std::str::from_utf8(json.slice_to_current(start)).unwrap_or_default();
+            narrow = text.parse().unwrap_or(narrow);
+        }
         if narrow.is_infinite() {
             infinity_was_meant(json.slice_to_current(start), DType::Fp32)?;
-        } else if wide.to_bits() & BELOW_HALF == 0 && f64::from(narrow) != wide && !wide.is_nan() {
-            // Rounded to an f64 that lies exactly between two f32: only the text knows to which side it belongs.
-            let text = std::str::from_utf8(json.slice_to_current(start)).unwrap_or_default();
-            return Ok(text.parse().unwrap_or(narrow));
         }
         Ok(narrow)
     }
@@ -205,6 +207,11 @@ mod tests {
         let text = "1.00000005960464477539062500000000000000001";
         assert_eq!(text.parse::<f64>().map(|wide| wide as f32), Ok(1.0));
         assert_eq!(read::<f32>(text), Ok(1.0 + f32::EPSILON));
+        // A hair below the middle of the largest and the first that is out of range.
+        let text = "340282356779733661637539395458142568447.9";
+        assert_eq!(text.parse::<f64>().map(|wide| wide as f32), Ok(f32::INFINITY));
+        assert_eq!(read::<f32>(text), Ok(f32::MAX));
+        assert!(read::<f32>("340282356779733661637539395458142568448").is_err());
         // The same for FP16 (ten bits) and BF16 (seven).
         assert_eq!(read::<f16>("1.00048828125001"), Ok(f16::from_bits(0x3c01)));
         assert_eq!(read::<f16>("1.00048828125"), Ok(f16::from_bits(0x3c00)));

@@ -3,6 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_PAD_INDIFFERENT, URL_SAFE_PAD_INDIFFERENT};
 use bytes::Bytes;
+use corymb_core::Error;
 use jiter::{Jiter, Peek};
 
 use super::fault::{Fault, found};
@@ -16,7 +17,7 @@ pub(crate) fn read_element(
     ledger: &mut Ledger<'_>,
 ) -> Result<Bytes, Fault> {
     match peek {
-        Peek::String => Ok(share(body, json.known_str()?)),
+        Peek::String => Ok(share(body, json.known_str()?, ledger)?),
         Peek::Object => read_base64_object(json, ledger),
         _ => match found(peek) {
             Some(found) => Err(Fault::new(format!("expected a text or {{\"b64\": …}} for BYTES, found {found}"))),
@@ -26,7 +27,12 @@ pub(crate) fn read_element(
 }
 
 /// One element that is a JSON document of its own, as it stands in the body.
-pub(crate) fn read_document(json: &mut Jiter<'_>, peek: Peek, body: &Bytes) -> Result<Bytes, Fault> {
+pub(crate) fn read_document(
+    json: &mut Jiter<'_>,
+    peek: Peek,
+    body: &Bytes,
+    ledger: &mut Ledger<'_>,
+) -> Result<Bytes, Fault> {
     let start = json.current_index();
     json.known_skip(peek)?;
     // Skipping does not look into strings.
@@ -35,7 +41,7 @@ pub(crate) fn read_document(json: &mut Jiter<'_>, peek: Peek, body: &Bytes) -> R
     if Jiter::new(text.as_bytes()).next_skip().is_err() {
         return Err(Fault::new("is not valid JSON: it holds NaN or Infinity"));
     }
-    Ok(share(body, text))
+    Ok(share(body, text, ledger)?)
 }
 
 fn read_base64_object(json: &mut Jiter<'_>, ledger: &mut Ledger<'_>) -> Result<Bytes, Fault> {
@@ -54,7 +60,7 @@ fn read_base64_object(json: &mut Jiter<'_>, ledger: &mut Ledger<'_>) -> Result<B
         return Err(Fault::new(format!("expected a text in \"b64\", found {found}")));
     }
     let text = json.known_str()?.as_bytes();
-    ledger.hold(text.len() / 4 * 3)?;
+    ledger.hold(base64::decoded_len_estimate(text.len()))?;
     let element = decode_base64(text).map_err(Fault::new)?;
     match json.next_key()? {
         None => Ok(element.into()),
@@ -66,12 +72,13 @@ fn read_base64_object(json: &mut Jiter<'_>, ledger: &mut Ledger<'_>) -> Result<B
 }
 
 /// The text where it lies in the body; a copy only when it had escapes.
-fn share(body: &Bytes, text: &str) -> Bytes {
+fn share(body: &Bytes, text: &str, ledger: &mut Ledger<'_>) -> Result<Bytes, Error> {
     let start = (text.as_ptr() as usize).wrapping_sub(body.as_ptr() as usize);
     if start <= body.len() && text.len() <= body.len() - start {
-        body.slice(start..start + text.len())
+        Ok(body.slice(start..start + text.len()))
     } else {
-        Bytes::copy_from_slice(text.as_bytes())
+        ledger.hold(text.len())?;
+        Ok(Bytes::copy_from_slice(text.as_bytes()))
     }
 }
 
@@ -116,6 +123,7 @@ pub(crate) fn excerpt(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::tests::Counted;
     use crate::limits::{Limits, Unbounded};
 
     fn read(text: &'static str) -> Result<Vec<u8>, String> {
@@ -170,6 +178,25 @@ mod tests {
         peek = json.array_step().expect("valid").expect("one more");
         let escaped = read_element(&mut json, peek, &body, &mut ledger);
         assert_eq!(escaped.expect("a text"), r#"es"caped"#);
+    }
+
+    #[test]
+    fn copies_are_reserved_and_slices_are_not() {
+        let reserved = |text: &'static str| {
+            let body = Bytes::from_static(text.as_bytes());
+            let (limits, mut budget) = (Limits::default(), Counted::of(usize::MAX));
+            let mut ledger = Ledger::new(&limits, &mut budget);
+            let mut json = Jiter::new(&body);
+            let peek = json.peek().expect("not empty");
+            let element = read_element(&mut json, peek, &body, &mut ledger).expect("an element");
+            ledger.settle().expect("room");
+            (budget.reserved, element.len())
+        };
+        assert_eq!(reserved(r#""plain""#), (0, 5));
+        assert_eq!(reserved(r#""es\"caped""#), (8, 8));
+        assert_eq!(reserved(r#"{"b64": "AAAA"}"#), (3, 3));
+        // Without its padding, a group holds bytes too.
+        assert_eq!(reserved(r#"{"b64": "AAA"}"#), (3, 2));
     }
 
     #[test]
