@@ -180,12 +180,6 @@ async fn every_protocol_answers_and_refuses_alike() {
         }
         assert_eq!(server.stop().await.cut, 0);
     }
-    // JSON has no elements apart from its text, so the limit on them is for raw data.
-    let server = start(open(), of(elements)).await;
-    for way in [Way::V2Binary, Way::Grpc, Way::Stream] {
-        assert_eq!(way.send(&server, MODEL, &many).await, way.end(413, Code::ResourceExhausted), "{way:?}");
-    }
-    assert_eq!(server.stop().await.cut, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use corymb_core::Code;
-use corymb_wire::timeout::of_headers;
+use corymb_wire::timeout::of_grpc;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::input::Input;
@@ -27,9 +27,9 @@ pub(crate) fn run(data: &[u8]) {
     }
     let one = |name: HeaderName| {
         let value = headers.get(&name).cloned();
-        of_headers(&value.map(|value| (name, value)).into_iter().collect())
+        of_grpc(&value.map(|value| (name, value)).into_iter().collect())
     };
-    match (of_headers(&headers), one(REQUEST), one(GRPC)) {
+    match (of_grpc(&headers), one(REQUEST), one(GRPC)) {
         (Ok(both), Ok(request), Ok(grpc)) => {
             assert_eq!(both, [request, grpc].into_iter().flatten().min());
             assert_eq!(
@@ -62,7 +62,7 @@ fn written_and_read(bytes: &[u8]) {
         for (name, unit_name) in [(REQUEST, request), (GRPC, grpc)] {
             let value = HeaderValue::try_from(format!("{number}{unit_name}")).expect("a header");
             let expected = unit * u32::try_from(number).expect("24 bits and one");
-            assert_eq!(of_headers(&HeaderMap::from_iter([(name, value)])).expect("a timeout"), Some(expected));
+            assert_eq!(of_grpc(&HeaderMap::from_iter([(name, value)])).expect("a timeout"), Some(expected));
         }
     }
 }
