@@ -1,4 +1,4 @@
-"""Real clients on connections that age: HTTP/1.1, HTTP/2 and gRPC under load, and a gRPC stream: ADDRESS PICTURE PROTO SECONDS.
+"""Real clients on connections that age: HTTP/1.1 and gRPC under load, and a gRPC stream: ADDRESS PICTURE PROTO SECONDS.
 
 The server runs with --max-connection-age. Prints one line per kind and fails where a request was lost or where a client
 stayed on its first connection.
@@ -73,41 +73,6 @@ def http1(address: str, picture: bytes, seconds: float) -> dict:
     return {"answered": answered, "connections": connections, "told": told}
 
 
-def http2(address: str, picture: bytes, seconds: float) -> dict:
-    import httpx
-
-    watch = Watch(int(address.rsplit(":", 1)[1]))
-    watch.start()
-    end, answered = time.monotonic() + seconds, [0, 0, 0, 0]
-    failures = []
-    with httpx.Client(http1=False, http2=True, timeout=60) as client:
-
-        def load(index: int) -> None:
-            while time.monotonic() < end:
-                try:
-                    answer = client.post(f"http://{address}{PATH}", content=picture, headers={"Content-Type": "image/jpeg"})
-                    assert answer.status_code == 200, answer.text
-                    answered[index] += 1
-                except (httpx.ConnectError, httpx.RemoteProtocolError, httpx.LocalProtocolError) as error:
-                    # The library does not try again by itself where the server's farewell overtakes a request that it
-                    # has not taken. The farewell says which those are: they were not lost on this side.
-                    if not unsent(error):
-                        failures.append(repr(error))
-                        return
-
-        threads = [threading.Thread(target=load, args=(index,)) for index in range(len(answered))]
-        [thread.start() for thread in threads]
-        [thread.join() for thread in threads]
-    watch.done.set()
-    assert not failures, failures
-    return {"answered": sum(answered), "connections": len(watch.seen)}
-
-
-def unsent(error: Exception) -> bool:
-    text = repr(error)
-    return "ConnectionTerminated" in text or "ConnectionInputs.SEND" in text or "ConnectionState.CLOSED" in text
-
-
 def grpc_unary(address: str, picture: bytes, seconds: float) -> dict:
     import numpy as np
     import tritonclient.grpc as triton
@@ -169,7 +134,7 @@ def grpc_stream(address: str, picture: bytes, seconds: float) -> dict:
     return {"answered": answered, "connections": streams, "ended": ended}
 
 
-KINDS = {"http1": http1, "http2": http2, "grpc": grpc_unary, "stream": grpc_stream}
+KINDS = {"http1": http1, "grpc": grpc_unary, "stream": grpc_stream}
 
 
 def run(kind: str, address: str, picture: bytes, seconds: float, results) -> None:

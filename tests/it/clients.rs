@@ -69,11 +69,24 @@ fn tritonclient_works_unmodified() {
     script("triton.py", &["numpy", "tritonclient.http", "tritonclient.grpc"], &[]);
 }
 
+/// So that connections end several times while a test looks on.
+const AGE: [&str; 4] = ["--max-connection-age", "1s", "--drain-timeout", "1s"];
+
 /// Each of them moves to new connections, and loses nothing by it.
 #[test]
-fn clients_move_on_when_their_connections_age() {
-    let modules = ["numpy", "tritonclient.grpc", "httpx", "h2"];
-    script("connection_age.py", &modules, &["--max-connection-age", "1s", "--drain-timeout", "1s"]);
+fn python_clients_move_on_when_their_connections_age() {
+    script("connection_age.py", &["numpy", "tritonclient.grpc"], &AGE);
+}
+
+/// Python's HTTP/2 takes a farewell for the end at once, so the client is Node's.
+#[test]
+fn node_moves_on_when_its_connections_age() {
+    if Command::new("node").arg("--version").output().is_err() {
+        return skip("node is not installed");
+    }
+    let server = Server::start(&AGE);
+    let script = root().join("tests/clients/connection_age.mjs");
+    succeeds(Command::new("node").arg(script).arg(&server.address).arg(flowers().join("warmup/image_bytes.jpg")));
 }
 
 /// The seed's own load generator, shortened: nothing but 200.
