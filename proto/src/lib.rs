@@ -1,6 +1,9 @@
 //! The gRPC protocols that Corymb speaks: types generated from the `.proto` files beside this crate, and with the feature
 //! `client` the clients.
 
+/// What the generated types have in common: how they are encoded and decoded.
+pub use prost::Message;
+
 /// The Open Inference Protocol and Triton's additions, package `inference`.
 #[allow(missing_docs, clippy::all, clippy::allow_attributes_without_reason, reason = "generated")]
 pub mod inference {
@@ -18,8 +21,7 @@ pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "
 
 #[cfg(test)]
 mod tests {
-    use prost::Message;
-
+    use super::Message;
     use super::inference::model_infer_request::InferInputTensor;
     use super::inference::{InferTensorContents, ModelInferRequest};
     use super::knative::Stat;

@@ -23,8 +23,8 @@ pub(crate) async fn small<Q, A>(
     answer: impl FnOnce(&App, Q) -> Result<A, ServerError>,
 ) -> Response
 where
-    Q: prost::Message + Default,
-    A: prost::Message,
+    Q: corymb_proto::Message + Default,
+    A: corymb_proto::Message,
 {
     small_later(app, request, |app, question, _| std::future::ready(answer(&app, question))).await
 }
@@ -36,8 +36,8 @@ pub(crate) async fn small_later<Q, A, F>(
     answer: impl FnOnce(App, Q, Option<Instant>) -> F,
 ) -> Response
 where
-    Q: prost::Message + Default,
-    A: prost::Message,
+    Q: corymb_proto::Message + Default,
+    A: corymb_proto::Message,
     F: Future<Output = Result<A, ServerError>>,
 {
     let arrived = Instant::now();

@@ -73,9 +73,9 @@ fn servers_and_engines_are_known_where_they_should_be() {
     let homes: [(&[&str], &[&str]); 8] = [
         (&["axum", "tonic-health", "tonic-reflection", "tower"], &["corymb-server"]),
         // The load generator is a client, and so is what corymb-proto has behind its feature.
-        (&["tonic"], &["corymb-server", "corymb-proto", "corymb-load"]),
-        (&["hyper", "hyper-util"], &["corymb-listener", "corymb-load"]),
-        (&["prost"], &["corymb-server", "corymb-wire", "corymb-proto", "corymb-onnx"]),
+        (&["tonic"], &["corymb-server", "corymb-proto", "corymb-loadtest"]),
+        (&["hyper", "hyper-util"], &["corymb-listener", "corymb-loadtest"]),
+        (&["prost"], &["corymb-wire", "corymb-proto", "corymb-onnx", "corymb-tests-fuzz"]),
         (&["ort", "libloading"], &["corymb-backend-onnxruntime"]),
         (&["wasmtime"], &["corymb-plugin-host"]),
         (&["tract-onnx", "tract-nnef", "tract-core"], &["corymb-backend-tract"]),
@@ -137,7 +137,7 @@ fn crates_import_only_what_lies_below_them() {
         ("corymb-server", &["corymb-core", "corymb-engine", "corymb-listener", "corymb-proto", "corymb-wire"]),
         ("corymb-onnx", &["corymb-core"]),
         ("corymb-backend-onnxruntime", &["corymb-core", "corymb-onnx"]),
-        ("corymb-load", &["corymb-proto"]),
+        ("corymb-loadtest", &["corymb-proto"]),
         ("corymb-backend-tract", &["corymb-core", "corymb-onnx"]),
         ("corymb-images", &["corymb-core"]),
         ("corymb-plugin-host", &["corymb-core", "corymb-images"]),

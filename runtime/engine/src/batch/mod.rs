@@ -42,8 +42,8 @@ pub(crate) enum Caller {
     Other,
 }
 
-/// An instance, and which of the queue's models it is a copy of.
-pub(crate) struct Copy {
+/// An instance, and which of the queue's models it runs.
+pub(crate) struct Replica {
     instance: Box<dyn Instance>,
     model: usize,
     threads: usize,
@@ -80,7 +80,7 @@ struct Shared {
     signals: Arc<VersionSignals>,
     capacity: Arc<Capacity>,
     // Held for a few moves of pointers, never across an await or a run.
-    state: Mutex<State<Copy, Arc<Job>>>,
+    state: Mutex<State<Replica, Arc<Job>>>,
     /// The longest run of late in nanoseconds, fading by an eighth with each shorter one; 0 before the first.
     usual_run: AtomicU64,
     /// Requests of one run that the rules aim at.
@@ -130,7 +130,7 @@ impl Queue {
         let QueueParts { name, models, instances, threads, rows, limits, pool, signals, capacity } = parts;
         let copies = (0..models.len())
             .flat_map(|model| std::iter::repeat_n(model, instances))
-            .map(|model| Ok(Copy { instance: models[model].instance(threads)?, model, threads }))
+            .map(|model| Ok(Replica { instance: models[model].instance(threads)?, model, threads }))
             .collect::<Result<Vec<_>, BackendError>>()?;
         let profile = models.first().map_or_else(Profile::whole, |model| model.profile());
         let shared = Shared {
@@ -177,7 +177,7 @@ impl Queue {
 
     /// From the next run on, a request that is alone has all workers.
     pub(crate) fn set_wide(&self, instance: Box<dyn Instance>, threads: usize) {
-        let before = self.shared.lock().set_wide(Some(Copy { instance, model: 0, threads }));
+        let before = self.shared.lock().set_wide(Some(Replica { instance, model: 0, threads }));
         drop(before);
     }
 
@@ -205,15 +205,15 @@ impl Queue {
     pub(crate) fn try_run(&self, rows: &[Tensors]) -> Option<(Duration, Result<Vec<Tensors>, String>)> {
         let shared = &self.shared;
         let taken = dispatch::spare(shared)?;
-        Some(dispatch::run_taken(shared, taken, |mut copy| {
+        Some(dispatch::run_taken(shared, taken, |mut replica| {
             let begin = Instant::now();
-            let result = catch_unwind(AssertUnwindSafe(|| copy.instance.run(rows, &RunOptions::default())));
+            let result = catch_unwind(AssertUnwindSafe(|| replica.instance.run(rows, &RunOptions::default())));
             let took = begin.elapsed();
             match result {
-                Ok(result) => (Some(copy), (took, result.map_err(|error| error.to_string()))),
+                Ok(result) => (Some(replica), (took, result.map_err(|error| error.to_string()))),
                 Err(payload) => {
                     let Panicked(message) = Panicked::from_payload(payload.as_ref());
-                    (shared.in_place_of(copy), (took, Err(format!("the model panicked: {message}"))))
+                    (shared.in_place_of(replica), (took, Err(format!("the model panicked: {message}"))))
                 }
             }
         }))
@@ -254,9 +254,10 @@ impl Queue {
             if caller == Caller::Other {
                 shared.signals.stage(Stage::Queue, Duration::ZERO);
             }
-            return dispatch::run_taken(shared, taken, |copy| {
+            return dispatch::run_taken(shared, taken, |replica| {
                 let options = RunOptions { outputs: run.outputs, cancel: run.cancel };
-                let (back, result) = shared.run_once(copy, std::slice::from_ref(&run.inputs), &options, &[&run.spans]);
+                let (back, result) =
+                    shared.run_once(replica, std::slice::from_ref(&run.inputs), &options, &[&run.spans]);
                 let first = result.and_then(|mut answers| answers.pop().ok_or_else(|| shared.nothing()));
                 (back, first)
             });
@@ -307,11 +308,11 @@ impl std::fmt::Debug for Queue {
 }
 
 impl Host for Arc<Shared> {
-    type Instance = Copy;
+    type Instance = Replica;
     type Request = Arc<Job>;
     type Reservation = Reservation;
 
-    fn with<R>(&self, work: impl FnOnce(&mut State<Copy, Arc<Job>>) -> R) -> R {
+    fn with<R>(&self, work: impl FnOnce(&mut State<Replica, Arc<Job>>) -> R) -> R {
         work(&mut self.lock())
     }
 
@@ -336,7 +337,7 @@ impl Host for Arc<Shared> {
         self.pool.reserve_others()
     }
 
-    fn run(&self, copy: Copy, mut parts: Vec<Part<Arc<Job>>>) -> Option<Copy> {
+    fn run(&self, replica: Replica, mut parts: Vec<Part<Arc<Job>>>) -> Option<Replica> {
         for part in &parts {
             if part.rows.as_ref().is_none_or(|rows| rows.start == 0) {
                 self.signals.stage(Stage::Queue, part.request.arrived.elapsed());
@@ -345,9 +346,9 @@ impl Host for Arc<Shared> {
         }
         parts.retain(|part| !part.request.abandoned());
         match parts.len() {
-            0 => Some(copy),
-            1 => self.run_alone(copy, &parts[0]),
-            _ => self.run_together(copy, &parts),
+            0 => Some(replica),
+            1 => self.run_alone(replica, &parts[0]),
+            _ => self.run_together(replica, &parts),
         }
     }
 
@@ -361,7 +362,7 @@ impl Host for Arc<Shared> {
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State<Copy, Arc<Job>>> {
+    fn lock(&self) -> MutexGuard<'_, State<Replica, Arc<Job>>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -383,12 +384,12 @@ impl Shared {
         (first > 0 && rows.all(|other| other == Some(first))).then_some(first)
     }
 
-    fn run_alone(&self, copy: Copy, part: &Part<Arc<Job>>) -> Option<Copy> {
+    fn run_alone(&self, replica: Replica, part: &Part<Arc<Job>>) -> Option<Replica> {
         let Part { request, rows } = part;
         let options = RunOptions { outputs: request.run.outputs.clone(), cancel: request.run.cancel.clone() };
         let (back, result) = match rows {
-            None => self.run_once(copy, std::slice::from_ref(&request.run.inputs), &options, &[&request.run.spans]),
-            Some(range) => self.run_once(copy, &[request.inputs(Some(range))], &options, &[&request.run.spans]),
+            None => self.run_once(replica, std::slice::from_ref(&request.run.inputs), &options, &[&request.run.spans]),
+            Some(range) => self.run_once(replica, &[request.inputs(Some(range))], &options, &[&request.run.spans]),
         };
         let first = result.and_then(|mut answers| answers.pop().ok_or_else(|| self.nothing()));
         request.take(rows.as_ref(), first);
@@ -396,13 +397,13 @@ impl Shared {
     }
 
     /// One run for all. When it fails each is tried alone, once, so that one bad request does not fail its neighbours.
-    fn run_together(&self, copy: Copy, parts: &[Part<Arc<Job>>]) -> Option<Copy> {
+    fn run_together(&self, replica: Replica, parts: &[Part<Arc<Job>>]) -> Option<Replica> {
         let together = Together::of(parts);
         let inputs: Vec<Tensors> = parts.iter().map(|part| part.request.inputs(part.rows.as_ref())).collect();
         let outputs = parts.first().map(|part| part.request.run.outputs.clone()).unwrap_or_default();
         let options = RunOptions { outputs, cancel: together.cancel.clone() };
         let spans: Vec<&Spans> = parts.iter().map(|part| &part.request.run.spans).collect();
-        let (mut back, result) = self.run_once(copy, &inputs, &options, &spans);
+        let (mut back, result) = self.run_once(replica, &inputs, &options, &spans);
         let answer = |part: &Part<Arc<Job>>, result| part.request.take(part.rows.as_ref(), result);
         match result {
             Ok(answers) if answers.len() == parts.len() => {
@@ -417,7 +418,7 @@ impl Shared {
                 for part in parts {
                     match back.take() {
                         _ if part.request.abandoned() => {}
-                        Some(copy) => back = self.run_alone(copy, part),
+                        Some(replica) => back = self.run_alone(replica, part),
                         None => answer(part, Err(self.internal(LOST.to_owned()))),
                     }
                 }
@@ -429,38 +430,38 @@ impl Shared {
     /// Runs; after a panic another instance comes back.
     fn run_once(
         &self,
-        mut copy: Copy,
+        mut replica: Replica,
         batch: &[Tensors],
         options: &RunOptions,
         spans: &[&Spans],
-    ) -> (Option<Copy>, Result<Vec<Tensors>, EngineError>) {
+    ) -> (Option<Replica>, Result<Vec<Tensors>, EngineError>) {
         let begin = Instant::now();
-        let result = catch_unwind(AssertUnwindSafe(|| copy.instance.run(batch, options)));
+        let result = catch_unwind(AssertUnwindSafe(|| replica.instance.run(batch, options)));
         let time = begin.elapsed();
-        self.signals.run(copy.model, time, batch.len() as u64);
+        self.signals.run(replica.model, time, batch.len() as u64);
         spans.iter().for_each(|spans| spans.ended(Stage::Infer, time));
-        let full = batch.len() * 2 >= self.worth_running.load(Relaxed) && copy.threads == 1;
+        let full = batch.len() * 2 >= self.worth_running.load(Relaxed) && replica.threads == 1;
         self.capacity.ran(time, batch.len(), full);
         let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX >> 4).min(u64::MAX >> 4);
         let usual = self.usual_run.load(Relaxed);
         self.usual_run.store(if usual == 0 { nanos } else { nanos.max((usual * 7 + nanos) / 8) }, Relaxed);
         match result {
-            Ok(result) => (Some(copy), result.map_err(|error| self.failed(error))),
+            Ok(result) => (Some(replica), result.map_err(|error| self.failed(error))),
             Err(payload) => {
                 let Panicked(message) = Panicked::from_payload(payload.as_ref());
                 tracing::error!(model = self.name, panic = message, "the model panicked; its instance is replaced");
-                (self.in_place_of(copy), Err(self.internal(format!("the model panicked: {message}"))))
+                (self.in_place_of(replica), Err(self.internal(format!("the model panicked: {message}"))))
             }
         }
     }
 
     /// A new instance for one that panicked.
-    fn in_place_of(&self, copy: Copy) -> Option<Copy> {
-        let Copy { instance, model, threads } = copy;
+    fn in_place_of(&self, replica: Replica) -> Option<Replica> {
+        let Replica { instance, model, threads } = replica;
         // The old one is in an unknown state, and so may be its destructor.
         let _ = catch_unwind(AssertUnwindSafe(|| drop(instance)));
         match catch_unwind(AssertUnwindSafe(|| self.models[model].instance(threads))) {
-            Ok(Ok(instance)) => Some(Copy { instance, model, threads }),
+            Ok(Ok(instance)) => Some(Replica { instance, model, threads }),
             Ok(Err(error)) => {
                 tracing::error!(model = self.name, %error, "no instance could be made in place of the one that panicked");
                 None

@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use corymb_engine::RequestStats;
 use corymb_listener::{Connection, Drain, Listener, ListenerOptions, RequestBody, Service};
+use corymb_proto::Message as _;
 use corymb_proto::knative::Stat;
 use http::header::{ALLOW, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
-use prost::Message as _;
 use tokio::net::TcpListener;
 use tokio::time::MissedTickBehavior;
 

@@ -161,6 +161,7 @@ async fn every_protocol_answers_and_refuses_alike() {
         ("a wrong rank", open(), default(), MODEL, wrong, 400, Code::InvalidArgument),
         ("a body beyond the limit", open(), short, MODEL, numbers(2000), 413, Code::ResourceExhausted),
         ("tensors beyond the limit", open(), of(decoded), MODEL, many.clone(), 413, Code::ResourceExhausted),
+        ("elements beyond the limit", open(), of(elements), MODEL, many, 413, Code::ResourceExhausted),
         (
             "elements beyond the budget",
             small.clone(),

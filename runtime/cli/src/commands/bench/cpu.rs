@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use corymb_load::Progress;
+use corymb_loadtest::Progress;
 use serde_json::{Value, json};
 
 /// Ticks of `/proc/PID/stat` a second, on every architecture that this runs on.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
-use corymb_load::{Arrivals, Mode, Plan, Report};
+use corymb_loadtest::{Arrivals, Mode, Plan, Report};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
@@ -114,7 +114,8 @@ impl Bench {
         let payload = Payload::prepare(flags, &subject)?;
         // The server needs the cores more than the generator does.
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-        if let Err(words) = runtime.block_on(corymb_load::probe(&subject.target, &payload.calls[0], flags.timeout)) {
+        if let Err(words) = runtime.block_on(corymb_loadtest::probe(&subject.target, &payload.calls[0], flags.timeout))
+        {
             match payload.is_made_up {
                 true => bail!("{words}; the request was made up from the model's metadata: send your own by --data"),
                 false => bail!("{words}"),
@@ -143,11 +144,11 @@ impl Bench {
                     std::future::pending::<()>().await;
                 }
             };
-            let progress = |progress: &corymb_load::Progress| {
+            let progress = |progress: &corymb_loadtest::Progress| {
                 cpu.at(progress);
                 view.show(progress);
             };
-            corymb_load::run(plan, progress, stop).await
+            corymb_loadtest::run(plan, progress, stop).await
         });
         view.end();
         let report = report?;

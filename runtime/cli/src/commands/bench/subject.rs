@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use corymb_core::Signature;
-use corymb_load::Target;
+use corymb_loadtest::Target;
 use corymb_wire::v2;
 use http::Request;
 use serde_json::Value;

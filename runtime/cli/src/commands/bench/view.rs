@@ -2,7 +2,7 @@
 
 use std::io::{IsTerminal as _, Write as _};
 
-use corymb_load::{Mode, Progress, Report};
+use corymb_loadtest::{Mode, Progress, Report};
 
 use super::cpu::CpuFigures;
 

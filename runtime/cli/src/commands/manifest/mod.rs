@@ -7,7 +7,7 @@ use std::io::Write as _;
 
 use anyhow::bail;
 use clap::{Args, Subcommand, ValueEnum};
-use corymb_load::sweep::Recommendation;
+use corymb_loadtest::sweep::Recommendation;
 
 use self::settings::Settings;
 use self::template::{fill, text};

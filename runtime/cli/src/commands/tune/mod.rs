@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::Args;
-use corymb_load::picture::{self, Format};
-use corymb_load::sweep::{self, Objective, Recommendation, Server, Step};
-use corymb_load::{Mode, Report};
+use corymb_loadtest::picture::{self, Format};
+use corymb_loadtest::sweep::{self, Objective, Recommendation, Server, Step};
+use corymb_loadtest::{Mode, Report};
 use serde_json::{Value, json};
 
 use crate::commands::bench::{Bench, LoadFlags, milliseconds};

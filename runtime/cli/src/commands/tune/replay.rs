@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
-use corymb_load::Arrivals;
-use corymb_load::simulate::{Autoscaling, Outcome, PodModel, Scenario, ServiceTime, Trace, simulate};
+use corymb_loadtest::Arrivals;
+use corymb_loadtest::simulate::{Autoscaling, Outcome, PodModel, Scenario, ServiceTime, Trace, simulate};
 use serde_json::Value;
 
 use super::Tuned;

@@ -1,6 +1,6 @@
 //! `--set NAME=VALUE`: the autoscaler's settings by Knative's names.
 
-use corymb_load::simulate::{Aggregation, Autoscaling, Metric};
+use corymb_loadtest::simulate::{Aggregation, Autoscaling, Metric};
 use corymb_repository::nearest;
 
 /// A setting as it was typed, checked.

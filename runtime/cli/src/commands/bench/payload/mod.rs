@@ -9,7 +9,7 @@ use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use clap::ValueEnum;
 use corymb_core::{Tensor, Tensors};
-use corymb_load::Call;
+use corymb_loadtest::Call;
 
 use crate::commands::bench::{LoadFlags, Subject};
 use crate::request_file::{RequestFile, as_first_input};

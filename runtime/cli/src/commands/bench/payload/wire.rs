@@ -3,7 +3,7 @@
 use anyhow::bail;
 use bytes::Bytes;
 use corymb_core::Tensors;
-use corymb_load::Call;
+use corymb_loadtest::Call;
 use corymb_wire::picture::media_type;
 use corymb_wire::raw::JSON_LENGTH;
 use corymb_wire::{Encoded, grpc, v1, v2};

@@ -6,7 +6,7 @@
 
 use std::io::BufRead as _;
 
-use corymb_load::picture::{Format, Observation, observed};
+use corymb_loadtest::picture::{Format, Observation, observed};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
