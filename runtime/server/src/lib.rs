@@ -5,8 +5,8 @@
 //! admission, the version that answers, bytes, tensors, the engine, bytes. What those bytes are is `corymb-wire`'s.
 //! The only table of status codes is `status`.
 //!
-//! From low to high the modules are: `status`, `content`, `reply`, `target`, `tap`; `observe`; `options`, `app`; `body`, `call`;
-//! `predict`, `metadata`, `health`, `admin`; `routes`; `server`, `local`. None imports from one further up.
+//! From low to high the modules are: `status`, `content`, `reply`, `target`, `tap`; `observe`; `options`, `app`; `body`; `predict`;
+//! `call`; `metadata`, `health`, `admin`; `routes`; `server`, `local`. None imports from one further up.
 //!
 //! # What is written by hand
 //!

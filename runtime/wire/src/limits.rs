@@ -17,9 +17,9 @@ pub struct Limits {
     pub decoded: usize,
     /// BYTES elements of one tensor. An element costs memory however short it is: four bytes on the wire become 32.
     pub elements: usize,
-    /// Inputs, outputs and raw contents of a gRPC message, and parameters of each.
+    /// Inputs, outputs and raw contents of a gRPC message.
     pub entries: usize,
-    /// Parameters in one `parameters` object of JSON. Each name is compared with the others.
+    /// Parameters of a request, an input or an output. Each name is compared with the others.
     pub parameters: usize,
 }
 

@@ -22,20 +22,15 @@ pub fn of_rest(headers: &HeaderMap) -> Result<Option<Duration>, Error> {
     })
 }
 
-/// The shorter of the times that `grpc-timeout` and `x-request-timeout` name in a gRPC call; none without either.
+/// The time that `grpc-timeout` names; none without it.
 ///
-/// The former is up to eight digits and one of `H M S m u n`, by gRPC's specification.
+/// It is up to eight digits and one of `H M S m u n`, by gRPC's specification.
 ///
 /// # Errors
 /// [`Code::InvalidArgument`] says what a timeout looks like.
 pub fn of_grpc(headers: &HeaderMap) -> Result<Option<Duration>, Error> {
-    let request = of_rest(headers)?;
-    let grpc = read(headers, &GRPC_TIMEOUT, grpc_timeout).map_err(|given| {
+    read(headers, &GRPC_TIMEOUT, grpc_timeout).map_err(|given| {
         invalid(format!("{GRPC_TIMEOUT} '{given}' is not understood; expected up to 8 digits and one of H M S m u n"))
-    })?;
-    Ok(match (request, grpc) {
-        (Some(request), Some(grpc)) => Some(request.min(grpc)),
-        (one, other) => one.or(other),
     })
 }
 
@@ -109,19 +104,18 @@ mod tests {
     }
 
     #[test]
-    fn the_shorter_timeout_counts_and_a_wrong_one_is_named() {
-        let mut headers = HeaderMap::new();
-        let read = |headers: &HeaderMap| of_grpc(headers).map_err(|error| error.message);
-        assert_eq!(read(&headers), Ok(None));
-        headers.insert(&REQUEST_TIMEOUT, HeaderValue::from_static("250ms"));
-        assert_eq!(read(&headers), Ok(Some(Duration::from_millis(250))));
-        headers.insert(&GRPC_TIMEOUT, HeaderValue::from_static("1m"));
-        assert_eq!(read(&headers), Ok(Some(Duration::from_millis(1))));
-        headers.insert(&GRPC_TIMEOUT, HeaderValue::from_static("1x"));
+    fn a_wrong_timeout_is_named() {
+        let with = |name: &HeaderName, value| HeaderMap::from_iter([(name.clone(), HeaderValue::from_static(value))]);
+        let rest = |value| of_rest(&with(&REQUEST_TIMEOUT, value)).map_err(|error| error.message);
+        let grpc = |value| of_grpc(&with(&GRPC_TIMEOUT, value)).map_err(|error| error.message);
+        assert_eq!(rest("250ms"), Ok(Some(Duration::from_millis(250))));
+        assert_eq!(grpc("1m"), Ok(Some(Duration::from_millis(1))));
+        assert_eq!(of_rest(&HeaderMap::new()).map_err(|error| error.message), Ok(None));
+        // Each protocol has its own header.
+        assert_eq!(of_grpc(&with(&REQUEST_TIMEOUT, "250")).map_err(|error| error.message), Ok(None));
         let message = "grpc-timeout '1x' is not understood; expected up to 8 digits and one of H M S m u n";
-        assert_eq!(read(&headers), Err(message.to_owned()));
-        headers.insert(&REQUEST_TIMEOUT, HeaderValue::from_static("250"));
+        assert_eq!(grpc("1x"), Err(message.to_owned()));
         let message = "header x-request-timeout is '250'; expected a number and a unit, as in 250ms, 2s or 900us";
-        assert_eq!(read(&headers), Err(message.to_owned()));
+        assert_eq!(rest("250"), Err(message.to_owned()));
     }
 }

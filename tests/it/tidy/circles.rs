@@ -32,6 +32,8 @@ struct Module {
     /// What stands behind each name that is imported.
     imported: BTreeMap<String, Written>,
     named: BTreeSet<Written>,
+    /// Whether all names of a module above are imported, which hides what is used of it.
+    takes_all: bool,
 }
 
 /// The modules of a crate, by their paths.
@@ -107,6 +109,7 @@ impl Modules {
         let path = absolute(module, path);
         let own = self.0.entry(module.to_vec()).or_default();
         let of_ancestor = matches!(&path, Written::Own(names) if module.starts_with(names));
+        own.takes_all |= called.is_none() && of_ancestor;
         if called.is_some() || !of_ancestor {
             own.named.insert(path.clone());
         }
@@ -192,7 +195,9 @@ impl Modules {
                 edges.entry(to.clone()).or_insert_with(|| format!("{} uses {}", module.join("::"), path.join("::")));
             }
         }
-        levels.iter().flat_map(|(level, edges)| circles_of(level, edges)).collect()
+        let hidden = self.0.iter().filter(|(_, content)| content.takes_all);
+        let hidden = hidden.map(|(module, _)| format!("{} imports all of a module above it", module.join("::")));
+        levels.iter().flat_map(|(level, edges)| circles_of(level, edges)).chain(hidden).collect()
     }
 }
 
@@ -269,7 +274,8 @@ fn attributes(item: &Item) -> Option<&[syn::Attribute]> {
 /// `#[cfg(test)]`, alone or among others.
 fn is_test(attributes: &[syn::Attribute]) -> bool {
     attributes.iter().any(|attribute| {
-        attribute.path().is_ident("cfg") && attribute.meta.to_token_stream().to_string().contains("test")
+        let written: String = attribute.meta.to_token_stream().to_string().split_whitespace().collect();
+        written == "cfg(test)" || written.starts_with("cfg(all(test,")
     })
 }
 
@@ -296,6 +302,8 @@ fn circles_are_found_at_every_level_and_through_re_exports() {
         assert_eq!(found.len(), 1, "{back}: {found:?}");
         assert!(found[0].starts_with("at the root: {\"a\", \"b\"}"), "{back}: {}", found[0]);
     }
+    let all = [("lib.rs", "mod a;"), ("a.rs", "use super::*;")];
+    assert_eq!(circles_in(&all), ["a imports all of a module above it"]);
     let below = [
         ("lib.rs", "mod a;"),
         ("a/mod.rs", "mod x; mod y;"),

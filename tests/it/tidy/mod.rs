@@ -116,6 +116,10 @@ fn the_wire_the_listener_and_the_server_keep_apart() {
     let above = ["corymb-core", "corymb-proto", "corymb-wire", "corymb-engine", "corymb-server"];
     has_none_of("corymb-listener", &[&["axum", "tonic", "serde_json"][..], &above].concat());
     has_none_of("corymb-server", &["h2", "hyper", "hyper-util", "rustls", "tokio-rustls"]);
+    let proto = fs::read_to_string(root().join("proto/Cargo.toml")).expect("the manifest");
+    for line in proto.lines().filter(|line| line.starts_with("tonic = ") || line.starts_with("tonic-prost = ")) {
+        assert!(line.contains("optional = true"), "messages are built without tonic: {line}");
+    }
     let manifest = fs::read_to_string(root().join("Cargo.toml")).expect("the workspace");
     for line in manifest.lines().filter(|line| line.starts_with("hyper = ") || line.starts_with("hyper-util = ")) {
         assert!(!line.contains("server"), "the listener's manifest says which features of a server it needs: {line}");

@@ -173,11 +173,9 @@ pub(crate) fn respond(body: Body, coding: Option<Coding>) -> Response {
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     headers.insert(&ACCEPT_ENCODING, HeaderValue::from_static(ACCEPTED));
-    match coding {
-        Some(Coding::Gzip) => headers.insert(&ENCODING, HeaderValue::from_static("gzip")),
-        Some(Coding::Deflate) => headers.insert(&ENCODING, HeaderValue::from_static("deflate")),
-        None => None,
-    };
+    if let Some(coding) = coding {
+        headers.insert(&ENCODING, HeaderValue::from_static(coding.name()));
+    }
     response
 }
 

@@ -22,7 +22,7 @@ const PERIOD: Duration = Duration::from_secs(1);
 /// Scrapers that are connected at once; an autoscaler is one, or a few while it moves.
 const MAX_CONNECTIONS: usize = 64;
 
-/// Without a request for this long, or in the middle of one, a connection is closed. Go's pools give up after 90 s.
+/// Without a request for this long a connection is closed. Go's pools give up after 90 s.
 const IDLE: Duration = Duration::from_secs(120);
 
 /// A connection is ended after about this long, so that an autoscaler that moved does not hold its place for ever.

@@ -89,12 +89,13 @@ impl Turns {
     async fn turn(&mut self) -> Result<Option<Message>, ServerError> {
         let head = tokio::select! {
             biased;
-            // A client may think as long as it likes between requests.
-            head = self.messages.head(Duration::MAX) => head?,
+            // First, since the next message of a client that sends ahead is always there.
             () = &mut self.over => {
                 let message = "the connection is to end; open another stream";
                 return Err(ServerError::new(Code::Draining, message));
             }
+            // A client may think as long as it likes between requests.
+            head = self.messages.head(Duration::MAX) => head?,
         };
         let Some(head) = head else { return Ok(None) };
         let Outcome { id, result, .. } = self.request(head).await;

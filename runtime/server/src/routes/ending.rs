@@ -12,19 +12,20 @@ use http_body::{Frame, SizeHint};
 
 use crate::status::ServerError;
 
-/// A body that, while it has nothing to say, ends with UNAVAILABLE as soon as its connection is over. tonic hands over
-/// whole messages, so that is between two of them.
+/// A body that ends with UNAVAILABLE as soon as its connection is over, unless it ends by itself. tonic hands over whole
+/// messages, so that is between two of them.
 pub(super) struct Ending {
     inner: Body,
     connection: Connection,
     /// Made when it is first needed: most answers have all they say at once.
     over: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    is_over: bool,
     ended: bool,
 }
 
 impl Ending {
     pub(super) fn wrap(inner: Body, connection: &Connection) -> Body {
-        Body::new(Self { inner, connection: connection.clone(), over: None, ended: false })
+        Body::new(Self { inner, connection: connection.clone(), over: None, is_over: false, ended: false })
     }
 }
 
@@ -39,16 +40,23 @@ impl http_body::Body for Ending {
         if self.ended {
             return Poll::Ready(None);
         }
-        if let Poll::Ready(frame) = Pin::new(&mut self.inner).poll_frame(context) {
-            return Poll::Ready(frame);
-        }
-        let Self { connection, over, ended, .. } = &mut *self;
-        let over = over.get_or_insert_with(|| Box::pin(connection.over()));
-        over.as_mut().poll(context).map(|()| {
+        let Self { inner, connection, over, is_over, ended } = &mut *self;
+        if *is_over {
             *ended = true;
             let error = ServerError::new(Code::Draining, "the connection is to end; open another stream");
-            Some(Ok(Frame::trailers(error.into_trailers())))
-        })
+            return Poll::Ready(Some(Ok(Frame::trailers(error.into_trailers()))));
+        }
+        let frame = Pin::new(inner).poll_frame(context);
+        if matches!(&frame, Poll::Ready(frame) if !matches!(frame, Some(Ok(frame)) if frame.is_data())) {
+            return frame;
+        }
+        let over = over.get_or_insert_with(|| Box::pin(connection.over()));
+        *is_over = over.as_mut().poll(context).is_ready();
+        if *is_over && frame.is_pending() {
+            return self.poll_frame(context);
+        }
+        // A body that always has something to say ends behind this frame.
+        frame
     }
 
     fn is_end_stream(&self) -> bool {

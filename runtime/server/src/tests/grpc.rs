@@ -278,6 +278,25 @@ async fn an_open_stream_does_not_hold_a_stopping_server() {
     assert_eq!(stopping.await.expect("no panic").cut, 0);
 }
 
+/// The next message is always there, so that a stream that looked for it first would never end.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_sends_ahead_ends_with_its_connection() {
+    let age = Duration::from_millis(100);
+    let options = ListenerOptions { max_connection_age: Some(age), drain_timeout: age, ..ListenerOptions::default() };
+    let server = start_listening(options).await;
+    let mut client = client(&server).await;
+    let requests = stream::repeat(raw(DType::Uint8, 1, &[1]));
+    let mut answers = client.model_stream_infer(requests).await.expect("a stream").into_inner();
+    let mut answered = 0;
+    let status = loop {
+        match answers.message().await {
+            Ok(answer) => answered += usize::from(answer.expect("not the end").error_message.is_empty()),
+            Err(status) => break status,
+        }
+    };
+    assert_eq!((status.code(), answered > 0), (Code::Unavailable, true), "{status}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn health_follows_readiness() {
     let options = ListenerOptions { drain_delay: Duration::from_millis(200), ..ListenerOptions::default() };

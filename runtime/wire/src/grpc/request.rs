@@ -32,28 +32,27 @@ pub struct Look {
     pub timeout: Option<Duration>,
 }
 
-/// Looks at the first fields of a message, up to the first input: encoders write fields in the order of their numbers.
-/// Where the model's name comes later, the look goes on until it is found.
+/// Looks at a message's own fields, wherever they stand; what is in an input is passed over. The work is bounded by the
+/// number of fields and the length of names, not by the size of the message.
 ///
 /// # Errors
-/// [`Code::InvalidArgument`] where this is not protobuf, or has more fields than a request can have.
+/// [`Code::InvalidArgument`] where this is not protobuf, has more fields than a request can have, or a longer name.
 pub fn look(message: &Bytes, limits: &Limits) -> Result<Look, Error> {
     let mut look = Look::default();
     let mut fields = Fields::of(message.clone());
     let mut seen = 0;
     while let Some((number, field)) = fields.next()? {
         seen += 1;
-        if number >= 5 && !look.model.is_empty() {
-            break;
-        }
-        if seen > 5 * limits.entries {
-            return Err(invalid(format!("more than {} fields before the model's name", 5 * limits.entries)));
+        if seen > FIELDS * limits.entries {
+            return Err(invalid(format!("the message has more than {} fields", FIELDS * limits.entries)));
         }
         match number {
-            1 => look.model = text(field, "model_name")?,
-            2 => look.version = Some(text(field, "model_version")?).filter(|version| !version.is_empty()),
+            1 => look.model = name(field, "model_name")?,
+            2 => look.version = Some(name(field, "model_version")?).filter(|version| !version.is_empty()),
+            // A longer one is read with the rest, and stands in no refusal.
+            3 if matches!(&field, Field::Data(id) if id.len() > NAME) => look.id.clear(),
             3 => look.id = text(field, "id")?,
-            4 => {
+            4 if matches!(&field, Field::Data(entry) if entry.len() <= NAME) => {
                 let mut one = Parameters::new();
                 read_parameter(&mut one, field, limits)?;
                 let timeout = one.get("timeout").map(|value| reserved("timeout", value));
@@ -66,6 +65,22 @@ pub fn look(message: &Bytes, limits: &Limits) -> Result<Look, Error> {
         }
     }
     Ok(look)
+}
+
+/// Kinds of fields of which a request may have as many as there are entries: parameters, inputs, outputs, raw contents; and
+/// as many again for what stands once.
+const FIELDS: usize = 5;
+
+/// Bytes of a model's name, and of what else is copied by a look: no file's name is so long.
+const NAME: usize = 4096;
+
+fn name(field: Field, what: &str) -> Result<String, Error> {
+    match &field {
+        Field::Data(data) if data.len() > NAME => {
+            Err(invalid(format!("{what} has {} bytes; at most {NAME} are accepted", data.len())))
+        }
+        _ => text(field, what),
+    }
 }
 
 /// Reads the tensors and parameters of a message.
@@ -228,8 +243,8 @@ impl Output {
 
 /// One entry of a `map<string, InferParameter>`.
 fn read_parameter(parameters: &mut Parameters, field: Field, limits: &Limits) -> Result<(), Error> {
-    if parameters.iter().len() == limits.entries {
-        return Err(invalid(format!("more than {} parameters", limits.entries)));
+    if parameters.iter().len() == limits.parameters {
+        return Err(invalid(format!("more than {} parameters", limits.parameters)));
     }
     let (mut name, mut value) = (String::new(), InferParameter::default());
     let mut fields = Fields::of(data(field, "parameters")?);

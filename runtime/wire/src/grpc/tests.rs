@@ -252,7 +252,7 @@ fn a_message_of_countless_parts_is_refused() {
     assert!(read([0x3a, 0].repeat(entries + 1)).is_err());
     assert!(read(vec![0x2a, 9, 1]).is_err());
     let error = look(&[0x2a, 0].repeat(5 * entries + 1).into(), &Limits::default()).expect_err("refused");
-    assert_eq!(error.message, "more than 20480 fields before the model's name");
+    assert_eq!(error.message, "the message has more than 20480 fields");
 }
 
 #[test]
@@ -285,9 +285,14 @@ fn floats_are_used_in_place() {
 #[test]
 fn a_look_finds_the_model_wherever_it_stands() {
     let look = |message: &[u8]| super::look(&Bytes::copy_from_slice(message), &Limits::default());
-    // After an input: no encoder writes so, but protobuf allows it.
+    // After an input: no encoder writes so, but protobuf allows it, and the last one counts.
     assert_eq!(look(&[0x2a, 0, 0x0a, 1, b'm']).expect("found").model, "m");
-    assert_eq!(look(&[0x0a, 1, b'm', 0x2a, 0, 0x1a, 1, b'i']).expect("found").id, "", "not looked at");
+    let version = look(&[0x0a, 1, b'm', 0x2a, 0, 0x12, 1, b'9', 0x1a, 1, b'i', 0x0a, 1, b'n']).expect("found");
+    assert_eq!((&*version.model, version.version.as_deref(), &*version.id), ("n", Some("9"), "i"));
+    let long = |field: u8| [&[field, 0x81, 0x20][..], &[b'x'; 4097]].concat();
+    assert_eq!(look(&long(0x0a)).expect_err("long").message, "model_name has 4097 bytes; at most 4096 are accepted");
+    assert_eq!(look(&long(0x1a)).expect("passed over").id, "");
+    assert_eq!(read(long(0x1a)).expect("read").id.len(), 4097);
     assert_eq!(look(&[]).expect("nothing"), Look::default());
     assert!(look(&[0x0a, 5, b'm']).is_err());
 }
@@ -315,4 +320,15 @@ fn a_request_that_a_client_writes_is_read_and_so_is_its_answer() {
     let mut cut = answer;
     cut.raw_output_contents[1] = Bytes::from_static(&[1]);
     assert_eq!(refused(cut), "output 'numbers': shape [1,2] of INT16 takes 4 bytes, the data has 1");
+}
+
+#[test]
+fn parameters_are_as_many_as_in_json() {
+    let parameter = InferParameter { parameter_choice: Some(ParameterChoice::BoolParam(true)) };
+    let message = |count: usize| {
+        let parameters = (0..count).map(|index| (format!("p{index}"), parameter.clone())).collect();
+        ModelInferRequest { parameters, ..Default::default() }
+    };
+    assert!(decoded(&message(256)).is_ok());
+    assert_eq!(decoded(&message(257)).expect_err("many").message, "more than 256 parameters");
 }

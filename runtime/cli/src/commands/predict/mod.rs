@@ -10,6 +10,7 @@ use corymb_core::{DType, Signature, Tensor, Tensors};
 use corymb_wire::raw::JSON_LENGTH;
 use corymb_wire::{Encoded, Limits, Unbounded, refusal, v1, v2};
 use http::{HeaderValue, Request, Response};
+use serde_json::{Value, json};
 
 use crate::config::SourceFlags;
 use crate::embedded;
@@ -58,20 +59,16 @@ pub(crate) fn predict(arguments: &PredictArguments) -> anyhow::Result<()> {
     };
     for path in &arguments.files {
         let answer = answer(&transport, &model, path).with_context(|| format!("{}", path.display()))?;
-        let text = if arguments.json {
-            format!("{}\n", String::from_utf8_lossy(&answer.body))
-        } else {
-            table(path, &answer, &labels)
-        };
+        let text = if arguments.json { format!("{}\n", answer.json) } else { table(path, &answer, &labels) };
         // A closed pipe is not worth a panic.
         std::io::stdout().write_all(text.as_bytes())?;
     }
     Ok(())
 }
 
-/// The answer to one file: as it came, and as tensors where it can be read so.
+/// The answer to one file: its JSON, and its tensors where they can be read.
 struct Answer {
-    body: Bytes,
+    json: Value,
     outputs: Option<Tensors>,
 }
 
@@ -80,29 +77,37 @@ fn answer(transport: &Transport, model: &str, path: &Path) -> anyhow::Result<Ans
     let post = |url: &str, content_type: &str, body: Bytes| {
         Request::post(url).header("content-type", content_type).body(body).map_err(anyhow::Error::from)
     };
-    let response = match RequestFile::read(path)? {
-        RequestFile::Picture { media_type, bytes } => send(transport, post(&infer, media_type, bytes)?)?,
-        RequestFile::V2(document) => send(transport, post(&infer, "application/json", document)?)?,
+    let request = match RequestFile::read(path)? {
+        RequestFile::Picture { media_type, bytes } => post(&infer, media_type, bytes)?,
+        RequestFile::V2(document) => post(&infer, "application/json", document)?,
         RequestFile::Tensor(tensor) => {
             let inputs = as_first_input(tensor, &signature(transport, model)?)?;
             let Encoded { body, json_len } = v2::encode_request(&inputs, v2::Binary { inputs: true, outputs: false })?;
             let mut request = post(&infer, "application/octet-stream", body.into())?;
             request.headers_mut().extend(json_len.map(|length| (JSON_LENGTH.clone(), HeaderValue::from(length))));
-            send(transport, request)?
+            request
         }
         RequestFile::V1(document) => {
             let url = format!("/v1/models/{model}:predict");
-            let body = send(transport, post(&url, "application/json", document)?)?.into_body();
-            // V1's answer has no dtypes. A server without V2 does not tell them: then it is shown as it came.
-            let outputs = signature(transport, model)
-                .ok()
-                .and_then(|signature| v1::decode_answer(&signature, &body, &Limits::default(), &mut Unbounded).ok());
-            return Ok(Answer { body, outputs });
+            let response = send(transport, post(&url, "application/json", document)?)?;
+            let json = json(&response)?;
+            // V1's answer has no dtypes, and a server without V2 does not tell them: then its JSON has to do.
+            let outputs = signature(transport, model).ok().and_then(|signature| {
+                v1::decode_answer(&signature, response.body(), &Limits::default(), &mut Unbounded).ok()
+            });
+            return Ok(Answer { json, outputs });
         }
     };
-    let (parts, body) = response.into_parts();
-    let read = v2::decode_answer(&parts.headers, &body, &Limits::default(), &mut Unbounded);
-    Ok(Answer { outputs: Some(read.context("read the answer")?.outputs), body })
+    let response = send(transport, request)?;
+    let json = json(&response)?;
+    let read = v2::decode_answer(response.headers(), response.body(), &Limits::default(), &mut Unbounded);
+    Ok(Answer { json, outputs: Some(read.context("read the answer")?.outputs) })
+}
+
+fn json(response: &Response<Bytes>) -> anyhow::Result<Value> {
+    let status = response.status();
+    serde_json::from_slice(response.body())
+        .with_context(|| format!("the server answered {status} with something that is not JSON"))
 }
 
 /// Sends a request; a refusal is an error in the server's own words.
@@ -125,31 +130,59 @@ fn signature(transport: &Transport, model: &str) -> anyhow::Result<Signature> {
 /// The scores of each picture as a table, best first; anything else as JSON.
 fn table(path: &Path, answer: &Answer, labels: &[String]) -> String {
     let mut text = format!("{}\n", path.display());
-    let Some(outputs) = &answer.outputs else {
-        text.push_str(&format!("  {}\n", String::from_utf8_lossy(&answer.body)));
-        return text;
+    let mut show = |name: &str, rows: Option<Vec<Vec<f64>>>, value: &dyn Fn() -> String| match rows {
+        Some(rows) => rows.iter().for_each(|row| text.push_str(&scores(name, row, labels))),
+        None => text.push_str(&format!("  {name}: {}\n", value())),
     };
-    for (name, tensor) in outputs.iter() {
-        match rows(tensor) {
-            Some(rows) => rows.iter().for_each(|row| text.push_str(&scores(name, row, labels))),
-            None => {
-                let value = v1::text_of(name, tensor).unwrap_or_default();
-                text.push_str(&format!("  {name}: {value}\n"));
-            }
-        }
+    match &answer.outputs {
+        Some(outputs) => outputs.iter().for_each(|(name, tensor)| {
+            show(name, rows(tensor), &|| v1::text_of(name, tensor).unwrap_or_default());
+        }),
+        None => rows_of_v1(&answer.json).into_iter().for_each(|(name, value)| {
+            show(&name, rows_of_json(&value), &|| value.to_string());
+        }),
     }
     text
 }
 
-/// Rows of several floats each.
+/// Rows of several numbers each.
 fn rows(tensor: &Tensor) -> Option<Vec<Vec<f64>>> {
     let &[_, columns] = tensor.shape() else { return None };
+    macro_rules! values {
+        ($element:ty) => {
+            tensor.as_slice::<$element>()?.iter().map(|value| *value as f64).collect()
+        };
+    }
     let values: Vec<f64> = match tensor.dtype() {
-        DType::Fp32 => tensor.as_slice::<f32>()?.iter().map(|value| f64::from(*value)).collect(),
-        DType::Fp64 => tensor.as_slice::<f64>()?.to_vec(),
-        _ => return None,
+        DType::Fp32 => values!(f32),
+        DType::Fp64 => values!(f64),
+        DType::Uint8 => values!(u8),
+        DType::Uint16 => values!(u16),
+        DType::Uint32 => values!(u32),
+        DType::Uint64 => values!(u64),
+        DType::Int8 => values!(i8),
+        DType::Int16 => values!(i16),
+        DType::Int32 => values!(i32),
+        DType::Int64 => values!(i64),
+        DType::Bool | DType::Fp16 | DType::Bf16 | DType::Bytes => return None,
     };
     (columns > 1).then(|| values.chunks(columns).map(<[f64]>::to_vec).collect())
+}
+
+/// Each row of V1's `predictions`, output by output; a bare value has no name.
+fn rows_of_v1(answer: &Value) -> Vec<(String, Value)> {
+    let rows = answer.get("predictions").and_then(Value::as_array).cloned().unwrap_or_default();
+    let named = rows.into_iter().map(|row| match row {
+        Value::Object(members) => members.into_iter().map(|(name, value)| (name, json!([value]))).collect(),
+        other => vec![("output".to_owned(), json!([other]))],
+    });
+    named.collect::<Vec<_>>().concat()
+}
+
+fn rows_of_json(value: &Value) -> Option<Vec<Vec<f64>>> {
+    let row = |row: &Value| row.as_array()?.iter().map(Value::as_f64).collect::<Option<Vec<f64>>>();
+    let rows: Vec<Vec<f64>> = value.as_array()?.iter().map(row).collect::<Option<_>>()?;
+    rows.iter().all(|row| row.len() > 1).then_some(rows)
 }
 
 fn scores(name: &str, row: &[f64], labels: &[String]) -> String {
@@ -179,10 +212,11 @@ mod tests {
         let scores = Tensor::from_slice([1, 2], &[0.25_f32, 0.75]).expect("valid");
         let outputs = Some(Tensors::from_iter([("key", key), ("scores", scores)]));
         let expected = "x.jpg\n  key: [\"a\"]\n  scores\n       1  rose   0.750000\n       0  daisy  0.250000\n";
-        let answer = Answer { body: Bytes::new(), outputs };
+        let answer = Answer { json: Value::Null, outputs };
         assert_eq!(table(Path::new("x.jpg"), &answer, &labels), expected);
-        let unread = Answer { body: Bytes::from_static(b"{\"predictions\":[1]}"), outputs: None };
-        assert_eq!(table(Path::new("x.json"), &unread, &labels), "x.json\n  {\"predictions\":[1]}\n");
+        // Of a server that does not tell its model's dtypes.
+        let json = json!({"predictions": [{"key": "a", "scores": [0.25, 0.75]}]});
+        assert_eq!(table(Path::new("x.jpg"), &Answer { json, outputs: None }, &labels), expected);
     }
 
     #[test]
