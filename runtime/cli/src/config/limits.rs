@@ -70,7 +70,8 @@ impl LimitFlags {
         self.max_body().saturating_mul(BODIES)
     }
 
-    /// What one run may take; where nobody says, part of the memory, since the process holds models and requests beside it.
+    /// Bytes that one run may take. Where nobody says, it is part of the memory: the process has to hold models and
+    /// requests beside it.
     pub(super) fn run_bytes(&self, hardware: &Hardware) -> u64 {
         let part = || hardware.memory.limit().map_or(RUN_BYTES, |limit| RUN_BYTES.min(limit.limit_bytes / 4 * 3));
         self.max_run_memory.map_or_else(part, |size| size.as_u64())

@@ -245,6 +245,16 @@ async fn stages_are_counted_alike() {
             assert_eq!(difference(stages.read("count"), before), expected, "{case} by {way:?}: {STAGES:?}");
         }
     }
+    // Long to decode, and refused before the model: nothing else has its time.
+    let rows = Tensor::from_elements([200_000, 1], vec![Bytes::new(); 200_000]).expect("counted");
+    let wrong = Tensors::from_iter([("bytes", rows)]);
+    for way in WAYS {
+        let (count, sum) = (stages.read("count"), stages.read("sum"));
+        assert_eq!(way.send(&server, MODEL, &wrong).await, way.end(400, Code::InvalidArgument), "{way:?}");
+        assert_eq!(difference(stages.read("count"), count), [1.0, 1.0, 0.0, 0.0], "{way:?}: {STAGES:?}");
+        let [decode, _, infer, encode] = difference(stages.read("sum"), sum);
+        assert!(decode > 0.0 && infer == 0.0 && encode == 0.0, "{way:?}: {decode} s, {infer} s, {encode} s");
+    }
     assert_eq!(server.stop().await.cut, 0);
 }
 
