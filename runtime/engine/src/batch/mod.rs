@@ -353,7 +353,14 @@ impl Host for Arc<Shared> {
     }
 
     fn expired(&self, request: Arc<Job>) {
-        request.take(None, Err(waiting::timed_out(&self.name, self.limits)));
+        // Seen here or by the caller's own timer, whichever looks first: a deadline is a deadline.
+        let own = request.run.deadline.is_some_and(|deadline| deadline < request.arrived + self.limits.timeout);
+        let error = if own {
+            EngineError::DeadlineExceeded { model: self.name.clone(), stage: Stage::Queue.name() }
+        } else {
+            waiting::timed_out(&self.name, self.limits)
+        };
+        request.take(None, Err(error));
     }
 
     fn lost(&self, request: Arc<Job>) {

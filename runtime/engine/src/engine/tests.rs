@@ -300,6 +300,32 @@ async fn deadlines_hold_in_the_queue_and_in_the_run() {
 }
 
 #[tokio::test]
+async fn a_deadline_that_the_queue_sees_first_is_a_deadline() {
+    let doubler = Arc::new(Doubler::default());
+    let engine = serving(&doubler, two_workers(), "[instances]\ncount = 1").await;
+    doubler.gate.set(true);
+    let running = started(&engine, 1.0);
+    eventually(|| doubler.running.load(Ordering::SeqCst) == 1).await;
+    let deadline = Instant::now() + Duration::from_millis(100);
+    let asked = Request { deadline: Some(deadline), ..request(&[2.0]) };
+    let queued = tokio::spawn({
+        let engine = engine.clone();
+        async move { infer(&engine, asked).await }
+    });
+    eventually(|| engine.0.registry.all()[0].queue_depth() == 1).await;
+    // This thread is the runtime's only one: no timer of it fires before the queue has looked.
+    std::thread::sleep((deadline + Duration::from_millis(20)).saturating_duration_since(Instant::now()));
+    doubler.gate.set(false);
+    let looked = Instant::now();
+    while engine.0.registry.all()[0].queue_depth() > 0 {
+        assert!(looked.elapsed() < Duration::from_secs(30), "the queue has not looked");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert_eq!(queued.await.expect("no panic").expect_err("late").code(), Code::DeadlineExceeded);
+    assert_eq!(running.await.expect("no panic").expect("answered"), [2.0]);
+}
+
+#[tokio::test]
 async fn the_queue_has_its_own_time_limit() {
     let doubler = Arc::new(Doubler::default());
     let engine = serving(&doubler, two_workers(), "[instances]\ncount = 1\n[queue]\ntimeout = '20ms'").await;
