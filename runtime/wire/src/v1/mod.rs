@@ -29,9 +29,20 @@ pub enum Form {
     Columns,
 }
 
-const REQUEST: reader::Names = reader::Names { rows: "instances", row: "instance", columns: "inputs", tensor: "input" };
-const ANSWER: reader::Names =
-    reader::Names { rows: "predictions", row: "prediction", columns: "outputs", tensor: "output" };
+const REQUEST: reader::Names = reader::Names {
+    rows: "instances",
+    row: "instance",
+    columns: "inputs",
+    tensor: "input",
+    documents_are_bare: false,
+};
+const ANSWER: reader::Names = reader::Names {
+    rows: "predictions",
+    row: "prediction",
+    columns: "outputs",
+    tensor: "output",
+    documents_are_bare: true,
+};
 
 /// Reads a request's body into the model's inputs.
 ///

@@ -24,6 +24,9 @@ pub(super) struct Names {
     pub(super) columns: &'static str,
     /// One tensor: `input` or `output`.
     pub(super) tensor: &'static str,
+    /// Whether a document that is the value of the only tensor always stands without the tensor's name. A client may write
+    /// the name; a server drops it, and a document may have a member of that name.
+    pub(super) documents_are_bare: bool,
 }
 
 /// Reads a document whose tensors are among `specs`.
@@ -158,6 +161,7 @@ impl<'a> Reader<'a> {
             if let Ok(Some(Peek::Object)) = ahead.known_array()
                 && let Ok(Some(key)) = ahead.known_object()
                 && (self.is_known(key) || self.sole.is_none())
+                && !self.is_bare()
             {
                 return self.rows(self.names.columns);
             }
@@ -278,11 +282,19 @@ impl<'a> Reader<'a> {
         if sole.dtype != DType::Bytes {
             return true;
         }
+        if self.is_bare() {
+            return false;
+        }
         match self.json.clone().next_object() {
             Ok(Some(key)) => self.is_known(key) || (key != "b64" && !holds_documents(sole)),
             Ok(None) => !holds_documents(sole),
             Err(_) => true,
         }
+    }
+
+    /// Whether what is ahead is a document that has no name before it.
+    fn is_bare(&self) -> bool {
+        self.names.documents_are_bare && self.sole.is_some_and(|index| holds_documents(&self.specs[index]))
     }
 
     /// That the first row has all that is required: the others are compared to it.
