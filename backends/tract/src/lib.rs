@@ -6,6 +6,8 @@
 mod convert;
 mod explain;
 mod file;
+mod form;
+mod forms;
 mod memory;
 mod mistakes;
 mod model;
@@ -19,6 +21,7 @@ mod simplify;
 mod stored;
 mod support;
 mod values;
+mod verified;
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -37,12 +40,24 @@ use crate::model::TractModel;
 use crate::plans::{Plans, Shapes, Source};
 use crate::signature::{declared, shapes_of_one_row};
 use crate::simplify::{Simplified, simplify};
+use crate::verified::Table;
 
 /// The version of tract that is compiled in; a test compares it with the lock file.
 const TRACT_VERSION: &str = "0.23.9";
 const NAME: &str = "tract";
 /// Sizes tried for open dimensions, to see whether tract takes the graph at all.
 const PROBES: [usize; 3] = [1, 16, 64];
+
+/// A node as the table of what is verified knows it.
+#[derive(Clone, Debug)]
+pub struct NodeForms {
+    /// Its name, or that of the first value that it makes.
+    pub node: String,
+    /// Its operator.
+    pub operator: String,
+    /// Lines of the table, all of which must be in it: several where open dimensions leave open which one it is.
+    pub lines: Vec<String>,
+}
 
 /// The inference engine tract.
 #[derive(Clone, Copy, Debug)]
@@ -96,7 +111,7 @@ impl Backend for Tract {
             let reason = format!("it runs on the processor only, and {} was asked for", options.device);
             return Err(BackendError::Unavailable { backend: NAME, reason });
         }
-        guarded(files, || self.load_on_cpu(files).map(|model| Box::new(model) as Box<dyn Model>))
+        guarded(files, || self.load_on_cpu(files, options).map(|model| Box::new(model) as Box<dyn Model>))
     }
 }
 
@@ -137,12 +152,35 @@ impl Tract {
         let blame = |file: &OnnxFile, error: &TractError| explain::report(file.graph(), error);
         let graph = plan::parse(&file.proto, constants, files.model.folder(), self.run_bytes)
             .map_err(|error| blame(file, &error))?;
+        if let Some(report) = unverified(file, &graph, Table::embedded()).into_iter().next() {
+            return Err(report);
+        }
         close_outputs(file, declared, &graph, &symbols)?;
         can_be_typed(&graph, &declared.signature).map_err(|error| blame(file, &error))?;
         Ok(graph)
     }
 
-    fn load_on_cpu(self, files: &ModelFiles) -> Result<TractModel, BackendError> {
+    /// The nodes of the model that tract would compute, and the forms that the table of what is verified knows them by.
+    /// For the suite that makes the table.
+    ///
+    /// # Errors
+    /// As [`Backend::load`] fails.
+    pub fn forms(&self, files: &ModelFiles) -> Result<Vec<NodeForms>, BackendError> {
+        guarded(files, || {
+            let mut file = OnnxFile::read(files)?;
+            let Simplified { constants, .. } = simplify(&mut file.proto, &[]);
+            let graph = plan::parse(&file.proto, constants, files.model.folder(), self.run_bytes)
+                .map_err(|error| refused(files, &[explain::report(file.graph(), &error)]))?;
+            let mut found = Vec::new();
+            forms::walk(&file.proto, &graph, &mut |node, form| {
+                let (node, operator) = (explain::label(node).to_owned(), form.operator.clone());
+                found.push(NodeForms { node, operator, lines: form.lines() });
+            });
+            Ok(found)
+        })
+    }
+
+    fn load_on_cpu(self, files: &ModelFiles, options: &LoadOptions) -> Result<TractModel, BackendError> {
         let mut file = OnnxFile::read(files)?;
         let (mut declared, reports) = describe(&file);
         if !reports.is_empty() {
@@ -155,6 +193,12 @@ impl Tract {
         let refused_by = |file: &OnnxFile, error: &TractError| refused(files, &[explain::report(file.graph(), error)]);
         let graph = plan::parse(&file.proto, constants, files.model.folder(), self.run_bytes)
             .map_err(|error| refused_by(&file, &error))?;
+        if !options.unverified {
+            let reports = unverified(&file, &graph, Table::embedded());
+            if !reports.is_empty() {
+                return Err(refused(files, &reports));
+            }
+        }
         // Everything is in the graph now: give back the file's content before more memory is taken.
         file.proto.graph.iter_mut().for_each(|graph| graph.initializer = Vec::new());
         close_outputs(&file, &mut declared, &graph, &symbols).map_err(|report| refused(files, &[report]))?;
@@ -189,6 +233,19 @@ impl Tract {
         plan::fix_inputs(&mut graph, required)?;
         plan::compile(graph, &files.model.name(), self.run_bytes)
     }
+}
+
+/// The nodes whose forms `table` does not hold.
+fn unverified(file: &OnnxFile, graph: &InferenceModel, table: &Table) -> Vec<UnsupportedOperator> {
+    let mut reports = Vec::new();
+    forms::walk(&file.proto, graph, &mut |node, form| {
+        if !table.holds(&form) {
+            let (operator, domain) = (node.op_type.clone(), node.domain.clone());
+            let (node, reason) = (explain::label(node).to_owned(), table.condition(&form));
+            reports.push(UnsupportedOperator { operator, domain, node, reason });
+        }
+    });
+    reports
 }
 
 /// Lets tract infer the outputs whose type or rank the file leaves open, and puts all into the file's order.

@@ -34,6 +34,11 @@ impl<'a> FromValues<'a> {
         }
     }
 
+    /// Whether the value of this name depends on a request's elements.
+    pub(crate) fn holds(&self, name: &str) -> bool {
+        self.0.contains(name)
+    }
+
     /// Why the node cannot be trusted with a request; none when its size follows from shapes and constants.
     pub(crate) fn report(&self, node: &NodeProto) -> Option<&'static str> {
         if !is_standard(&node.domain) {

@@ -170,11 +170,13 @@ pub struct LoadOptions {
     pub device: Device,
     /// A folder for what is expensive to compute from the file again, e.g. an optimised graph. None: keep nothing.
     pub cache: Option<PathBuf>,
+    /// Whether the user trusts a backend with what it is not known to compute rightly.
+    pub unverified: bool,
 }
 
 impl Default for LoadOptions {
     fn default() -> Self {
-        Self { device: Device::Cpu, cache: None }
+        Self { device: Device::Cpu, cache: None, unverified: false }
     }
 }
 

@@ -170,6 +170,7 @@ fn load_model(shared: &Shared, folder: &ModelFolder, files: &ModelFiles) -> Resu
         options: LoadOptions {
             device: Device::Cpu,
             cache: shared.options.cache.as_ref().map(|cache| cache.join("optimised")),
+            unverified: manifest.unverified,
         },
         memory: shared.options.memory.as_ref(),
     };

@@ -14,6 +14,7 @@ const KNOWN_KEYS: &[&str] = &[
     "labels",
     "backend",
     "device",
+    "unverified",
     "plugin.file",
     "plugin.headers",
     "plugin.config.*",
@@ -49,6 +50,9 @@ pub struct Manifest {
     pub backend: Option<String>,
     /// `auto`, `cpu`, `cuda`, `cuda:N`, `cuda-or-cpu`, `cuda:0,cuda:1`, …
     pub device: Option<String>,
+    /// Whether a backend may run what it is not known to compute rightly.
+    #[serde(default)]
+    pub unverified: bool,
     /// The Wasm component around the model.
     pub plugin: Option<PluginSection>,
     /// Executable copies.

@@ -1,0 +1,139 @@
+//! The forms of all nodes of a graph, of its branches and bodies too: from what tract's analysis knows of the values.
+
+use std::collections::HashSet;
+
+use tract_onnx::pb::tensor_proto::DataType;
+use tract_onnx::pb::type_proto::{Tensor as TensorType, Value as TypeValue};
+use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TypeProto, ValueInfoProto};
+use tract_onnx::tract_hir::infer::{Factoid as _, InferenceFact, InferenceModel, InferenceModelExt as _};
+
+use crate::form::{Facts, Form};
+use crate::proto::{integer_attribute, standard_opset, subgraphs};
+use crate::values::FromValues;
+
+/// Calls `see` with each node of the model that is computed, and its form. `parsed` is the same graph as tract read it.
+pub(crate) fn walk(model: &ModelProto, parsed: &InferenceModel, see: &mut dyn FnMut(&NodeProto, Form)) {
+    let Some(graph) = &model.graph else { return };
+    let mut analysed = parsed.clone();
+    // What was inferred before an inconsistency was met still stands in the graph.
+    let _ = analysed.analyse(true);
+    let walk = Walk { sets: &model.opset_import, ir_version: model.ir_version, opset: standard_opset(model) };
+    walk.graph(graph, &Facts::of(&analysed), &FromValues::of(graph, None), see);
+}
+
+struct Walk<'a> {
+    sets: &'a [OperatorSetIdProto],
+    ir_version: i64,
+    opset: i64,
+}
+
+impl Walk<'_> {
+    fn graph(
+        &self,
+        graph: &GraphProto,
+        facts: &Facts<'_>,
+        values: &FromValues<'_>,
+        see: &mut dyn FnMut(&NodeProto, Form),
+    ) {
+        for node in &graph.node {
+            // A constant is not computed.
+            if node.op_type == "Constant" && node.domain.is_empty() {
+                continue;
+            }
+            let opset = self.opset_of(&node.domain);
+            see(node, Form::of(node, opset, facts, values));
+            for body in subgraphs(node) {
+                let given = body_inputs(node, body, facts);
+                let parsed = self.parse(body, facts, given);
+                let values = FromValues::of(body, Some(values));
+                let found = parsed.as_ref().map(Facts::of).unwrap_or_default();
+                self.graph(body, &found, &values, see);
+            }
+        }
+    }
+
+    fn opset_of(&self, domain: &str) -> i64 {
+        if corymb_onnx::is_standard(domain) {
+            return self.opset;
+        }
+        self.sets.iter().find(|set| set.domain == domain).map_or(0, |set| set.version)
+    }
+
+    /// A branch or a body as a graph of its own, whose inputs are what it takes of the graph around it. None where
+    /// tract cannot read it: its nodes are then of unknown dtypes, and of no verified form.
+    fn parse(&self, body: &GraphProto, outer: &Facts<'_>, given: Vec<InferenceFact>) -> Option<InferenceModel> {
+        let mut inputs: Vec<(String, InferenceFact)> =
+            body.input.iter().map(|input| input.name.clone()).zip(given).collect();
+        let made = made(body);
+        let mut taken: Vec<&str> = used(body).into_iter().filter(|name| !made.contains(name)).collect();
+        taken.sort_unstable();
+        for name in taken {
+            if let Some(fact) = outer.get(name) {
+                inputs.push((name.to_owned(), fact.clone()));
+            }
+        }
+        let graph = GraphProto {
+            node: body.node.clone(),
+            initializer: body.initializer.clone(),
+            input: inputs.iter().map(|(name, _)| any(name)).collect(),
+            output: body.output.clone(),
+            ..GraphProto::default()
+        };
+        let opset_import = self.sets.to_vec();
+        let model =
+            ModelProto { ir_version: self.ir_version, opset_import, graph: Some(graph), ..ModelProto::default() };
+        let onnx = tract_onnx::onnx().with_ignore_value_info(true).with_ignore_output_shapes(true);
+        let mut parsed = onnx.with_ignore_output_types(true).parse(&model, None).ok()?.model;
+        for (index, (_, fact)) in inputs.into_iter().enumerate() {
+            parsed.set_input_fact(index, fact).ok()?;
+        }
+        let _ = parsed.analyse(true);
+        Some(parsed)
+    }
+}
+
+/// What a body is given: the state of a scan as it begins, and slices of what is scanned. A branch is given nothing.
+fn body_inputs(node: &NodeProto, body: &GraphProto, outer: &Facts<'_>) -> Vec<InferenceFact> {
+    let scanned = integer_attribute(node, "num_scan_inputs").and_then(|count| usize::try_from(count).ok()).unwrap_or(0);
+    let states = node.input.len().saturating_sub(scanned);
+    let fact = |place: usize| {
+        let Some(outer) = node.input.get(place).and_then(|name| outer.get(name)) else { return InferenceFact::new() };
+        let known = outer.datum_type.concretize().map_or_else(InferenceFact::new, InferenceFact::dt);
+        let mut shape = outer.shape.clone();
+        if place < states {
+            return known.with_shape(shape);
+        }
+        // The axis that is scanned is the first, unless the node says otherwise: then the shape stays open.
+        let says = node.attribute.iter().any(|attribute| attribute.name == "scan_input_axes");
+        if says || shape.rank().concretize().is_none_or(|rank| rank == 0) {
+            return known;
+        }
+        shape = tract_onnx::tract_hir::infer::ShapeFactoid::closed(shape.dims().skip(1).cloned().collect());
+        known.with_shape(shape)
+    };
+    (0..body.input.len()).map(fact).collect()
+}
+
+/// Names that a graph makes itself.
+fn made(graph: &GraphProto) -> HashSet<&str> {
+    let nodes = graph.node.iter().flat_map(|node| &node.output).map(String::as_str);
+    let inputs = graph.input.iter().map(|input| input.name.as_str());
+    nodes.chain(inputs).chain(graph.initializer.iter().map(|tensor| tensor.name.as_str())).collect()
+}
+
+/// Names that a graph and those within it use.
+fn used(graph: &GraphProto) -> HashSet<&str> {
+    let mut names: HashSet<&str> = graph.output.iter().map(|output| output.name.as_str()).collect();
+    for node in &graph.node {
+        names.extend(node.input.iter().map(String::as_str));
+        names.extend(subgraphs(node).flat_map(used));
+    }
+    names
+}
+
+/// An input of a type that is set afterwards.
+fn any(name: &str) -> ValueInfoProto {
+    let tensor = TensorType { elem_type: DataType::Float as i32, shape: None };
+    let kind = TypeProto { value: Some(TypeValue::TensorType(tensor)), ..TypeProto::default() };
+    ValueInfoProto { name: name.to_owned(), r#type: Some(kind), ..ValueInfoProto::default() }
+}

@@ -1,0 +1,184 @@
+//! What tract is known to compute as ONNX Runtime and the specification do: the table that `tests/operators` makes.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::LazyLock;
+
+use crate::form::{Field, Form};
+
+/// Forms of nodes of which every case of the suite passed, one a line.
+pub(crate) struct Table(HashSet<&'static str>);
+
+impl Table {
+    /// The table that is compiled in.
+    pub(crate) fn embedded() -> &'static Self {
+        static TABLE: LazyLock<Table> = LazyLock::new(|| Table::read(include_str!("../verified.tsv")));
+        &TABLE
+    }
+
+    pub(crate) fn read(text: &'static str) -> Self {
+        Self(text.lines().collect())
+    }
+
+    /// Whether everything that the form may stand for is verified.
+    pub(crate) fn holds(&self, form: &Form) -> bool {
+        form.lines().iter().all(|line| self.0.contains(line.as_str()))
+    }
+
+    /// What of a form is not verified, in words: how it differs from the verified form that is most like it.
+    pub(crate) fn condition(&self, form: &Form) -> String {
+        let Some(missing) = form.lines().into_iter().find(|line| !self.0.contains(line.as_str())) else {
+            return "is not verified on tract".to_owned();
+        };
+        let own = Fields::of(&missing);
+        let of_operator = self.0.iter().map(|line| Fields::of(line)).filter(|other| other.operator == own.operator);
+        let all: Vec<Fields<'_>> = of_operator.collect();
+        if all.is_empty() {
+            return "is not verified on tract, in no form".to_owned();
+        }
+        let same_version: Vec<&Fields<'_>> = all.iter().filter(|other| other.since == own.since).collect();
+        if same_version.is_empty() {
+            return format!("as of operator set {} is not verified on tract", own.since);
+        }
+        // Of several that are equally near the first by name, so that the words are always the same.
+        let nearest = same_version.iter().min_by_key(|other| (own.differences(other).len(), other.text));
+        let differences = nearest.map(|nearest| own.differences(nearest)).unwrap_or_default();
+        let said: Vec<String> = differences.iter().map(|name| own.words(name)).collect();
+        format!("{} is not verified on tract", said.join(" and "))
+    }
+}
+
+/// A line taken apart.
+struct Fields<'a> {
+    text: &'a str,
+    operator: &'a str,
+    since: &'a str,
+    fields: HashMap<&'a str, &'a str>,
+}
+
+impl<'a> Fields<'a> {
+    fn of(text: &'a str) -> Self {
+        let mut columns = text.split('\t');
+        let (operator, since) = (columns.next().unwrap_or_default(), columns.next().unwrap_or_default());
+        let fields = columns.next().unwrap_or_default().split(' ').filter_map(|field| field.split_once('=')).collect();
+        Self { text, operator, since, fields }
+    }
+
+    fn differences(&self, other: &Self) -> Vec<&'a str>
+    where
+        Self: 'a,
+    {
+        let mut names: Vec<&str> = self
+            .fields
+            .iter()
+            .filter(|(name, value)| other.fields.get(*name) != Some(value))
+            .map(|(name, _)| *name)
+            .collect();
+        names.sort_unstable();
+        names
+    }
+
+    fn words(&self, name: &str) -> String {
+        let value = self.fields.get(name).copied().unwrap_or_default();
+        words(&Field { name: name.to_owned(), values: vec![value.to_owned()] })
+    }
+}
+
+/// A field that is not verified, as it is said of an operator: "Mod *whose first operand is broadcast*".
+fn words(field: &Field) -> String {
+    let value = field.values.first().map_or("", String::as_str);
+    match field.name.as_str() {
+        "broadcast" => match value {
+            "0" => "whose first operand is broadcast".to_owned(),
+            "1" => "whose second operand is broadcast".to_owned(),
+            "01" => "both of whose operands are broadcast".to_owned(),
+            "?" => "whose operands are of unknown shape".to_owned(),
+            _ => "some of whose operands are broadcast".to_owned(),
+        },
+        "rank" if value.contains('?') => "whose operands are of unknown rank".to_owned(),
+        "rank" => format!("on operands of rank {}", value.replace('x', " and ")),
+        "outputs" => "all of whose outputs are asked for".to_owned(),
+        "count" => format!("of {value} operands"),
+        name => match (name.strip_prefix('@'), name.strip_prefix('x')) {
+            (Some(attribute), _) => format!("with {}", attribute_words(attribute, value)),
+            (None, Some("")) => format!("of {}", operand_words(value)),
+            (None, Some(place)) => format!("whose {} operand is {}", ordinal(place), operand_words(value)),
+            (None, None) => format!("with {name} {value}"),
+        },
+    }
+}
+
+fn attribute_words(attribute: &str, value: &str) -> String {
+    match value {
+        "*" => format!("this {attribute}"),
+        "+" => format!("a positive {attribute}"),
+        "-" | "*-" => format!("a negative {attribute}"),
+        "[]" | "none" => format!("an empty {attribute}"),
+        "?" => format!("an unknown {attribute}"),
+        "first" | "middle" | "last" if attribute == "axis" => format!("its {value} axis as {attribute}"),
+        _ => format!("{attribute} {value}"),
+    }
+}
+
+fn operand_words(value: &str) -> String {
+    let (dtype, constant) = value.split_at(value.find(['c', 's', '+']).unwrap_or(value.len()));
+    let dtype = match dtype {
+        "-" => return "left out".to_owned(),
+        "?" => "of unknown dtype",
+        "dim" => "a size",
+        dtype => dtype,
+    };
+    match constant.strip_prefix('c') {
+        Some("") => format!("constant {dtype}"),
+        Some(rest) => {
+            let mut kinds: Vec<&str> = Vec::new();
+            for (letter, kind) in [('-', "negative"), ('0', "zero"), ('L', "very large"), ('e', "empty")] {
+                kinds.extend(rest.contains(letter).then_some(kind));
+            }
+            format!("constant {} {dtype}", if kinds.is_empty() { rest.to_owned() } else { kinds.join(" or ") })
+        }
+        None if constant == "s" => format!("{dtype} that follows from shapes"),
+        None => dtype.to_owned(),
+    }
+}
+
+fn ordinal(place: &str) -> String {
+    const NAMES: [&str; 8] = ["first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth"];
+    let name = place.parse::<usize>().ok().and_then(|place| NAMES.get(place));
+    name.map_or_else(|| format!("operand {place} as"), |name| (*name).to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn form(operator: &str, fields: &[(&str, &[&str])]) -> Form {
+        let field = |(name, values): &(&str, &[&str])| Field {
+            name: (*name).to_owned(),
+            values: values.iter().map(|value| (*value).to_owned()).collect(),
+        };
+        Form { operator: operator.to_owned(), since: 13, fields: fields.iter().map(field).collect() }
+    }
+
+    const TABLE: &str =
+        "Mod\t13\tx0=f32 x1=f32 @fmod=1\nMod\t13\tx0=i64 x1=i64\nMod\t13\tx0=f32 x1=f32 broadcast=1 @fmod=1\n";
+
+    #[test]
+    fn what_is_not_verified_is_said_in_words() {
+        let table = Table::read(TABLE);
+        let verified = form("Mod", &[("x0", &["f32"]), ("x1", &["f32"]), ("broadcast", &["", "1"]), ("@fmod", &["1"])]);
+        assert!(table.holds(&verified));
+        let low = form("Mod", &[("x0", &["f32"]), ("x1", &["f32"]), ("broadcast", &["0"]), ("@fmod", &["1"])]);
+        assert!(!table.holds(&low));
+        assert_eq!(table.condition(&low), "whose first operand is broadcast is not verified on tract");
+        // Open dimensions that may be broadcast are not believed to be none.
+        let open = form("Mod", &[("x0", &["f32"]), ("x1", &["f32"]), ("broadcast", &["", "0"]), ("@fmod", &["1"])]);
+        assert!(!table.holds(&open));
+        let half = form("Mod", &[("x0", &["f16"]), ("x1", &["i64c-"])]);
+        let said = table.condition(&half);
+        assert_eq!(
+            said,
+            "whose first operand is f16 and whose second operand is constant negative i64 is not verified on tract"
+        );
+        assert_eq!(table.condition(&form("Det", &[])), "is not verified on tract, in no form");
+    }
+}

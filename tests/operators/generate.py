@@ -1,0 +1,46 @@
+"""Writes the cases of the suite to a file, one a line, and beside it those that are left out, with the reason.
+
+`generate.py FILE [--tenth HASH]`: with a hash a tenth of the cases, drawn by it.
+"""
+
+import argparse
+import json
+import multiprocessing
+import pathlib
+import time
+
+import elementwise
+import network
+import other
+import shaping
+from building import Suite, finish
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("file", type=pathlib.Path)
+    parser.add_argument("--tenth", metavar="HASH")
+    parser.add_argument("--only", nargs="*", metavar="OPERATOR", help="for whoever works on the suite")
+    chosen = parser.parse_args()
+    began = time.monotonic()
+    suite = Suite(chosen.tenth)
+    for family in (elementwise, shaping, network, other):
+        family.all_of(suite)
+    cases = [case for case in suite.cases() if not chosen.only or case[1] in chosen.only]
+    left_out = []
+    written = 0
+    chosen.file.parent.mkdir(parents=True, exist_ok=True)
+    with multiprocessing.Pool(2) as pool, chosen.file.open("w") as file:
+        for document, why in pool.imap(finish, cases, chunksize=50):
+            if document is None:
+                left_out.append(why)
+            else:
+                file.write(json.dumps(document) + "\n")
+                written += 1
+    chosen.file.with_name("left-out.txt").write_text("".join(f"{line}\n" for line in left_out))
+    disagreements = sum(line.endswith("DISAGREE") for line in left_out)
+    print(f"{written} cases; {len(left_out)} left out, {disagreements} of them because the engines disagree; {time.monotonic() - began:.0f} s")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,110 @@
+//! The process that runs cases: it may crash or hang, which is then a failure of the case that it was at.
+
+use std::io::{BufRead as _, Write as _};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+use corymb_backend_tract::Tract;
+use corymb_core::{Backend as _, LoadOptions, RunOptions};
+use serde::{Deserialize, Serialize};
+
+use crate::case::{self, Case, tensors};
+use crate::compare::differs;
+
+/// How often each case is run on one instance: what one run leaves behind must not change the next.
+const RUNS: usize = 3;
+/// The name that the generator gives to the node that a case is about.
+pub(crate) const UNDER_TEST: &str = "tested";
+
+/// What became of a case.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Outcome {
+    /// Right, each time.
+    Right,
+    /// Refused at load, which is no mistake.
+    Refused(String),
+    /// Answered wrongly.
+    Wrong(String),
+    /// Loaded, and not answered.
+    Failed(String),
+}
+
+/// What a child reports: first the form of the node, in case that it does not live to report the outcome.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum Report {
+    Form {
+        case: usize,
+        /// Lines of the table: empty where the node was rewritten into others.
+        lines: Vec<String>,
+        /// Whether there is no node of the name and operator any more.
+        rewritten: bool,
+    },
+    Outcome {
+        case: usize,
+        outcome: Outcome,
+    },
+}
+
+/// Runs the cases whose numbers come on the standard input, a line each.
+pub(crate) fn run(path: &Path) -> Result<(), String> {
+    // What panics is reported as the outcome.
+    std::panic::set_hook(Box::new(|_| {}));
+    let cases = case::read(path)?;
+    for line in std::io::stdin().lines() {
+        let line = line.map_err(|error| error.to_string())?;
+        let number: usize = line.trim().parse().map_err(|_| format!("'{line}' is no number"))?;
+        let case = cases.get(number).ok_or_else(|| format!("there is no case {number}"))?;
+        let (lines, rewritten) = catch_unwind(|| form(case)).unwrap_or_default();
+        say(&Report::Form { case: number, lines, rewritten })?;
+        let outcome = catch_unwind(AssertUnwindSafe(|| answer(case)))
+            .unwrap_or_else(|_| Outcome::Failed("it panicked".to_owned()));
+        say(&Report::Outcome { case: number, outcome })?;
+    }
+    Ok(())
+}
+
+fn say(report: &Report) -> Result<(), String> {
+    let line = serde_json::to_string(report).map_err(|error| error.to_string())?;
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{line}").and_then(|()| out.flush()).map_err(|error| error.to_string())
+}
+
+/// The lines of the node under test, and whether it was rewritten. No lines where the graph cannot be read.
+fn form(case: &Case) -> (Vec<String>, bool) {
+    let Ok(files) = case.files() else { return Default::default() };
+    let Ok(found) = Tract::default().forms(&files) else { return Default::default() };
+    let operator = case.name.split(' ').next().unwrap_or_default();
+    let tested = found.iter().find(|node| node.node == UNDER_TEST && node.operator == operator);
+    match tested {
+        Some(node) => (node.lines.clone(), false),
+        None => (Vec::new(), true),
+    }
+}
+
+fn answer(case: &Case) -> Outcome {
+    let attempt = || -> Result<Outcome, String> {
+        let (inputs, right) = (tensors(&case.inputs)?, tensors(&case.outputs)?);
+        let options = LoadOptions { unverified: true, ..LoadOptions::default() };
+        let model = match Tract::default().load(&case.files()?, &options) {
+            Ok(model) => model,
+            Err(error) => return Ok(Outcome::Refused(error.to_string())),
+        };
+        let mut instance = model.instance(1).map_err(|error| error.to_string())?;
+        for run in 0..RUNS {
+            let mut answers = instance
+                .run(std::slice::from_ref(&inputs), &RunOptions::default())
+                .map_err(|error| error.to_string())?;
+            let answer = answers.pop().ok_or("no answer")?;
+            for (name, right) in right.iter() {
+                let given = answer.get(name).ok_or_else(|| format!("no output '{name}'"))?;
+                let alike = (given.dtype(), given.shape()) == (right.dtype(), right.shape());
+                let difference = if case.any && alike { None } else { differs(given, right, case.steps) };
+                if let Some(how) = difference {
+                    return Ok(Outcome::Wrong(format!("run {run}: '{name}' {how}")));
+                }
+            }
+        }
+        Ok(Outcome::Right)
+    };
+    attempt().unwrap_or_else(Outcome::Failed)
+}

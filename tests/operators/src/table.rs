@@ -1,0 +1,132 @@
+//! What the outcomes of all cases say of each form, and the table of those that are verified.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+
+use crate::case::Case;
+use crate::child::Outcome;
+use crate::children::Result;
+
+/// What is known of one form.
+#[derive(Debug, Default)]
+struct Known {
+    right: usize,
+    /// The names of cases that were not answered, or wrongly, each with what happened.
+    faults: Vec<String>,
+    refusal: Option<String>,
+}
+
+/// What all cases together say.
+#[derive(Debug, Default)]
+pub(crate) struct Findings {
+    forms: BTreeMap<String, Known>,
+    /// Cases whose node was rewritten, and that were not right all the same: no form is to blame, the rewrite is.
+    pub(crate) rewritten_wrongly: Vec<String>,
+    counts: BTreeMap<&'static str, usize>,
+}
+
+impl Findings {
+    pub(crate) fn of(cases: &[Case], results: &[Result]) -> Self {
+        let mut findings = Self::default();
+        for (case, result) in cases.iter().zip(results) {
+            findings.add(case, result);
+        }
+        findings
+    }
+
+    fn add(&mut self, case: &Case, result: &Result) {
+        let fault = match &result.outcome {
+            Some(Outcome::Wrong(how)) => Some(format!("{}: {how}", case.name)),
+            Some(Outcome::Failed(_)) if case.may_fail => None,
+            Some(Outcome::Failed(how)) => Some(format!("{}: {how}", case.name)),
+            None => Some(format!("{}: was not run", case.name)),
+            Some(Outcome::Right | Outcome::Refused(_)) => None,
+        };
+        let kind = match &result.outcome {
+            Some(Outcome::Right) => "right",
+            Some(Outcome::Refused(_)) => "refused at load",
+            Some(Outcome::Wrong(_)) => "wrong",
+            Some(Outcome::Failed(_)) | None => "failed",
+        };
+        *self.counts.entry(kind).or_default() += 1;
+        *self.counts.entry("rewritten").or_default() += usize::from(result.rewritten);
+        if result.rewritten {
+            self.rewritten_wrongly.extend(fault);
+            return;
+        }
+        // A case whose shapes are open to the end stands for none of the forms that it may have, but speaks against all.
+        let only = result.lines.len() == 1;
+        for line in &result.lines {
+            let known = self.forms.entry(line.clone()).or_default();
+            known.faults.extend(fault.clone());
+            match &result.outcome {
+                Some(Outcome::Right) if only => known.right += 1,
+                Some(Outcome::Refused(why)) => known.refusal = known.refusal.take().or_else(|| Some(why.clone())),
+                _ => {}
+            }
+        }
+    }
+
+    fn verified(&self) -> impl Iterator<Item = &str> {
+        let verified = |(_, known): &(&String, &Known)| known.right > 0 && known.faults.is_empty();
+        self.forms.iter().filter(verified).map(|(line, _)| line.as_str())
+    }
+
+    /// The table, sorted, one form a line.
+    pub(crate) fn table(&self) -> String {
+        self.verified().fold(String::new(), |text, line| text + line + "\n")
+    }
+
+    /// How the table that is there differs from these findings; for a `part` of the suite only what contradicts it.
+    pub(crate) fn differences(&self, table: &str, part: bool) -> Vec<String> {
+        let listed: BTreeSet<&str> = table.lines().collect();
+        let found: BTreeSet<&str> = self.verified().collect();
+        let mut differences = Vec::new();
+        for line in &listed {
+            match self.forms.get(*line) {
+                Some(known) if !known.faults.is_empty() => {
+                    differences.push(format!("is not verified: {line}  ({})", known.faults[0]));
+                }
+                None if !part => differences.push(format!("no case has this form: {line}")),
+                Some(known) if known.right == 0 && !part => differences.push(format!("no case passes: {line}")),
+                _ => {}
+            }
+        }
+        if !part {
+            differences.extend(found.difference(&listed).map(|line| format!("is verified, and not listed: {line}")));
+        }
+        differences
+    }
+
+    pub(crate) fn summary(&self) -> String {
+        let faulty = self.forms.values().filter(|known| !known.faults.is_empty()).count();
+        let verified = self.verified().count();
+        let counts = self.counts.iter().map(|(kind, count)| format!("{count} {kind}")).collect::<Vec<_>>().join(", ");
+        let (forms, cases) =
+            (self.forms.len(), self.counts.values().sum::<usize>() - self.counts.get("rewritten").unwrap_or(&0));
+        format!(
+            "{cases} cases: {counts}\n{forms} forms: {verified} verified, {faulty} with a case that is not right, {} that tract refuses",
+            forms - verified - faulty
+        )
+    }
+
+    /// Each form that is not verified, with the reason; then each case that is not right.
+    pub(crate) fn report(&self, cases: &[Case], results: &[Result]) -> String {
+        let mut text = String::new();
+        for (line, known) in self.forms.iter().filter(|(_, known)| known.right == 0 || !known.faults.is_empty()) {
+            let why = known.faults.first().or(known.refusal.as_ref()).map_or("no case", String::as_str);
+            // Writing to a String cannot fail.
+            let _ = writeln!(text, "{line}  [{} right, {} not]  {why}", known.right, known.faults.len());
+        }
+        for (case, result) in cases.iter().zip(results) {
+            let (kind, how) = match &result.outcome {
+                Some(Outcome::Wrong(how)) => ("WRONG", how),
+                Some(Outcome::Failed(how)) => ("FAILED", how),
+                Some(Outcome::Refused(how)) => ("REFUSED", how),
+                Some(Outcome::Right) | None => continue,
+            };
+            let _ = writeln!(text, "{kind} {}: {how}  {}", case.name, result.lines.join(" | "));
+        }
+        text
+    }
+}
