@@ -1,4 +1,4 @@
-"""Writes the cases of the suite to a file, one a line, and beside it those that are left out, with the reason.
+"""Writes the cases of the suite to a file, one a line; beside it those that no engine answers, and those that are disputed.
 
 `generate.py FILE [--tenth HASH]`: with a hash a tenth of the cases, drawn by it.
 """
@@ -27,19 +27,19 @@ def main():
     for family in (elementwise, shaping, network, other):
         family.all_of(suite)
     cases = [case for case in suite.cases() if not chosen.only or case[1] in chosen.only]
-    left_out = []
+    left_out, disputed = [], []
     written = 0
     chosen.file.parent.mkdir(parents=True, exist_ok=True)
     with multiprocessing.Pool(2) as pool, chosen.file.open("w") as file:
         for document, why in pool.imap(finish, cases, chunksize=50):
-            if document is None:
-                left_out.append(why)
-            else:
+            if why is not None:
+                (left_out if document is None else disputed).append(why)
+            if document is not None:
                 file.write(json.dumps(document) + "\n")
                 written += 1
     chosen.file.with_name("left-out.txt").write_text("".join(f"{line}\n" for line in left_out))
-    disagreements = sum(line.endswith("DISAGREE") for line in left_out)
-    print(f"{written} cases; {len(left_out)} left out, {disagreements} of them because the engines disagree; {time.monotonic() - began:.0f} s")
+    chosen.file.with_name("disputed.txt").write_text("".join(f"{line}\n" for line in disputed))
+    print(f"{written} cases, of {len(disputed)} of which the engines disagree; {len(left_out)} that no engine answers; {time.monotonic() - began:.0f} s")
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ mod values;
 mod verified;
 
 use std::any::Any;
+use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -128,8 +129,19 @@ fn panicked(panic: &(dyn Any + Send)) -> UnsupportedOperator {
 
 fn refused(files: &ModelFiles, reports: &[UnsupportedOperator]) -> BackendError {
     let name = files.model.name();
-    let reasons: Vec<String> = reports.iter().map(UnsupportedOperator::to_string).collect();
-    BackendError::Unsupported(format!("tract cannot run '{name}': {}; the backend onnxruntime may", reasons.join("; ")))
+    BackendError::Unsupported(format!("tract cannot run '{name}': {}", few(reports)))
+}
+
+/// The reports in a line: each reason once, and not more than anybody reads.
+fn few(reports: &[UnsupportedOperator]) -> String {
+    const SHOWN: usize = 4;
+    let mut seen = HashSet::new();
+    let different: Vec<_> = reports.iter().filter(|report| seen.insert((&report.operator, &report.reason))).collect();
+    let mut said: Vec<String> = different.iter().take(SHOWN).map(|report| report.to_string()).collect();
+    if different.len() > SHOWN {
+        said.push(format!("and {} more reasons", different.len() - SHOWN));
+    }
+    said.join("; ")
 }
 
 /// What the file declares, and all that is known against it.
@@ -196,7 +208,11 @@ impl Tract {
         if !options.unverified {
             let reports = unverified(&file, &graph, Table::embedded());
             if !reports.is_empty() {
-                return Err(refused(files, &reports));
+                let name = files.model.name();
+                return Err(BackendError::Unsupported(format!(
+                    "tract is not known to run '{name}' rightly: {}; `unverified = true` in model.toml runs it all the same",
+                    few(&reports)
+                )));
             }
         }
         // Everything is in the graph now: give back the file's content before more memory is taken.

@@ -26,24 +26,24 @@ impl Table {
 
     /// What of a form is not verified, in words: how it differs from the verified form that is most like it.
     pub(crate) fn condition(&self, form: &Form) -> String {
-        let Some(missing) = form.lines().into_iter().find(|line| !self.0.contains(line.as_str())) else {
-            return "is not verified on tract".to_owned();
-        };
+        let missing = form.lines().into_iter().find(|line| !self.0.contains(line.as_str())).unwrap_or_default();
         let own = Fields::of(&missing);
-        let of_operator = self.0.iter().map(|line| Fields::of(line)).filter(|other| other.operator == own.operator);
-        let all: Vec<Fields<'_>> = of_operator.collect();
-        if all.is_empty() {
-            return "is not verified on tract, in no form".to_owned();
-        }
-        let same_version: Vec<&Fields<'_>> = all.iter().filter(|other| other.since == own.since).collect();
-        if same_version.is_empty() {
-            return format!("as of operator set {} is not verified on tract", own.since);
-        }
+        let all: Vec<Fields<'_>> =
+            self.0.iter().map(|line| Fields::of(line)).filter(|other| other.operator == own.operator).collect();
+        let (operator, since) = (&form.operator, form.since);
+        let same_version = || all.iter().filter(|other| other.since == own.since);
         // Of several that are equally near the first by name, so that the words are always the same.
-        let nearest = same_version.iter().min_by_key(|other| (own.differences(other).len(), other.text));
-        let differences = nearest.map(|nearest| own.differences(nearest)).unwrap_or_default();
-        let said: Vec<String> = differences.iter().map(|name| own.words(name)).collect();
-        format!("{} is not verified on tract", said.join(" and "))
+        let nearest = same_version().min_by_key(|other| (own.differences(other).len(), other.text));
+        match nearest {
+            None if all.is_empty() => format!("{operator} is not verified on tract"),
+            None => format!("{operator} as of operator set {since} is not verified on tract"),
+            Some(nearest) => {
+                let said =
+                    own.differences(nearest).iter().map(|name| own.words(name)).collect::<Vec<_>>().join(" and ");
+                let said = if said.is_empty() { own.lacks(nearest) } else { said };
+                format!("{operator} {said} is not verified on tract")
+            }
+        }
     }
 }
 
@@ -75,6 +75,18 @@ impl<'a> Fields<'a> {
             .collect();
         names.sort_unstable();
         names
+    }
+
+    /// For a form that has nothing but what the other has too.
+    fn lacks(&self, other: &Self) -> String {
+        let mut names: Vec<&str> =
+            other.fields.keys().filter(|name| !self.fields.contains_key(*name)).copied().collect();
+        names.sort_unstable();
+        let said = names.iter().map(|name| match name.strip_prefix('@') {
+            Some(attribute) => format!("without {attribute}"),
+            None => format!("without {name}"),
+        });
+        said.collect::<Vec<_>>().join(" and ")
     }
 
     fn words(&self, name: &str) -> String {
@@ -169,7 +181,7 @@ mod tests {
         assert!(table.holds(&verified));
         let low = form("Mod", &[("x0", &["f32"]), ("x1", &["f32"]), ("broadcast", &["0"]), ("@fmod", &["1"])]);
         assert!(!table.holds(&low));
-        assert_eq!(table.condition(&low), "whose first operand is broadcast is not verified on tract");
+        assert_eq!(table.condition(&low), "Mod whose first operand is broadcast is not verified on tract");
         // Open dimensions that may be broadcast are not believed to be none.
         let open = form("Mod", &[("x0", &["f32"]), ("x1", &["f32"]), ("broadcast", &["", "0"]), ("@fmod", &["1"])]);
         assert!(!table.holds(&open));
@@ -177,8 +189,8 @@ mod tests {
         let said = table.condition(&half);
         assert_eq!(
             said,
-            "whose first operand is f16 and whose second operand is constant negative i64 is not verified on tract"
+            "Mod whose first operand is f16 and whose second operand is constant negative i64 is not verified on tract"
         );
-        assert_eq!(table.condition(&form("Det", &[])), "is not verified on tract, in no form");
+        assert_eq!(table.condition(&form("Det", &[])), "Det is not verified on tract");
     }
 }

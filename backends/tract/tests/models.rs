@@ -57,7 +57,7 @@ fn what_tract_gets_wrong_is_refused_by_name() {
         let named = unsupported.iter().any(|found| found.operator == operator && found.node == node);
         assert!(named, "{fixture}: {unsupported:?}");
         let error = load(&files).map(drop).expect_err(fixture).to_string();
-        assert!(error.contains(operator) && error.contains("onnxruntime"), "{fixture}: {error}");
+        assert!(error.contains(operator), "{fixture}: {error}");
     }
 }
 

@@ -109,12 +109,26 @@ fn named(
     let found = backends.iter().find(|backend| backend.name() == wanted.backend);
     let known = || backends.iter().map(|backend| backend.name()).collect::<Vec<_>>().join(", ");
     let backend = found.ok_or_else(|| LoadError::UnknownBackend { name: wanted.backend.to_owned(), known: known() })?;
-    let failed = |error| LoadError::Backend { backend: backend.name(), error };
+    let failed =
+        |error| LoadError::Backend { backend: backend.name(), error: with_others(error, backends, backend.name()) };
     let available = backend.check().map_err(failed)?;
     let _promise = check_memory(backend.as_ref(), wanted, files)?;
     let (models, note) = load_on(backend.as_ref(), &available, devices, wanted, files).map_err(failed)?;
     let reason = with_note("named", &note);
     Ok(Chosen { backend: backend.name(), engine: available.version, models, reason })
+}
+
+/// The error, with the backends that may do better where the file is beyond the one that refused it. Whether they are
+/// usable is asked now: nobody is sent to what is not there.
+fn with_others(error: BackendError, backends: &[Arc<dyn Backend>], refused_by: &str) -> BackendError {
+    let BackendError::Unsupported(reason) = error else { return error };
+    let others = backends.iter().filter(|other| other.name() != refused_by && other.check().is_ok());
+    let names: Vec<&str> = others.map(|other| other.name()).collect();
+    BackendError::Unsupported(match names.as_slice() {
+        [] => reason,
+        [one] => format!("{reason}; the backend {one} may"),
+        several => format!("{reason}; the backends {} may", several.join(" and ")),
+    })
 }
 
 fn with_note(reason: &str, note: &str) -> String {

@@ -1,6 +1,6 @@
 //! The process that runs cases: it may crash or hang, which is then a failure of the case that it was at.
 
-use std::io::{BufRead as _, Write as _};
+use std::io::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
@@ -15,6 +15,9 @@ use crate::compare::differs;
 const RUNS: usize = 3;
 /// The name that the generator gives to the node that a case is about.
 pub(crate) const UNDER_TEST: &str = "tested";
+
+/// What the names of nodes begin with that the generator puts around it.
+const AROUND: [&str; 3] = ["shape", "gather", "identity"];
 
 /// What became of a case.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,7 +37,7 @@ pub(crate) enum Outcome {
 pub(crate) enum Report {
     Form {
         case: usize,
-        /// Lines of the table: empty where the node was rewritten into others.
+        /// Lines of the table: of the node, or of all nodes that it was rewritten into.
         lines: Vec<String>,
         /// Whether there is no node of the name and operator any more.
         rewritten: bool,
@@ -75,10 +78,12 @@ fn form(case: &Case) -> (Vec<String>, bool) {
     let Ok(found) = Tract::default().forms(&files) else { return Default::default() };
     let operator = case.name.split(' ').next().unwrap_or_default();
     let tested = found.iter().find(|node| node.node == UNDER_TEST && node.operator == operator);
-    match tested {
-        Some(node) => (node.lines.clone(), false),
-        None => (Vec::new(), true),
+    if let Some(node) = tested {
+        return (node.lines.clone(), false);
     }
+    let is_around = |name: &str| AROUND.iter().any(|around| name.starts_with(around));
+    let written = found.into_iter().filter(|node| !is_around(&node.node));
+    (written.flat_map(|node| node.lines).collect(), true)
 }
 
 fn answer(case: &Case) -> Outcome {

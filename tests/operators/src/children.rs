@@ -88,7 +88,7 @@ impl Process {
             fail(&mut result, "the process does not listen");
             return (result, false);
         }
-        let mut wait = || self.reports.recv_timeout(LIMIT);
+        let wait = || self.reports.recv_timeout(LIMIT);
         let mut report = wait();
         if let Ok(Report::Form { lines, rewritten, .. }) = report {
             (result.lines, result.rewritten) = (lines, rewritten);

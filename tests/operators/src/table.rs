@@ -11,16 +11,34 @@ use crate::children::Result;
 #[derive(Debug, Default)]
 struct Known {
     right: usize,
+    /// Whether a case is about a node of this form, and not about what it was rewritten into.
+    itself: bool,
+    /// What the cases say whose nodes were rewritten into nodes of this form, among others.
+    rewritten_right: usize,
+    rewritten_faults: Vec<String>,
     /// The names of cases that were not answered, or wrongly, each with what happened.
     faults: Vec<String>,
     refusal: Option<String>,
+}
+
+impl Known {
+    /// Where cases are about nodes of this form, they alone decide; else those that were rewritten into it.
+    fn is_verified(&self) -> bool {
+        let (right, faults) =
+            if self.itself { (self.right, &self.faults) } else { (self.rewritten_right, &self.rewritten_faults) };
+        right > 0 && faults.is_empty()
+    }
+
+    fn faults(&self) -> &[String] {
+        if self.itself { &self.faults } else { &self.rewritten_faults }
+    }
 }
 
 /// What all cases together say.
 #[derive(Debug, Default)]
 pub(crate) struct Findings {
     forms: BTreeMap<String, Known>,
-    /// Cases whose node was rewritten, and that were not right all the same: no form is to blame, the rewrite is.
+    /// Cases whose node was rewritten into what is verified, and that were not right all the same: the rewrite is to blame.
     pub(crate) rewritten_wrongly: Vec<String>,
     counts: BTreeMap<&'static str, usize>,
 }
@@ -31,6 +49,7 @@ impl Findings {
         for (case, result) in cases.iter().zip(results) {
             findings.add(case, result);
         }
+        findings.blame_rewrites(cases, results);
         findings
     }
 
@@ -50,26 +69,41 @@ impl Findings {
         };
         *self.counts.entry(kind).or_default() += 1;
         *self.counts.entry("rewritten").or_default() += usize::from(result.rewritten);
-        if result.rewritten {
-            self.rewritten_wrongly.extend(fault);
-            return;
-        }
         // A case whose shapes are open to the end stands for none of the forms that it may have, but speaks against all.
-        let only = result.lines.len() == 1;
+        let only = result.rewritten || result.lines.len() == 1;
+        let right = only && matches!(result.outcome, Some(Outcome::Right));
         for line in &result.lines {
             let known = self.forms.entry(line.clone()).or_default();
-            known.faults.extend(fault.clone());
-            match &result.outcome {
-                Some(Outcome::Right) if only => known.right += 1,
-                Some(Outcome::Refused(why)) => known.refusal = known.refusal.take().or_else(|| Some(why.clone())),
-                _ => {}
+            known.itself |= !result.rewritten;
+            let (count, faults) = if result.rewritten {
+                (&mut known.rewritten_right, &mut known.rewritten_faults)
+            } else {
+                (&mut known.right, &mut known.faults)
+            };
+            *count += usize::from(right);
+            faults.extend(fault.clone());
+            if let Some(Outcome::Refused(why)) = &result.outcome {
+                known.refusal = known.refusal.take().or_else(|| Some(why.clone()));
+            }
+        }
+    }
+
+    /// A rewritten case that is not right though each of its forms is verified: the rewrite is at fault.
+    fn blame_rewrites(&mut self, cases: &[Case], results: &[Result]) {
+        for (case, result) in cases.iter().zip(results).filter(|(_, result)| result.rewritten) {
+            let how = match &result.outcome {
+                Some(Outcome::Wrong(how)) => how,
+                Some(Outcome::Failed(how)) if !case.may_fail => how,
+                _ => continue,
+            };
+            if result.lines.iter().all(|line| self.forms.get(line).is_some_and(Known::is_verified)) {
+                self.rewritten_wrongly.push(format!("{}: {how}", case.name));
             }
         }
     }
 
     fn verified(&self) -> impl Iterator<Item = &str> {
-        let verified = |(_, known): &(&String, &Known)| known.right > 0 && known.faults.is_empty();
-        self.forms.iter().filter(verified).map(|(line, _)| line.as_str())
+        self.forms.iter().filter(|(_, known)| known.is_verified()).map(|(line, _)| line.as_str())
     }
 
     /// The table, sorted, one form a line.
@@ -84,11 +118,11 @@ impl Findings {
         let mut differences = Vec::new();
         for line in &listed {
             match self.forms.get(*line) {
-                Some(known) if !known.faults.is_empty() => {
-                    differences.push(format!("is not verified: {line}  ({})", known.faults[0]));
+                Some(known) if !known.faults().is_empty() => {
+                    differences.push(format!("is not verified: {line}  ({})", known.faults()[0]));
                 }
                 None if !part => differences.push(format!("no case has this form: {line}")),
-                Some(known) if known.right == 0 && !part => differences.push(format!("no case passes: {line}")),
+                Some(known) if !known.is_verified() && !part => differences.push(format!("no case passes: {line}")),
                 _ => {}
             }
         }
@@ -99,7 +133,7 @@ impl Findings {
     }
 
     pub(crate) fn summary(&self) -> String {
-        let faulty = self.forms.values().filter(|known| !known.faults.is_empty()).count();
+        let faulty = self.forms.values().filter(|known| !known.faults().is_empty()).count();
         let verified = self.verified().count();
         let counts = self.counts.iter().map(|(kind, count)| format!("{count} {kind}")).collect::<Vec<_>>().join(", ");
         let (forms, cases) =
@@ -113,10 +147,10 @@ impl Findings {
     /// Each form that is not verified, with the reason; then each case that is not right.
     pub(crate) fn report(&self, cases: &[Case], results: &[Result]) -> String {
         let mut text = String::new();
-        for (line, known) in self.forms.iter().filter(|(_, known)| known.right == 0 || !known.faults.is_empty()) {
-            let why = known.faults.first().or(known.refusal.as_ref()).map_or("no case", String::as_str);
+        for (line, known) in self.forms.iter().filter(|(_, known)| !known.is_verified()) {
+            let why = known.faults().first().or(known.refusal.as_ref()).map_or("no case", String::as_str);
             // Writing to a String cannot fail.
-            let _ = writeln!(text, "{line}  [{} right, {} not]  {why}", known.right, known.faults.len());
+            let _ = writeln!(text, "{line}  [{} right, {} not]  {why}", known.right, known.faults().len());
         }
         for (case, result) in cases.iter().zip(results) {
             let (kind, how) = match &result.outcome {

@@ -263,9 +263,31 @@ fn tells_constant(operator: &str, operand: usize) -> bool {
     match operand {
         0 => matches!(
             operator,
-            "Add" | "Sub" | "Mul" | "Div" | "Pow" | "Mod" | "And" | "Or" | "Xor" | "Equal" | "Greater" | "Less"
-                | "GreaterOrEqual" | "LessOrEqual" | "BitShift" | "BitwiseAnd" | "BitwiseOr" | "BitwiseXor" | "Where"
-                | "Clip" | "MatMul" | "MatMulInteger" | "Gemm" | "Einsum" | "If"
+            "Add"
+                | "Sub"
+                | "Mul"
+                | "Div"
+                | "Pow"
+                | "Mod"
+                | "And"
+                | "Or"
+                | "Xor"
+                | "Equal"
+                | "Greater"
+                | "Less"
+                | "GreaterOrEqual"
+                | "LessOrEqual"
+                | "BitShift"
+                | "BitwiseAnd"
+                | "BitwiseOr"
+                | "BitwiseXor"
+                | "Where"
+                | "Clip"
+                | "MatMul"
+                | "MatMulInteger"
+                | "Gemm"
+                | "Einsum"
+                | "If"
         ),
         1 | 2 => true,
         _ => false,

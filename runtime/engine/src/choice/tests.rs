@@ -186,3 +186,17 @@ fn a_model_that_cannot_fit_is_refused_before_it_is_loaded() {
     let error = tried(4 << 20, 2 << 20).expect_err("too large");
     assert_eq!(error, "the model has 2 MiB, 3 MiB are in use, and the limit is 4 MiB: it cannot fit");
 }
+
+#[test]
+fn another_backend_is_named_where_it_is_there() {
+    let tract = Fake { lacks: Some("Loop"), ..Fake::new("tract") };
+    let other = Fake::new("onnxruntime");
+    let said = choose_from(&[&other, &tract], "tract", "auto").expect_err("refused");
+    assert!(said.contains("it lacks Loop; the backend onnxruntime may"), "{said}");
+    let missing = Fake { missing: true, ..Fake::new("onnxruntime") };
+    let said = choose_from(&[&missing, &tract], "tract", "auto").expect_err("refused");
+    assert!(!said.contains("may"), "{said}");
+    let itself = Fake { lacks: Some("Loop"), ..Fake::new("onnxruntime") };
+    let said = choose_from(&[&itself, &Fake { missing: true, ..Fake::new("tract") }], "onnxruntime", "auto");
+    assert!(!said.expect_err("refused").contains("may"));
+}
