@@ -65,23 +65,24 @@ impl Form {
         Self { operator, since, fields }
     }
 
-    /// The lines that this form stands for: more than one where the graph does not tell.
-    pub(crate) fn lines(&self) -> Vec<String> {
-        let mut lines = vec![format!("{}\t{}\t", self.operator, self.since)];
+    /// The fields as one text; several texts where the graph does not tell which the form is.
+    pub(crate) fn variants(&self) -> Vec<String> {
+        let mut texts = vec![String::new()];
         for field in &self.fields {
-            let with =
-                |line: &String| field.values.iter().map(|value| written(line, &field.name, value)).collect::<Vec<_>>();
-            lines = lines.iter().flat_map(with).collect();
+            let with = |text: &String| {
+                field.values.iter().map(|value| written(text, &field.name, value)).collect::<Vec<_>>()
+            };
+            texts = texts.iter().flat_map(with).collect();
         }
-        lines
+        texts
     }
 }
 
-fn written(line: &str, name: &str, value: &str) -> String {
+fn written(text: &str, name: &str, value: &str) -> String {
     // Where nothing is broadcast the field is left out.
     if value.is_empty() && name == "broadcast" {
-        return line.to_owned();
+        return text.to_owned();
     }
-    let separator = if line.ends_with('\t') { "" } else { " " };
-    format!("{line}{separator}{name}={value}")
+    let separator = if text.is_empty() { "" } else { " " };
+    format!("{text}{separator}{name}={value}")
 }

@@ -56,7 +56,7 @@ pub struct NodeForms {
     pub node: String,
     /// Its operator.
     pub operator: String,
-    /// Lines of the table, all of which must be in it: several where open dimensions leave open which one it is.
+    /// Operator, version and fields, each of which must be in the table: several where open dimensions leave open which one it is.
     pub lines: Vec<String>,
 }
 
@@ -186,7 +186,9 @@ impl Tract {
             let mut found = Vec::new();
             forms::walk(&file.proto, &graph, &mut |node, form| {
                 let (node, operator) = (explain::label(node).to_owned(), form.operator.clone());
-                found.push(NodeForms { node, operator, lines: form.lines() });
+                let line = |fields: String| format!("{operator}\t{}\t{fields}", form.since);
+                let lines = form.variants().into_iter().map(line).collect();
+                found.push(NodeForms { node, operator, lines });
             });
             Ok(found)
         })

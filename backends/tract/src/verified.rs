@@ -1,12 +1,12 @@
 //! What tract is known to compute as ONNX Runtime and the specification do: the table that `tests/operators` makes.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use crate::form::{Field, Form};
 
-/// Forms of nodes of which every case of the suite passed, one a line.
-pub(crate) struct Table(HashSet<&'static str>);
+/// Forms of nodes of which every case of the suite passed: by operator and fields the versions of the operator.
+pub(crate) struct Table(HashMap<(&'static str, &'static str), &'static str>);
 
 impl Table {
     /// The table that is compiled in.
@@ -16,24 +16,37 @@ impl Table {
     }
 
     pub(crate) fn read(text: &'static str) -> Self {
-        Self(text.lines().collect())
+        let columns = |line: &'static str| {
+            let (operator, rest) = line.split_once('\t')?;
+            let (versions, fields) = rest.split_once('\t')?;
+            Some(((operator, fields), versions))
+        };
+        Self(text.lines().filter_map(columns).collect())
     }
 
     /// Whether everything that the form may stand for is verified.
     pub(crate) fn holds(&self, form: &Form) -> bool {
-        form.lines().iter().all(|line| self.0.contains(line.as_str()))
+        form.variants().iter().all(|fields| self.has(&form.operator, form.since, fields))
+    }
+
+    fn has(&self, operator: &str, since: i64, fields: &str) -> bool {
+        let versions = self.0.get(&(operator, fields)).copied().unwrap_or_default();
+        versions.split(',').any(|version| version.parse() == Ok(since))
     }
 
     /// What of a form is not verified, in words: how it differs from the verified form that is most like it.
     pub(crate) fn condition(&self, form: &Form) -> String {
-        let missing = form.lines().into_iter().find(|line| !self.0.contains(line.as_str())).unwrap_or_default();
+        let lacks = |fields: &String| !self.has(&form.operator, form.since, fields);
+        let missing = form.variants().into_iter().find(lacks).unwrap_or_default();
         let own = Fields::of(&missing);
-        let all: Vec<Fields<'_>> =
-            self.0.iter().map(|line| Fields::of(line)).filter(|other| other.operator == own.operator).collect();
+        let of_operator = self.0.iter().filter(|((operator, _), _)| *operator == form.operator);
+        let all: Vec<(Fields<'_>, &str)> =
+            of_operator.map(|((_, fields), versions)| (Fields::of(fields), *versions)).collect();
         let (operator, since) = (&form.operator, form.since);
-        let same_version = || all.iter().filter(|other| other.since == own.since);
+        let in_version = |versions: &str| versions.split(',').any(|version| version.parse() == Ok(since));
+        let same_version = all.iter().filter(|(_, versions)| in_version(versions)).map(|(fields, _)| fields);
         // Of several that are equally near the first by name, so that the words are always the same.
-        let nearest = same_version().min_by_key(|other| (own.differences(other).len(), other.text));
+        let nearest = same_version.min_by_key(|other| (own.differences(other).len(), other.text));
         match nearest {
             None if all.is_empty() => format!("{operator} is not verified on tract"),
             None => format!("{operator} as of operator set {since} is not verified on tract"),
@@ -47,20 +60,15 @@ impl Table {
     }
 }
 
-/// A line taken apart.
+/// The fields of a form.
 struct Fields<'a> {
     text: &'a str,
-    operator: &'a str,
-    since: &'a str,
     fields: HashMap<&'a str, &'a str>,
 }
 
 impl<'a> Fields<'a> {
     fn of(text: &'a str) -> Self {
-        let mut columns = text.split('\t');
-        let (operator, since) = (columns.next().unwrap_or_default(), columns.next().unwrap_or_default());
-        let fields = columns.next().unwrap_or_default().split(' ').filter_map(|field| field.split_once('=')).collect();
-        Self { text, operator, since, fields }
+        Self { text, fields: text.split(' ').filter_map(|field| field.split_once('=')).collect() }
     }
 
     fn differences(&self, other: &Self) -> Vec<&'a str>

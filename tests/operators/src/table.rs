@@ -106,14 +106,27 @@ impl Findings {
         self.forms.iter().filter(|(_, known)| known.is_verified()).map(|(line, _)| line.as_str())
     }
 
-    /// The table, sorted, one form a line.
+    /// The table, sorted: one line for a form of all versions of an operator that it is verified of.
     pub(crate) fn table(&self) -> String {
-        self.verified().fold(String::new(), |text, line| text + line + "\n")
+        let mut versions: BTreeMap<(&str, &str), BTreeSet<u64>> = BTreeMap::new();
+        for line in self.verified() {
+            if let Some((operator, since, fields)) = columns(line) {
+                versions.entry((operator, fields)).or_default().extend(since.parse::<u64>());
+            }
+        }
+        let mut text = String::new();
+        for ((operator, fields), versions) in versions {
+            let versions = versions.iter().map(u64::to_string).collect::<Vec<_>>().join(",");
+            // Writing to a String cannot fail.
+            let _ = writeln!(text, "{operator}\t{versions}\t{fields}");
+        }
+        text
     }
 
     /// How the table that is there differs from these findings; for a `part` of the suite only what contradicts it.
     pub(crate) fn differences(&self, table: &str, part: bool) -> Vec<String> {
-        let listed: BTreeSet<&str> = table.lines().collect();
+        let listed: Vec<String> = table.lines().flat_map(lines).collect();
+        let listed: BTreeSet<&str> = listed.iter().map(String::as_str).collect();
         let found: BTreeSet<&str> = self.verified().collect();
         let mut differences = Vec::new();
         for line in &listed {
@@ -162,5 +175,56 @@ impl Findings {
             let _ = writeln!(text, "{kind} {}: {how}  {}", case.name, result.lines.join(" | "));
         }
         text
+    }
+}
+
+fn columns(line: &str) -> Option<(&str, &str, &str)> {
+    let (operator, rest) = line.split_once('\t')?;
+    let (versions, fields) = rest.split_once('\t')?;
+    Some((operator, versions, fields))
+}
+
+/// The forms of a line of the table.
+fn lines(line: &str) -> Vec<String> {
+    let Some((operator, versions, fields)) = columns(line) else { return Vec::new() };
+    versions.split(',').map(|since| format!("{operator}\t{since}\t{fields}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn case(name: &str) -> Case {
+        serde_json::from_value(serde_json::json!({"name": name, "model": "", "inputs": [], "outputs": []})).expect("a case")
+    }
+
+    fn result(lines: &[&str], rewritten: bool, outcome: Outcome) -> Result {
+        let lines = lines.iter().map(|line| (*line).to_owned()).collect();
+        Result { lines, rewritten, outcome: Some(outcome) }
+    }
+
+    #[test]
+    fn every_case_must_pass_and_a_wrong_line_is_found() {
+        let wrong = || Outcome::Wrong("2 for 1".to_owned());
+        let cases = ["Mod a", "Mod b", "Add a", "Add b", "Attention a", "Attention b"].map(case);
+        let results = [
+            result(&["Mod\t13\tx0=f32"], false, Outcome::Right),
+            result(&["Mod\t13\tx0=f32"], false, wrong()),
+            result(&["Add\t7\tx0=f32"], false, Outcome::Right),
+            result(&["Add\t14\tx0=f32"], false, Outcome::Right),
+            result(&["Add\t14\tx0=f32", "Where\t9\tx0=bool"], true, Outcome::Right),
+            result(&["Add\t14\tx0=f32"], true, wrong()),
+        ];
+        let findings = Findings::of(&cases, &results);
+        let table = "Add\t7,14\tx0=f32\nWhere\t9\tx0=bool\n";
+        assert_eq!(findings.table(), table);
+        assert_eq!(findings.rewritten_wrongly, ["Attention b: 2 for 1"]);
+        assert_eq!(findings.differences(table, false), [] as [&str; 0]);
+        let spoilt = format!("{table}Mod\t13\tx0=f32\n");
+        for part in [false, true] {
+            assert_eq!(findings.differences(&spoilt, part), ["is not verified: Mod\t13\tx0=f32  (Mod b: 2 for 1)"]);
+        }
+        assert_eq!(findings.differences("Where\t9\tx0=bool\n", true), [] as [&str; 0]);
+        assert_eq!(findings.differences("Where\t9\tx0=bool\n", false).len(), 2);
     }
 }
