@@ -1,4 +1,5 @@
-"""Writes backends/tract/schemas.tsv: of each operator its versions, whether it takes any number of operands, and the defaults of its attributes."""
+"""Writes backends/tract/schemas.tsv: of each operator its versions, whether it takes any number of operands, the
+defaults of its attributes, and the names of its operands."""
 
 import pathlib
 
@@ -25,7 +26,8 @@ def line(schema):
     defaults = [(name, default(attribute)) for name, attribute in sorted(schema.attributes.items())]
     written = ",".join(f"{name}={text}" for name, text in defaults if text is not None)
     name = f"{schema.domain}.{schema.name}" if schema.domain else schema.name
-    return name, schema.since_version, f"{name}\t{schema.since_version}\t{'many' if variadic else 'fixed'}\t{written}"
+    operands = ",".join(operand.name for operand in schema.inputs)
+    return name, schema.since_version, f"{name}\t{schema.since_version}\t{'many' if variadic else 'fixed'}\t{written}\t{operands}"
 
 
 def main():

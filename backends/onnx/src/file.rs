@@ -37,6 +37,11 @@ impl OnnxFile {
             }
         }
         let bytes = files.model.read().map_err(|error| invalid(format!("read '{name}': {error}")))?;
+        if name.ends_with(".ort") {
+            return Err(invalid(format!(
+                "'{name}' is in ONNX Runtime's own format: serve the .onnx file that it was made from"
+            )));
+        }
         let model = ModelProto::decode(bytes.clone())
             .map_err(|error| invalid(format!("'{name}' is not an ONNX model, or only a part of one: {error}")))?;
         check(&model).map_err(|reason| invalid(format!("'{name}' {reason}")))?;

@@ -50,6 +50,11 @@ impl OnnxFile {
             }
         };
         let proto = proto.map_err(|error| {
+            if name.ends_with(".ort") {
+                return BackendError::InvalidModel(format!(
+                    "'{name}' is in ONNX Runtime's own format: serve the .onnx file that it was made from"
+                ));
+            }
             // The root cause alone: the context around it names folders.
             BackendError::InvalidModel(format!("'{name}' is not an ONNX model: {}", error.root_cause()))
         })?;

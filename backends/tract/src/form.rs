@@ -13,6 +13,11 @@ pub(crate) use self::operands::Facts;
 use self::operands::Operands;
 use crate::values::FromValues;
 
+/// What ONNX calls an operand of an operator, by its place.
+pub(crate) fn operand_name(operator: &str, since: i64, place: usize) -> Option<&'static str> {
+    schemas::find(operator, since)?.operand(place)
+}
+
 /// A field of a form, with several values where the graph does not tell which it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Field {
@@ -69,9 +74,8 @@ impl Form {
     pub(crate) fn variants(&self) -> Vec<String> {
         let mut texts = vec![String::new()];
         for field in &self.fields {
-            let with = |text: &String| {
-                field.values.iter().map(|value| written(text, &field.name, value)).collect::<Vec<_>>()
-            };
+            let with =
+                |text: &String| field.values.iter().map(|value| written(text, &field.name, value)).collect::<Vec<_>>();
             texts = texts.iter().flat_map(with).collect();
         }
         texts

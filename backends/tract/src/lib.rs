@@ -124,7 +124,8 @@ fn guarded<T>(files: &ModelFiles, work: impl FnOnce() -> Result<T, BackendError>
 fn panicked(panic: &(dyn Any + Send)) -> UnsupportedOperator {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no reason given");
-    report("Graph", "", &format!("makes tract panic: {text}"))
+    tracing::debug!(text, "tract panicked");
+    report("Graph", "", "makes tract panic")
 }
 
 fn refused(files: &ModelFiles, reports: &[UnsupportedOperator]) -> BackendError {

@@ -7,6 +7,7 @@ use corymb_onnx::{answer_without_rows, batch_axis, check_empty};
 use tract_onnx::tract_core::internal::{TValue, TVec, TractError, TypedSimplePlan};
 
 use crate::convert::{from_tract, into_tract};
+use crate::explain;
 use crate::memory::{self, Need};
 use crate::plans::{Plan, Plans, Shapes};
 use crate::session::Session;
@@ -91,7 +92,7 @@ impl TractInstance {
             let given = signature.inputs.iter().filter_map(|spec| Some((&spec.name, inputs.get(&spec.name)?)));
             given.map(|(name, tensor)| into_tract(name, tensor)).collect()
         };
-        let failed = |error: TractError| BackendError::Failed(format!("run the model: {error:#}"));
+        let failed = |error: TractError| BackendError::Failed(explain::failed_run(&error));
         // A state is put back only after a run that went well: after an error it holds what was computed so far.
         let (mut state, symbolic) = self.take_state(&shapes)?;
         if symbolic {

@@ -87,6 +87,12 @@ impl<'a> Walk<'a> {
         }
         let is_ml = ML_OPERATORS.contains(&operator);
         if domain == "ai.onnx.ml" {
+            if operator == "ZipMap" {
+                return Some(
+                    "makes maps, which no tensor holds: convert the model without it (skl2onnx: zipmap=False)"
+                        .to_owned(),
+                );
+            }
             if !is_ml {
                 return Some("tract has no such operator".to_owned());
             }

@@ -229,6 +229,22 @@ fn check_one(spec: &TensorSpec, tensor: &Tensor) -> Result<(), SignatureError> {
     }
     if !spec.admits(tensor.shape()) {
         let (given, expected) = (format_dims(tensor.shape()), spec.shape_text());
+        let others_fit = || {
+            tensor
+                .shape()
+                .iter()
+                .zip(&spec.shape)
+                .skip(1)
+                .all(|(&size, dim)| dim.fixed().is_none_or(|fixed| fixed == size))
+        };
+        let is_batch = tensor.shape().len() == spec.shape.len() && spec.shape.len() > 1 && others_fit();
+        let expected = if is_batch {
+            format!(
+                "{expected}: the model was exported with a fixed first dimension, and takes any number of rows if exported with an open one"
+            )
+        } else {
+            expected
+        };
         return Err(SignatureError::Shape { name: spec.name.clone(), given, expected });
     }
     Ok(())

@@ -195,7 +195,8 @@ mod tests {
     use super::*;
 
     fn case(name: &str) -> Case {
-        serde_json::from_value(serde_json::json!({"name": name, "model": "", "inputs": [], "outputs": []})).expect("a case")
+        serde_json::from_value(serde_json::json!({"name": name, "model": "", "inputs": [], "outputs": []}))
+            .expect("a case")
     }
 
     fn result(lines: &[&str], rewritten: bool, outcome: Outcome) -> Result {

@@ -98,7 +98,15 @@ fn class(attribute: &AttributeProto, default: Option<&str>, operands: &Operands<
             (default != Some(value.as_str())).then_some(value)
         }
         Ok(AttributeType::Strings) => {
-            let texts = attribute.strings.iter().take(MAX_TEXTS + 1).map(|bytes| text(bytes)).collect::<Vec<_>>();
+            if name.starts_with("classlabels_") {
+                return Some(count(attribute.strings.len()).to_owned());
+            }
+            // The kinds that there are, not how many of each: a tree has thousands of nodes.
+            let mut texts: Vec<String> = attribute.strings.iter().map(|bytes| text(bytes)).collect();
+            if name != "activations" {
+                texts.sort_unstable();
+                texts.dedup();
+            }
             Some(if texts.len() > MAX_TEXTS { "*".to_owned() } else { texts.join(",") })
         }
         Ok(AttributeType::Ints) => list(name, &attribute.ints, operands),
@@ -108,6 +116,15 @@ fn class(attribute: &AttributeProto, default: Option<&str>, operands: &Operands<
         }
         Ok(AttributeType::Graph | AttributeType::Graphs) => Some("graph".to_owned()),
         _ => Some("?".to_owned()),
+    }
+}
+
+/// Two classes are often computed as one.
+fn count(classes: usize) -> &'static str {
+    match classes {
+        0 | 1 => "one",
+        2 => "two",
+        _ => "many",
     }
 }
 
@@ -197,6 +214,7 @@ fn list(name: &str, values: &[i64], operands: &Operands<'_>) -> Option<String> {
             };
             Some(count.to_owned())
         }
+        _ if name.starts_with("classlabels_") => Some(count(values.len()).to_owned()),
         _ if values.is_empty() => Some("[]".to_owned()),
         _ => Some(if negative { "*-" } else { "*" }.to_owned()),
     }

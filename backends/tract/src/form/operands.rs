@@ -346,7 +346,18 @@ fn constant(fact: &InferenceFact) -> Option<std::sync::Arc<Tensor>> {
 #[allow(clippy::needless_pass_by_value, reason = "the caller has no other use for it")]
 fn numbers(operator: &str, operand: usize, tensor: std::sync::Arc<Tensor>) -> String {
     if tensor.datum_type().is_float() {
-        return if tensor.len() == 0 { "e" } else { "" }.to_owned();
+        let wide = tensor.cast_to::<f64>().ok();
+        let view = wide.as_ref().and_then(|wide| wide.to_plain_array_view::<f64>().ok());
+        // Of scales a fraction says nothing, of counts it does.
+        let fraction = operator == "Range" && view.is_some_and(|view| view.iter().any(|value| value.fract() != 0.0));
+        return if tensor.len() == 0 {
+            "e"
+        } else if fraction {
+            "f"
+        } else {
+            ""
+        }
+        .to_owned();
     }
     let Ok(wide) = tensor.cast_to::<i64>() else { return "?".to_owned() };
     let Ok(view) = wide.to_plain_array_view::<i64>() else { return "?".to_owned() };

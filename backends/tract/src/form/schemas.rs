@@ -1,4 +1,5 @@
-//! What ONNX says of its operators: their versions, and the defaults of their attributes (`schemas.tsv`).
+//! What ONNX says of its operators: their versions, the defaults of their attributes, the names of their operands
+//! (`schemas.tsv`).
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -14,12 +15,18 @@ pub(super) struct Schema {
     /// Whether the operator takes any number of operands.
     pub(super) variadic: bool,
     defaults: HashMap<&'static str, &'static str>,
+    operands: Vec<&'static str>,
 }
 
 impl Schema {
     /// The default of an attribute, as `schemas.py` writes it: a number or a text.
     pub(super) fn default(&self, attribute: &str) -> Option<&'static str> {
         self.defaults.get(attribute).copied()
+    }
+
+    /// What ONNX calls an operand.
+    pub(super) fn operand(&self, place: usize) -> Option<&'static str> {
+        self.operands.get(place).copied()
     }
 }
 
@@ -38,13 +45,15 @@ fn read() -> HashMap<&'static str, Vec<Schema>> {
     let mut schemas: HashMap<&str, Vec<Schema>> = HashMap::new();
     for line in include_str!("../../schemas.tsv").lines() {
         let mut columns = line.split('\t');
-        let (Some(name), Some(since), Some(operands)) = (columns.next(), columns.next(), columns.next()) else {
+        let (Some(name), Some(since), Some(many)) = (columns.next(), columns.next(), columns.next()) else {
             continue;
         };
+        let variadic = many == "many";
         let Ok(since) = since.parse() else { continue };
         let written = columns.next().unwrap_or_default();
         let defaults = written.split(',').filter_map(|pair| pair.split_once('=')).collect();
-        schemas.entry(name).or_default().push(Schema { since, variadic: operands == "many", defaults });
+        let operands = columns.next().unwrap_or_default().split(',').collect();
+        schemas.entry(name).or_default().push(Schema { since, variadic, defaults, operands });
     }
     schemas
 }
