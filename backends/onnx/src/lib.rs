@@ -8,10 +8,12 @@ mod external;
 mod file;
 mod names;
 pub mod proto;
+mod rows;
 mod signature;
 
 pub use empty::{answer_without_rows, check_empty};
 pub use external::check_external;
 pub use file::{OnnxFile, is_standard, subgraphs, subgraphs_mut};
 pub use names::Names;
+pub use rows::analyse_rows;
 pub use signature::{Declared, batch_axis, declared, dim, dtype, report, tensor_spec};

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use crate::device::Device;
 use crate::error::BackendError;
 use crate::request::{CancelFlag, Tensors};
+use crate::rows::RowAnalysis;
 use crate::signature::Signature;
 
 /// An inference engine.
@@ -243,8 +244,8 @@ impl fmt::Display for UnsupportedOperator {
 /// How a loaded model wants to be fed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Profile {
-    /// Whether axis 0 of every input and output is one batch dimension, so that rows may be split and joined.
-    pub batch_axis: bool,
+    /// Whether requests may be joined and their rows run apart, and along which axes.
+    pub rows: RowAnalysis,
     /// Whether several rows in one run are faster than one after the other. Otherwise rows run in parallel on instances.
     pub batches_pay: bool,
     /// Rows per run worth using, ascending; empty when any.
@@ -256,7 +257,7 @@ pub struct Profile {
 impl Profile {
     /// Of a model that is run as it is asked, each request by itself.
     #[must_use]
-    pub const fn whole() -> Self {
-        Self { batch_axis: false, batches_pay: false, batch_sizes: Vec::new(), max_threads: 1 }
+    pub fn whole() -> Self {
+        Self { rows: RowAnalysis::default(), batches_pay: false, batch_sizes: Vec::new(), max_threads: 1 }
     }
 }
