@@ -1,4 +1,4 @@
-//! The signature that a graph declares, and the rule by which its axis 0 counts as a batch.
+//! The signature that a graph declares.
 
 use std::collections::HashSet;
 
@@ -152,41 +152,4 @@ pub fn dtype(elem_type: i32) -> Option<DType> {
         elem::STRING => DType::Bytes,
         _ => return None,
     })
-}
-
-/// Whether axis 0 of every input and output is one and the same dimension: named alike, or not named. Necessary for
-/// rows to be independent, not sufficient: the graph may still mix them.
-#[must_use]
-pub fn batch_axis(signature: &Signature) -> bool {
-    let mut name = None;
-    let mut all = signature.required_inputs().chain(&signature.outputs);
-    signature.required_inputs().next().is_some()
-        && all.all(|spec| match spec.shape.first() {
-            Some(Dim::Symbol(symbol)) => *name.get_or_insert(symbol) == symbol,
-            Some(Dim::Unknown) => true,
-            Some(Dim::Fixed(_)) | None => false,
-        })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_batch_axis_is_one_symbol_everywhere() {
-        let (n, m) = (Dim::Symbol("N".into()), Dim::Symbol("M".into()));
-        let specs = |shapes: &[&[Dim]]| -> Vec<TensorSpec> {
-            shapes.iter().map(|shape| TensorSpec::new("x", DType::Fp32, shape.to_vec())).collect()
-        };
-        let batch = |inputs: &[&[Dim]], outputs: &[&[Dim]]| {
-            batch_axis(&Signature { inputs: specs(inputs), outputs: specs(outputs) })
-        };
-        assert!(batch(&[&[n.clone(), Dim::Fixed(3)]], &[std::slice::from_ref(&n)]));
-        assert!(batch(&[&[Dim::Unknown, Dim::Fixed(3)]], &[&[Dim::Unknown]]));
-        assert!(!batch(&[std::slice::from_ref(&n), std::slice::from_ref(&m)], &[std::slice::from_ref(&n)]));
-        assert!(!batch(&[std::slice::from_ref(&n)], &[&[]]));
-        assert!(!batch(&[std::slice::from_ref(&n)], &[&[Dim::Fixed(1)]]));
-        assert!(!batch(&[], &[&[n]]));
-        assert!(!batch(&[&[m]], &[&[Dim::Symbol("2*M".into())]]));
-    }
 }

@@ -26,14 +26,14 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bytes::Bytes;
 use corymb_core::{
-    Availability, Backend, BackendError, Device, Dim, Finding, LoadOptions, Model, ModelFiles, ModelInfo, Signature,
-    UnsupportedOperator,
+    Availability, Backend, BackendError, Device, Dim, Finding, LoadOptions, Model, ModelFiles, ModelInfo, RowAnalysis,
+    Signature, UnsupportedOperator,
 };
 use corymb_onnx::proto::{decode, encode};
-use corymb_onnx::{Declared, OnnxFile, batch_axis, check_external, declared};
+use corymb_onnx::{Declared, OnnxFile, analyse_rows, check_external, declared, tables};
 
 use crate::library::Library;
-use crate::model::OrtModel;
+use crate::model::{Graph, OrtModel};
 pub use crate::search::{Place, Search};
 use crate::session::Recipe;
 use crate::watch::Watch;
@@ -115,11 +115,11 @@ impl Backend for OnnxRuntime {
             let opset = file.opset();
             let size = file.bytes.len() as u64 + external;
             let seen = examine(library, files, file);
-            let (signature, unsupported) = match seen {
-                Ok(Examined { signature, .. }) => (signature, Vec::new()),
-                Err(Refused { signature, reasons }) => (signature, reasons),
+            let (signature, rows, unsupported) = match seen {
+                Ok(Examined { signature, graph, .. }) => (signature, graph.rows, Vec::new()),
+                Err(Refused { signature, reasons }) => (signature, RowAnalysis::default(), reasons),
             };
-            Ok(ModelInfo { platform: "onnx_onnxv1", opset, size, signature, unsupported })
+            Ok(ModelInfo { platform: "onnx_onnxv1", opset, size, signature, rows, unsupported })
         })
     }
 
@@ -149,8 +149,7 @@ impl Backend for OnnxRuntime {
                 let reasons: Vec<String> = reasons.iter().map(UnsupportedOperator::to_string).collect();
                 BackendError::Unsupported(format!("onnxruntime cannot run '{name}': {}", reasons.join("; ")))
             })?;
-            let Examined { signature, content, changed } = examined;
-            let is_batch = batch_axis(&signature);
+            let Examined { signature, graph, content, changed } = examined;
             let recipe = Recipe {
                 library: library.clone(),
                 device: options.device,
@@ -160,7 +159,7 @@ impl Backend for OnnxRuntime {
             };
             let session = recipe.session_of(&content, 1).map_err(|error| fault::of_load(&name, &error))?;
             drop(content);
-            let model = OrtModel::new(recipe, signature, is_batch, session.inner(), self.watch()?, self.run_bytes)?;
+            let model = OrtModel::new(recipe, signature, graph, session.inner(), self.watch()?, self.run_bytes)?;
             Ok(Box::new(model) as Box<dyn Model>)
         })
     }
@@ -183,6 +182,7 @@ impl OnnxRuntime {
 /// A model that may be loaded.
 struct Examined {
     signature: Signature,
+    graph: Graph,
     content: Bytes,
     /// Whether `content` is another than the file's.
     changed: bool,
@@ -212,6 +212,8 @@ fn examine(library: &Library, files: &ModelFiles, mut file: OnnxFile) -> Result<
     if !reasons.is_empty() {
         return Err(Refused { signature, reasons });
     }
+    // Before the graph is changed: what is guarded has nodes of our own.
+    let graph = Graph { rows: analyse_rows(&file.model, &signature), tables: tables(&file.model, &signature) };
     let mut content = file.bytes.clone();
     let mut changed = false;
     if divide::divides(&file.model) {
@@ -231,7 +233,7 @@ fn examine(library: &Library, files: &ModelFiles, mut file: OnnxFile) -> Result<
             changed = true;
         }
     }
-    Ok(Examined { signature, content, changed })
+    Ok(Examined { signature, graph, content, changed })
 }
 
 /// Whether all shapes follow from the number of rows.

@@ -245,7 +245,7 @@ fn the_flowers_network_answers_alike_alone_and_in_rows() {
     let path = place::fixtures().join("../../../deploy/models/flowers/model.onnx");
     let files = ModelFiles { model: FileSource::Path(path) };
     let model = backend.load(&files, &LoadOptions::default()).expect("loaded");
-    assert!(model.profile().batch_axis && model.profile().batches_pay);
+    assert!(model.profile().rows.is_proved() && model.profile().batches_pay);
     let mut instance = model.instance(1).expect("an instance");
     let elements: Vec<f32> = (0..3 * 3 * 160 * 160).map(|index| (index as f32 * 0.37).sin()).collect();
     let pixels = Tensor::from_slice([3, 3, 160, 160], &elements).expect("a tensor");

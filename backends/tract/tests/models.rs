@@ -102,7 +102,7 @@ fn external_data_of_an_embedded_model_is_refused() {
 fn the_flowers_network_answers_alike_alone_and_in_rows() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/models/flowers/model.onnx");
     let model = load(&on_disk(path)).expect("loaded");
-    assert!(model.profile().batch_axis && !model.profile().batches_pay);
+    assert!(model.profile().rows.is_proved() && !model.profile().batches_pay);
     let mut instance = model.instance(1).expect("an instance");
     let pixels = pattern(&[3, 3, 160, 160]);
     let together = run(&mut *instance, "pixels", pixels.clone()).expect("three rows");

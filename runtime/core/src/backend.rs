@@ -211,6 +211,8 @@ pub struct ModelInfo {
     pub size: u64,
     /// As far as it can be told without loading.
     pub signature: Signature,
+    /// What its graph does with rows; nothing is known of a model that this backend cannot run.
+    pub rows: RowAnalysis,
     /// What this backend lacks; empty when it can run the model.
     pub unsupported: Vec<UnsupportedOperator>,
 }
@@ -252,12 +254,20 @@ pub struct Profile {
     pub batch_sizes: Vec<usize>,
     /// Threads that one run can make use of at most: 1 for a backend that does not split its work.
     pub max_threads: usize,
+    /// Inputs whose elements are places in a table, with the length of the table: what to make samples of.
+    pub tables: Vec<(String, usize)>,
 }
 
 impl Profile {
     /// Of a model that is run as it is asked, each request by itself.
     #[must_use]
     pub fn whole() -> Self {
-        Self { rows: RowAnalysis::default(), batches_pay: false, batch_sizes: Vec::new(), max_threads: 1 }
+        Self {
+            rows: RowAnalysis::default(),
+            batches_pay: false,
+            batch_sizes: Vec::new(),
+            max_threads: 1,
+            tables: Vec::new(),
+        }
     }
 }

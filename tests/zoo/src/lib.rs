@@ -69,9 +69,9 @@ fn check(backend: &dyn Backend, case: &Case) -> Vec<String> {
                 Ok(info) => vec![format!("is loaded, though inspect reports {:?}", info.unsupported)],
                 Err(error) => vec![format!("is loaded, though inspect fails: {error}")],
             };
-            let found = model.profile().batch_axis;
-            if let Some(expected) = case.batch_axis.filter(|expected| *expected != found) {
-                complaints.push(format!("batch_axis is {found}; expected {expected}"));
+            let found = model.profile().rows;
+            if let Some(expected) = case.rows.filter(|expected| (*expected == Rows::Independent) != found.is_proved()) {
+                complaints.push(format!("its rows are {expected:?}, but the graph says {found:?}"));
             }
             complaints.extend(Runs { model: &*model, case, engine: backend.name() }.complaints());
             complaints

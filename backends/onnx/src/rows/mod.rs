@@ -26,12 +26,12 @@ use crate::proto::ModelProto;
 /// takes its steps first. An input without an open axis has no rows: it is the same for all.
 #[must_use]
 pub fn analyse_rows(model: &ModelProto, signature: &Signature) -> RowAnalysis {
-    let axes = fallback(signature);
+    let axes = by_shape(signature);
     let mut first = None;
     for candidate in candidates(signature) {
         match follow(model, signature, &candidate) {
             Ok(outputs) => {
-                let axes = Some(BatchAxes { inputs: candidate, outputs });
+                let axes = Some(named(signature, &candidate, &outputs));
                 return RowAnalysis { independence: Independence::Proved, axes };
             }
             Err(refused) => first = first.or(Some(refused)),
@@ -47,12 +47,19 @@ pub fn analyse_rows(model: &ModelProto, signature: &Signature) -> RowAnalysis {
 
 /// Where the rows would be by the shapes alone: axis 0 of every input that has it open, and of every output. None where an
 /// output has none.
-fn fallback(signature: &Signature) -> Option<BatchAxes> {
+pub(crate) fn by_shape(signature: &Signature) -> Option<BatchAxes> {
     let open = |spec: &TensorSpec| spec.shape.first().is_some_and(|dim| dim.fixed().is_none());
     let inputs: Vec<Option<usize>> =
         signature.inputs.iter().map(|spec| (!spec.optional && open(spec)).then_some(0)).collect();
     let possible = inputs.iter().any(Option::is_some) && signature.outputs.iter().all(open);
-    possible.then(|| BatchAxes { inputs, outputs: vec![Some(0); signature.outputs.len()] })
+    possible.then(|| named(signature, &inputs, &vec![Some(0); signature.outputs.len()]))
+}
+
+fn named(signature: &Signature, inputs: &[Option<usize>], outputs: &[Option<usize>]) -> BatchAxes {
+    let of = |specs: &[TensorSpec], axes: &[Option<usize>]| {
+        specs.iter().zip(axes).map(|(spec, axis)| (spec.name.clone(), *axis)).collect()
+    };
+    BatchAxes { inputs: of(&signature.inputs, inputs), outputs: of(&signature.outputs, outputs) }
 }
 
 /// The axis of the rows in each input, none for those without rows: what is worth trying, the likeliest first.

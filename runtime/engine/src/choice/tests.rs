@@ -49,6 +49,7 @@ impl Backend for Fake {
             opset: None,
             size: self.size,
             signature: Self::signature(),
+            rows: corymb_core::RowAnalysis::default(),
             unsupported,
         })
     }

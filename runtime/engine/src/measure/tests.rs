@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use corymb_core::{
-    Availability, Backend, BackendError, Code, DType, Device, Dim, Instance, LoadOptions, Model, ModelInfo, Profile,
-    Request, RunOptions, Signature, Tensor, TensorSpec,
+    Availability, Backend, BackendError, BatchAxes, Code, DType, Device, Dim, Independence, Instance, LoadOptions,
+    Model, ModelInfo, Profile, Request, RowAnalysis, RunOptions, Signature, Tensor, TensorSpec,
 };
 use corymb_repository::{ModelFolder, embedded};
 use opentelemetry::metrics::MeterProvider as _;
@@ -104,12 +104,20 @@ impl Model for FakeModel {
 
     fn profile(&self) -> Profile {
         let max_threads = if self.0.divisible { 8 } else { 1 };
-        Profile { batch_axis: true, batches_pay: self.0.batches_pay, batch_sizes: Vec::new(), max_threads }
+        let rows = proved(&[("x", Some(0))], &[("y", Some(0))]);
+        Profile { rows, batches_pay: self.0.batches_pay, max_threads, ..Profile::whole() }
     }
 
     fn instance(&self, threads: usize) -> Result<Box<dyn Instance>, BackendError> {
         Ok(Box::new(FakeInstance(Arc::clone(&self.0), threads)))
     }
+}
+
+/// Rows that the graph, if there were one, would prove to be independent.
+fn proved(inputs: &[(&str, Option<usize>)], outputs: &[(&str, Option<usize>)]) -> RowAnalysis {
+    let named = |axes: &[(&str, Option<usize>)]| axes.iter().map(|(name, axis)| ((*name).to_owned(), *axis)).collect();
+    let axes = Some(BatchAxes { inputs: named(inputs), outputs: named(outputs) });
+    RowAnalysis { independence: Independence::Proved, axes }
 }
 
 impl Instance for FakeInstance {
@@ -439,12 +447,12 @@ async fn what_was_measured_is_kept() {
 #[test]
 fn the_record_decides() {
     let micros = |times: &[(usize, u64)]| Record {
-        independent: Some(String::new()),
+        compared: Some((8, String::new())),
         times: times.to_vec(),
         complete: true,
         ..Record::default()
     };
-    let decide = |record: &Record, sharing: &Sharing| rows_by(record, sharing, true).0;
+    let decide = |record: &Record, sharing: &Sharing| rows_by(record, sharing, false, true).0;
     let max = |rows: Rows| match rows {
         Rows::Together { max, .. } => max,
         other => panic!("{other:?}"),
@@ -457,7 +465,9 @@ fn the_record_decides() {
     let flat = micros(&[(1, 1000), (2, 1950), (4, 3900)]);
     assert_eq!(decide(&flat, &Sharing::default()), Rows::Apart);
     assert_eq!(max(decide(&flat, &Sharing { enabled: Some(true), max_size: Some(4), ..Sharing::default() })), 4);
-    let mixed = Record { independent: Some("rows mix".to_owned()), ..pays };
-    assert_eq!(rows_by(&mixed, &Sharing::default(), true), (Rows::Whole, "off: rows mix".to_owned()));
+    let mixed = Record { compared: Some((8, "rows mix".to_owned())), ..pays };
+    assert_eq!(rows_by(&mixed, &Sharing::default(), false, true), (Rows::Whole, "off: rows mix".to_owned()));
+    assert_eq!(max(rows_by(&mixed, &Sharing::default(), true, true).0), 8, "the manifest is trusted");
+    assert_eq!(max(decide(&flat, &Sharing { max_size: Some(4), ..Sharing::default() })), 4, "somebody chose a size");
     assert_eq!(decide(&Record::default(), &Sharing::default()), Rows::Whole);
 }

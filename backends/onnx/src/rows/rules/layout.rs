@@ -107,7 +107,7 @@ fn quotient(given: &[Polynomial], rest: &[Polynomial], symbols: &mut Symbols) ->
     let single = all.divided_by(&Polynomial::rows());
     match (single, all.has_rows(), rest.has_rows()) {
         (Some(single), true, false)
-            if !single.has_rows() && !(single.as_constant().is_some() && rest.as_constant().is_some()) =>
+            if !(single.has_rows() || single.as_constant().is_some() && rest.as_constant().is_some()) =>
         {
             let width = symbols.named(format!("quotient {single:?} {rest:?}"), Kind::Size);
             width.times(&Polynomial::rows()).map_or_else(|| unknown("the sizes are too complicated to follow"), Ok)
