@@ -203,7 +203,7 @@ impl Measuring {
             }
             return;
         }
-        if share && self.rows_like(queue, 1).is_none() {
+        if queue.axes().is_some() && self.rows_like(queue, 1).is_none() {
             // What the sizes of a request are a caller has to show.
             self.measure_when_rows_come(&version, 1, share, widen);
             return;

@@ -40,6 +40,8 @@ struct Habits {
     disturbed: AtomicUsize,
     /// Rows have [`WIDE`] elements.
     wide_input: bool,
+    /// There is no sample of a row.
+    shown_by_callers: bool,
     /// Rows that hold it fail the whole run.
     poison: f32,
     /// Rows of each run, and its threads.
@@ -60,6 +62,7 @@ impl Default for Habits {
             divisible: false,
             disturbed: AtomicUsize::new(0),
             wide_input: false,
+            shown_by_callers: false,
             poison: f32::INFINITY,
             log: Mutex::default(),
             order: Mutex::default(),
@@ -152,17 +155,25 @@ impl Instance for FakeInstance {
     }
 }
 
-fn folder(manifest: &str) -> ModelFolder {
-    let files = [("model.onnx", Bytes::from_static(b"x")), ("model.toml", Bytes::copy_from_slice(manifest.as_bytes()))];
+/// A folder with a sample of one row, which says what the open dimension is; or without one.
+fn folder(manifest: &str, sampled: bool) -> ModelFolder {
+    let manifest = Bytes::copy_from_slice(manifest.as_bytes());
+    let mut files = vec![("model.onnx", Bytes::from_static(b"x")), ("model.toml", manifest)];
+    if sampled {
+        let header = format!("{:<117}\n", "{'descr': '<f4', 'fortran_order': False, 'shape': (1, 1), }");
+        let sample = [b"\x93NUMPY\x01\0\x76\0", header.as_bytes(), &[0; 4]].concat();
+        files.push(("warmup/x.npy", Bytes::from(sample)));
+    }
     embedded("m", &files).expect("valid")
 }
 
 async fn serving(habits: Habits, manifest: &str, cache: Option<&std::path::Path>) -> (Engine, Arc<Habits>) {
+    let sampled = !habits.wide_input && !habits.shown_by_callers;
     let habits = Arc::new(habits);
     let meter = NoopMeterProvider::new().meter("test");
     let options = EngineOptions { workers: 2, cache: cache.map(Into::into), ..EngineOptions::default() };
     let engine = Engine::new(options, vec![Arc::new(Fake(Arc::clone(&habits)))], None, &meter).expect("threads");
-    engine.load(folder(manifest)).await.expect("loads");
+    engine.load(folder(manifest, sampled)).await.expect("loads");
     (engine, habits)
 }
 
@@ -305,6 +316,31 @@ async fn a_backend_without_batches_is_looked_at_when_rows_come() {
         said(&engine, "batching", if mixes { "off: rows change" } else { "rows run apart" }).await;
         assert_eq!(infer(&engine, request(&[1.0, 3.0], 1)).await.expect("answered"), expected);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_with_open_sizes_is_measured_in_the_shapes_that_callers_bring() {
+    let (engine, habits) = serving(Habits { shown_by_callers: true, ..Habits::default() }, "", None).await;
+    assert_eq!(remark(&engine, "batching"), "off: not measured yet");
+    infer(&engine, request(&[7.0, 7.0], 5)).await.expect("answered");
+    said(&engine, "batching", "up to ").await;
+    let version = engine.serving("m").expect("ready");
+    let shapes = version.queue.as_ref().expect("a model").first_shapes().cloned();
+    assert_eq!(shapes, Some(vec![("x".to_owned(), DType::Fp32, vec![2, 5])]));
+    let order = habits.order.lock().expect("not poisoned");
+    assert_eq!(order.iter().filter(|x| **x == 7.0).count(), 1, "what a caller sent is run once: {order:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sizes_in_the_manifest_are_used_at_once() {
+    let habits =
+        Habits { shown_by_callers: true, run: Duration::ZERO, row: Duration::from_millis(1), ..Habits::default() };
+    let (engine, habits) = serving(habits, "[batching]\nmax_size = 4\n[instances]\ncount = 1", None).await;
+    let rows = [1.0_f32, 2.0, 3.0, 4.0];
+    for (row, answer) in rows.iter().zip(crowd(&engine, &habits, rows_of_two(&rows)).await) {
+        assert_eq!(answer.expect("answered"), [row * 2.0 + 1.0; 2]);
+    }
+    assert!(largest_run(&habits) > 1, "nothing is measured yet, and the gain is none");
 }
 
 #[tokio::test(flavor = "multi_thread")]
