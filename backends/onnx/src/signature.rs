@@ -5,7 +5,9 @@ use std::collections::HashSet;
 use corymb_core::{DType, Dim, MAX_RANK, Signature, TensorSpec, UnsupportedOperator};
 
 use crate::file::constants;
-use crate::proto::{DimValue, ModelProto, TypeValue, ValueInfoProto, elem};
+use crate::proto::tensor_shape_proto::dimension::Value as DimValue;
+use crate::proto::type_proto::Value as TypeValue;
+use crate::proto::{ModelProto, ValueInfoProto, elem};
 
 /// Since this version of the format an initializer that is also an input is a default, which a caller may replace.
 /// Before it, every initializer had to be listed among the inputs, and all are constants.
@@ -82,22 +84,22 @@ pub fn report(operator: &str, node: &str, reason: &str) -> UnsupportedOperator {
 fn spec(value: &ValueInfoProto) -> Result<Option<TensorSpec>, String> {
     let tensor = match value.r#type.as_ref().and_then(|declared| declared.value.as_ref()) {
         None => return Ok(None),
-        Some(TypeValue::Tensor(tensor)) => tensor,
+        Some(TypeValue::TensorType(tensor)) => tensor,
         Some(other) => {
             let kind = match other {
-                TypeValue::Sequence(_) => "a sequence",
-                TypeValue::Map(_) => "a map",
-                TypeValue::Optional(_) => "an optional value",
-                TypeValue::SparseTensor(_) => "a sparse tensor",
-                TypeValue::Tensor(_) | TypeValue::Opaque(_) => "an opaque value",
+                TypeValue::SequenceType(_) => "a sequence",
+                TypeValue::MapType(_) => "a map",
+                TypeValue::OptionalType(_) => "an optional value",
+                TypeValue::SparseTensorType(_) => "a sparse tensor",
+                TypeValue::TensorType(_) | TypeValue::OpaqueType(_) => "an opaque value",
             };
             return Err(format!("is {kind}; only tensors are served"));
         }
     };
     let dims = tensor.shape.as_ref().map(|shape| {
         let dims = shape.dim.iter().map(|declared| match &declared.value {
-            Some(DimValue::Size(size)) => dim(Some(*size), ""),
-            Some(DimValue::Symbol(symbol)) => dim(None, symbol),
+            Some(DimValue::DimValue(size)) => dim(Some(*size), ""),
+            Some(DimValue::DimParam(symbol)) => dim(None, symbol),
             None => Dim::Unknown,
         });
         dims.collect()

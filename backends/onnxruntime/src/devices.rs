@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use corymb_core::Device;
+use corymb_onnx::proto::tensor_shape_proto::{Dimension, dimension::Value as DimValue};
+use corymb_onnx::proto::type_proto::{Tensor, Value as TypeValue};
 use corymb_onnx::proto::{
-    DimValue, Dimension, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorShapeProto, TensorType,
-    TypeProto, TypeValue, ValueInfoProto, elem, encode,
+    GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorShapeProto, TypeProto, ValueInfoProto, elem, encode,
 };
 
 use crate::fault;
@@ -88,9 +89,9 @@ pub(crate) fn why(device: Device, reason: &str) -> String {
 /// y = x + x on one float.
 fn addition() -> ModelProto {
     let value = |name: &str| {
-        let dim = Dimension { value: Some(DimValue::Size(1)), ..Dimension::default() };
+        let dim = Dimension { value: Some(DimValue::DimValue(1)), ..Dimension::default() };
         let shape = Some(TensorShapeProto { dim: vec![dim] });
-        let tensor = TypeValue::Tensor(TensorType { elem_type: elem::FLOAT, shape });
+        let tensor = TypeValue::TensorType(Tensor { elem_type: elem::FLOAT, shape });
         let r#type = Some(TypeProto { value: Some(tensor), ..TypeProto::default() });
         ValueInfoProto { name: name.to_owned(), r#type, ..ValueInfoProto::default() }
     };
