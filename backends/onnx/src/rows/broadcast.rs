@@ -83,6 +83,8 @@ pub(super) fn across<'a>(sizes: impl Iterator<Item = &'a Polynomial>, symbols: &
             result = match (result.as_constant(), size.as_constant()) {
                 (Some(_), _) => result,
                 (None, Some(_)) => size.clone(),
+                _ if symbols.is_limited(size, &result) => result,
+                _ if symbols.is_limited(&result, size) => size.clone(),
                 (None, None) => symbols.named(format!("broadcast {result:?} {size:?}"), Kind::Size),
             };
         }

@@ -94,6 +94,9 @@ fn skip_normalization(node: &Node<'_>, operands: Operands<'_>, symbols: &mut Sym
     let sum = broadcast(&[operands.required(0)?, operands.required(1)?], symbols)?;
     for index in 2..node.operands() {
         uniform(operands, index, "scale or bias")?;
+        if operands.get(index).is_some_and(|parameter| parameter.rank().is_ok_and(|rank| rank > 1)) {
+            return unknown("its scale or bias is not that of one row");
+        }
     }
     let part = Part::of(&sum)?;
     let last = axis_of(-1, part.shape.len())?;
