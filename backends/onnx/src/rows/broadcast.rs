@@ -22,6 +22,9 @@ impl<'a> Part<'a> {
         if value.rows == Rows::Count {
             return mixes("computes with the number of rows");
         }
+        if value.is_numbered() {
+            return mixes("numbers the rows");
+        }
         Ok(Self { shape: value.shape()?, place: value.place() })
     }
 }

@@ -46,6 +46,11 @@ impl Node<'_> {
         self.attribute(name).map(|attribute| attribute.ints.as_slice())
     }
 
+    /// How many texts an attribute lists.
+    pub(super) fn strings(&self, name: &str) -> usize {
+        self.attribute(name).map_or(0, |attribute| attribute.strings.len())
+    }
+
     pub(super) fn floats(&self, name: &str) -> Option<&[f32]> {
         self.attribute(name).map(|attribute| attribute.floats.as_slice())
     }

@@ -189,6 +189,9 @@ impl<'a> Walk<'a> {
             return mixes("draws random numbers");
         }
         match rules::rule(domain, operator) {
+            Some(rule) if operands.all().any(Value::is_numbered) => {
+                rules::of_numbered(rule, node, operands, &mut self.symbols)
+            }
             Some(rule) => rule(node, operands, &mut self.symbols),
             None => unknown("there is no rule for what this operator does to rows"),
         }

@@ -4,7 +4,7 @@ use super::super::broadcast::{Part, across, broadcast_shapes};
 use super::super::node::{Node, Operands};
 use super::super::numbers;
 use super::super::polynomial::{Kind, Polynomial, Symbols};
-use super::super::value::{MAX_NUMBERS, Outcome, Place, Rows, Shape, Value, axis_of, mixes, unknown};
+use super::super::value::{MAX_NUMBERS, Ordinal, Outcome, Place, Rows, Shape, Value, axis_of, mixes, unknown};
 use super::{Rule, axes, listed};
 
 pub(super) fn rule(operator: &str) -> Option<Rule> {
@@ -415,6 +415,14 @@ fn constant_of_shape(node: &Node<'_>, operands: Operands<'_>, symbols: &mut Symb
 
 fn range(_: &Node<'_>, operands: Operands<'_>, symbols: &mut Symbols) -> Outcome<Vec<Value>> {
     let bounds: Vec<Option<&[Polynomial]>> = operands.all().map(Value::elements).collect();
+    if let [Some([start]), Some([limit]), Some([step])] = bounds.as_slice()
+        && start.is(0)
+        && step.is(1)
+        && *limit == Polynomial::rows()
+    {
+        let rows = Rows::Numbered(Place::at(0), Ordinal::Exact);
+        return Ok(vec![Value { shape: Some(vec![limit.clone()]), rows, numbers: None }]);
+    }
     if operands.all().any(|value| !value.is_same()) {
         return mixes("numbers the rows, or counts as far as they say");
     }

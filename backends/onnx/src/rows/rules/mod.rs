@@ -7,12 +7,15 @@ mod elementwise;
 mod indexing;
 mod layout;
 mod network;
+mod ordinal;
 mod reduction;
 mod window;
 
 use super::node::{Node, Operands};
 use super::polynomial::Symbols;
 use super::value::{Outcome, Rows, Value, axis_of, mixes, unknown};
+
+pub(super) use ordinal::of_numbered;
 
 /// Finds the results of a node from its operands.
 pub(super) type Rule = fn(&Node<'_>, Operands<'_>, &mut Symbols) -> Outcome<Vec<Value>>;

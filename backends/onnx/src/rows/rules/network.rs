@@ -38,7 +38,7 @@ fn leading(part: Part<'_>) -> Outcome<Option<Place>> {
     }
 }
 
-fn convolution(node: &Node<'_>, operands: Operands<'_>, symbols: &mut Symbols) -> Outcome<Vec<Value>> {
+pub(super) fn convolution(node: &Node<'_>, operands: Operands<'_>, symbols: &mut Symbols) -> Outcome<Vec<Value>> {
     let quantised = node.operator() == "QLinearConv";
     let part = Part::of(operands.required(0)?)?;
     let weights_at = if quantised { 3 } else { 1 };

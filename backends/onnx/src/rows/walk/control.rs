@@ -129,6 +129,9 @@ impl Walk<'_> {
         if value.rows == Rows::Count {
             return mixes("collects the number of rows");
         }
+        if value.is_numbered() {
+            return mixes("numbers the rows");
+        }
         if let Rows::Lost(reason) = value.rows {
             return Ok(Value::lost(reason));
         }
@@ -231,6 +234,9 @@ impl Walk<'_> {
 fn slice(value: &Value, axis: i64) -> Outcome<Value> {
     if value.rows == Rows::Count {
         return mixes("goes through the number of rows");
+    }
+    if value.is_numbered() {
+        return mixes("numbers the rows");
     }
     let mut shape = value.shape()?.to_vec();
     let axis = axis_of(axis, shape.len())?;
