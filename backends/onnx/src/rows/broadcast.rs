@@ -22,6 +22,9 @@ impl<'a> Part<'a> {
         if value.rows == Rows::Count {
             return mixes("computes with the number of rows");
         }
+        if value.is_numbered() {
+            return mixes("numbers the rows");
+        }
         Ok(Self { shape: value.shape()?, place: value.place() })
     }
 }
@@ -83,6 +86,8 @@ pub(super) fn across<'a>(sizes: impl Iterator<Item = &'a Polynomial>, symbols: &
             result = match (result.as_constant(), size.as_constant()) {
                 (Some(_), _) => result,
                 (None, Some(_)) => size.clone(),
+                _ if symbols.is_limited(size, &result) => result,
+                _ if symbols.is_limited(&result, size) => size.clone(),
                 (None, None) => symbols.named(format!("broadcast {result:?} {size:?}"), Kind::Size),
             };
         }

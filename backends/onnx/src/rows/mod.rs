@@ -153,6 +153,7 @@ fn output(name: &str, value: Option<&Value>, walk: &Walk<'_>) -> Result<Option<u
         None => Err(Independence::Unknown(whole("is made by no node"))),
         Some((Rows::Same, _)) => Ok(None),
         Some((Rows::Count, _)) => Err(Independence::Mixes(whole("says how many rows there are"))),
+        Some((Rows::Numbered(..), _)) => Err(Independence::Mixes(whole("numbers the rows"))),
         Some((Rows::Along(place), _)) if place.outer.is(1) => Ok(Some(place.axis)),
         Some((Rows::Along(_), _)) => Err(Independence::Unknown(whole("has its rows in several places"))),
         Some((Rows::Lost(reason), _)) => match walk.reasons.get(*reason) {

@@ -29,8 +29,9 @@ impl Node<'_> {
         self.attribute(name).is_some()
     }
 
+    /// An attribute without a value has the value 0: writers leave out what a reader takes for granted.
     pub(super) fn integer(&self, name: &str) -> Option<i64> {
-        self.attribute(name)?.i
+        Some(self.attribute(name)?.i.unwrap_or_default())
     }
 
     pub(super) fn integer_or(&self, name: &str, default: i64) -> i64 {
@@ -45,12 +46,21 @@ impl Node<'_> {
         self.attribute(name).map(|attribute| attribute.ints.as_slice())
     }
 
+    /// How many texts an attribute lists.
+    pub(super) fn strings(&self, name: &str) -> usize {
+        self.attribute(name).map_or(0, |attribute| attribute.strings.len())
+    }
+
     pub(super) fn floats(&self, name: &str) -> Option<&[f32]> {
         self.attribute(name).map(|attribute| attribute.floats.as_slice())
     }
 
+    pub(super) fn float(&self, name: &str) -> Option<f32> {
+        Some(self.attribute(name)?.f.unwrap_or_default())
+    }
+
     pub(super) fn text(&self, name: &str) -> Option<&str> {
-        std::str::from_utf8(self.attribute(name)?.s.as_deref()?).ok()
+        std::str::from_utf8(self.attribute(name)?.s.as_deref().unwrap_or_default()).ok()
     }
 
     pub(super) fn graph(&self, name: &str) -> Option<&GraphProto> {
@@ -114,28 +124,28 @@ fn elements(tensor: &TensorProto, symbols: &mut Symbols) -> Option<(Vec<Polynomi
         (elem::BOOL, Some(bytes)) => bytes.iter().map(|byte| i64::from(*byte != 0)).collect(),
         (elem::INT32 | elem::BOOL, None) => tensor.int32_data.iter().copied().map(i64::from).collect(),
         (elem::FLOAT, Some(bytes)) => {
-            return Some((reals(raw(bytes, |chunk| f64::from(f32::from_le_bytes(chunk))), symbols), false));
+            return Some((reals(raw(bytes, |chunk| f64::from(f32::from_le_bytes(chunk))), symbols)?, false));
         }
-        (elem::FLOAT, None) => return Some((reals(tensor.float_data.iter().copied().map(f64::from), symbols), false)),
-        (elem::DOUBLE, Some(bytes)) => return Some((reals(raw(bytes, f64::from_le_bytes), symbols), false)),
-        (elem::DOUBLE, None) => return Some((reals(tensor.double_data.iter().copied(), symbols), false)),
+        (elem::FLOAT, None) => return Some((reals(tensor.float_data.iter().copied().map(f64::from), symbols)?, false)),
+        (elem::DOUBLE, Some(bytes)) => return Some((reals(raw(bytes, f64::from_le_bytes), symbols)?, false)),
+        (elem::DOUBLE, None) => return Some((reals(tensor.double_data.iter().copied(), symbols)?, false)),
         _ => return None,
     };
     Some((whole.into_iter().map(Polynomial::constant).collect(), true))
 }
 
-fn reals(values: impl IntoIterator<Item = f64>, symbols: &mut Symbols) -> Vec<Polynomial> {
+fn reals(values: impl IntoIterator<Item = f64>, symbols: &mut Symbols) -> Option<Vec<Polynomial>> {
     values.into_iter().map(|value| real(value, symbols)).collect()
 }
 
-/// A number: one that is not whole is a symbol of its own.
-pub(super) fn real(value: f64, symbols: &mut Symbols) -> Polynomial {
+/// A number: one that is not whole is a symbol of its own. None for what is no number, or has no end.
+pub(super) fn real(value: f64, symbols: &mut Symbols) -> Option<Polynomial> {
     /// Up to here every whole number is a number of the type.
     const EXACT: f64 = 9_007_199_254_740_992.0;
     if value.trunc() == value && value.abs() <= EXACT {
         #[expect(clippy::cast_possible_truncation, reason = "it is whole, and within the range")]
-        return Polynomial::constant(value as i64);
+        return Some(Polynomial::constant(value as i64));
     }
     let kind = if value > 0.0 { Kind::Amount } else { Kind::Real };
-    symbols.named(format!("number {:x}", value.to_bits()), kind)
+    value.is_finite().then(|| symbols.named(format!("number {:x}", value.to_bits()), kind))
 }

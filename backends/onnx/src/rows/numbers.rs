@@ -7,8 +7,12 @@ use crate::proto::elem;
 
 /// The result of an operator that works element by element on known numbers; none where they are not known any more.
 pub(super) fn compute(node: &Node<'_>, operands: Operands<'_>, symbols: &mut Symbols) -> Option<Value> {
-    let known: Vec<(&Numbers, &Shape)> =
-        operands.all().map(|value| Some((value.numbers.as_ref()?, value.shape.as_ref()?))).collect::<Option<_>>()?;
+    // An operand that is left out changes what the others mean, so all of them are needed.
+    let known = operands.0.iter().map(|value| {
+        let value = value.as_ref()?;
+        Some((value.numbers.as_ref()?, value.shape.as_ref()?))
+    });
+    let known: Vec<(&Numbers, &Shape)> = known.collect::<Option<_>>()?;
     let (longest, shape) = known.iter().max_by_key(|(numbers, shape)| (shape.len(), numbers.elements.len()))?;
     let length = longest.elements.len();
     // Operands of several axes are weights or masks, whose numbers nobody needs.
@@ -19,7 +23,7 @@ pub(super) fn compute(node: &Node<'_>, operands: Operands<'_>, symbols: &mut Sym
     {
         return None;
     }
-    let whole = whole_result(node, &known);
+    let whole = whole_result(node, &known)?;
     let elements = (0..length).map(|index| {
         let given: Vec<&Polynomial> =
             known.iter().map(|(numbers, _)| numbers.elements.get(index).unwrap_or(&numbers.elements[0])).collect();
@@ -28,31 +32,39 @@ pub(super) fn compute(node: &Node<'_>, operands: Operands<'_>, symbols: &mut Sym
     Some(Value::numbers((*shape).clone(), elements.collect::<Option<_>>()?, whole))
 }
 
-fn whole_result(node: &Node<'_>, known: &[(&Numbers, &Shape)]) -> bool {
+/// Whether the result is of whole numbers; none where its type does not hold every size, or is not known.
+fn whole_result(node: &Node<'_>, known: &[(&Numbers, &Shape)]) -> Option<bool> {
     match node.operator() {
-        "Cast" => !matches!(
-            node.integer_or("to", 0).try_into(),
-            Ok(elem::FLOAT | elem::DOUBLE | elem::FLOAT16 | elem::BFLOAT16)
-        ),
-        "Equal" | "Not" | "And" | "Or" | "Greater" | "Less" | "GreaterOrEqual" | "LessOrEqual" => true,
-        "Where" => known.iter().skip(1).all(|(numbers, _)| numbers.whole),
-        "CastLike" => known.last().is_some_and(|(numbers, _)| numbers.whole),
-        _ => known.iter().all(|(numbers, _)| numbers.whole),
+        "Cast" => match i32::try_from(node.integer_or("to", 0)).ok()? {
+            elem::INT32 | elem::INT64 | elem::BOOL => Some(true),
+            elem::FLOAT | elem::DOUBLE => Some(false),
+            _ => None,
+        },
+        "CastLike" | "BitCast" => None,
+        "Equal" | "Not" | "And" | "Or" | "Greater" | "Less" | "GreaterOrEqual" | "LessOrEqual" => Some(true),
+        "Where" => Some(known.iter().skip(1).all(|(numbers, _)| numbers.whole)),
+        _ => Some(known.iter().all(|(numbers, _)| numbers.whole)),
     }
 }
 
 fn element(node: &Node<'_>, given: &[&Polynomial], whole: bool, symbols: &mut Symbols) -> Option<Polynomial> {
     let truth = |value: bool| Some(Polynomial::constant(i64::from(value)));
     let constants: Option<Vec<i64>> = given.iter().map(|given| given.as_constant()).collect();
+    // Arithmetic with fractions rounds, so only that with whole numbers is that of polynomials.
+    let exact = given.iter().all(|given| symbols.is_whole(given));
+    let to_truth = node.operator() == "Cast" && node.integer("to") == Some(i64::from(elem::BOOL));
     let exact = match (node.operator(), given) {
         ("Identity", [only]) => Some((*only).clone()),
-        ("Cast", [only]) | ("CastLike", [only, _]) if !whole || symbols.is_whole(only) => Some((*only).clone()),
+        ("Cast", [only]) if !to_truth && (!whole || symbols.is_whole(only)) => Some((*only).clone()),
+        ("Cast", [only]) if to_truth => only.as_constant().and_then(|value| truth(value != 0)),
         ("Floor" | "Ceil" | "Round", [only]) if symbols.is_whole(only) => Some((*only).clone()),
-        ("Add", [one, two]) => one.plus(two),
-        ("Sub", [one, two]) => one.minus(two),
-        ("Mul", [one, two]) => one.times(two),
+        ("Add", [one, two]) if exact => one.plus(two),
+        ("Sub", [one, two]) if exact => one.minus(two),
+        ("Mul", [one, two]) if exact => one.times(two),
         ("Neg", [only]) => only.times(&Polynomial::constant(-1)),
-        ("Div", [one, two]) => one.divided_by(two),
+        ("Div", [one, two]) if exact => {
+            one.divided_by(two).or_else(|| of_constants(node, constants.as_deref()?, whole))
+        }
         ("Abs", [only]) if symbols.is_amount(only) => Some((*only).clone()),
         ("Max" | "Min", [one, two]) if one == two => Some((*one).clone()),
         ("Where", [condition, yes, no]) => match condition.as_constant() {
@@ -74,7 +86,7 @@ fn element(node: &Node<'_>, given: &[&Polynomial], whole: bool, symbols: &mut Sy
         let free = given.iter().all(|given| !given.has_rows());
         free.then(|| {
             symbols.named(
-                format!("{} {} {given:?}", node.operator(), node.integer_or("fmod", 0)),
+                format!("{} {:?} {whole} {given:?}", node.operator(), node.proto.attribute),
                 kind(node, given, whole, symbols),
             )
         })
@@ -126,4 +138,48 @@ fn kind(node: &Node<'_>, given: &[&Polynomial], whole: bool, symbols: &Symbols) 
         (false, true) => Kind::Integer,
         (false, false) => Kind::Real,
     }
+}
+
+/// The elements at `places` of one axis; the shape must be of constants.
+pub(super) fn picked(
+    numbers: &Numbers,
+    shape: &[Polynomial],
+    axis: usize,
+    places: &[usize],
+) -> Option<Vec<Polynomial>> {
+    let sizes = constants(shape)?;
+    let (size, inner) = (*sizes.get(axis)?, sizes.get(axis + 1..)?.iter().product::<usize>());
+    let outer = sizes[..axis].iter().product::<usize>();
+    let block = |block: usize| numbers.elements.get(block * inner..(block + 1) * inner);
+    let blocks =
+        (0..outer).flat_map(|outer| places.iter().map(move |place| (*place < size).then(|| outer * size + place)));
+    let mut elements = Vec::new();
+    for found in blocks {
+        elements.extend_from_slice(block(found?)?);
+        if elements.len() > MAX_NUMBERS {
+            return None;
+        }
+    }
+    Some(elements)
+}
+
+/// The elements with their axes in another order.
+pub(super) fn transposed(numbers: &Numbers, shape: &[Polynomial], order: &[usize]) -> Option<Vec<Polynomial>> {
+    let sizes = constants(shape)?;
+    let turned: Vec<usize> = order.iter().map(|axis| sizes[*axis]).collect();
+    let place = |index: usize| {
+        let (mut rest, mut place) = (index, 0);
+        for (own, axis) in order.iter().enumerate().rev() {
+            let step: usize = sizes[axis + 1..].iter().product();
+            place += rest.checked_rem(turned[own])? * step;
+            rest /= turned[own];
+        }
+        Some(place)
+    };
+    (0..numbers.elements.len()).map(|index| numbers.elements.get(place(index)?).cloned()).collect()
+}
+
+/// A shape as numbers, where all of them are.
+pub(super) fn constants(shape: &[Polynomial]) -> Option<Vec<usize>> {
+    shape.iter().map(|size| usize::try_from(size.as_constant()?).ok()).collect()
 }

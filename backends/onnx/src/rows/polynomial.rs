@@ -160,11 +160,13 @@ pub(super) enum Kind {
 pub(super) struct Symbols {
     known: HashMap<String, Symbol>,
     kinds: Vec<Kind>,
+    /// Sizes that are the lesser of a number greater than 1 and another size.
+    limited: HashMap<Symbol, Polynomial>,
 }
 
 impl Symbols {
     pub(super) fn new() -> Self {
-        Self { known: HashMap::new(), kinds: vec![Kind::Size] }
+        Self { known: HashMap::new(), kinds: vec![Kind::Size], limited: HashMap::new() }
     }
 
     /// The symbol of a description.
@@ -181,6 +183,21 @@ impl Symbols {
     pub(super) fn fresh(&mut self, kind: Kind) -> Polynomial {
         self.kinds.push(kind);
         Polynomial::symbol(Symbol::try_from(self.kinds.len() - 1).unwrap_or(Symbol::MAX))
+    }
+
+    /// The lesser of `most`, greater than 1, and another size.
+    pub(super) fn limited(&mut self, most: i64, size: &Polynomial) -> Polynomial {
+        let lesser = self.named(format!("at most {most} {size:?}"), Kind::Size);
+        for symbol in lesser.symbols() {
+            self.limited.insert(symbol, size.clone());
+        }
+        lesser
+    }
+
+    /// Whether `one` is the lesser of a number greater than 1 and `two`: where the two are broadcast, the result is `two`.
+    pub(super) fn is_limited(&self, one: &Polynomial, two: &Polynomial) -> bool {
+        matches!(one.0.as_slice(), [Term { symbols, coefficient: 1 }]
+            if matches!(symbols.as_slice(), [only] if self.limited.get(only) == Some(two)))
     }
 
     fn kind(&self, symbol: Symbol) -> Kind {

@@ -52,8 +52,21 @@ pub(super) enum Rows {
     Along(Place),
     /// Its numbers depend on how many rows there are, and are known.
     Count,
+    /// As along a place, but each row's part depends on that row and on its number among the others.
+    Numbered(Place, Ordinal),
     /// Something else; the index of the reason.
     Lost(usize),
+}
+
+/// What is known of elements that depend on the number of their row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ordinal {
+    /// Each is the number of its row.
+    Exact,
+    /// Along the last axis lies a tuple, of which the first is the number of the row and the others depend on the row alone.
+    First,
+    /// Nothing more.
+    Any,
 }
 
 /// A shape: one polynomial an axis.
@@ -134,6 +147,10 @@ impl Value {
             Rows::Along(place) => Some(place),
             _ => None,
         }
+    }
+
+    pub(super) fn is_numbered(&self) -> bool {
+        matches!(self.rows, Rows::Numbered(..))
     }
 
     pub(super) fn is_same(&self) -> bool {

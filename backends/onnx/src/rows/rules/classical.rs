@@ -89,9 +89,14 @@ fn vectorizer(_: &Node<'_>, operands: Operands<'_>, symbols: &mut Symbols) -> Ou
     Ok(vec![Value::of(vec![first, symbols.fresh(Kind::Size)], place.cloned())?])
 }
 
-fn encoder(_: &Node<'_>, operands: Operands<'_>, symbols: &mut Symbols) -> Outcome<Vec<Value>> {
+fn encoder(node: &Node<'_>, operands: Operands<'_>, symbols: &mut Symbols) -> Outcome<Vec<Value>> {
     uniform(operands, 1, "categories")?;
     let part = Part::of(operands.required(0)?)?;
-    let shape = [part.shape, &[symbols.fresh(Kind::Size)]].concat();
+    let lists = (node.integers("cats_int64s").map_or(0, <[i64]>::len), node.strings("cats_strings"));
+    let width = match lists {
+        (0, 0) => symbols.fresh(Kind::Size),
+        (numbers, texts) => Polynomial::constant((numbers + texts) as i64),
+    };
+    let shape = [part.shape, &[width]].concat();
     Ok(vec![Value::of(shape, part.place.cloned())?])
 }

@@ -51,6 +51,10 @@ fn quantised_matrices(_: &Node<'_>, operands: Operands<'_>, symbols: &mut Symbol
     if (one.place.is_some() && (several(1) || several(2))) || (two.place.is_some() && (several(4) || several(5))) {
         return unknown("it has several scales along the rows");
     }
+    let has_rows = one.place.is_some() || two.place.is_some();
+    if has_rows && [6, 7].iter().any(|index| several(*index)) {
+        return unknown("its result has several scales");
+    }
     product(one, two, symbols).map(|value| vec![value])
 }
 

@@ -6,6 +6,7 @@ use super::super::polynomial::{Kind, Polynomial, Symbols};
 use super::super::value::{Outcome, Place, Shape, Value, axis_of, mixes, unknown};
 use super::contraction;
 use super::elementwise;
+use super::layout::joined;
 use super::reduction::layer_normalization;
 use super::{Rule, uniform};
 
@@ -25,6 +26,13 @@ pub(super) fn rule(operator: &str) -> Option<Rule> {
         "QLinearSigmoid" | "QLinearLeakyRelu" => quantised_unary,
         "QLinearGlobalAveragePool" | "QLinearAveragePool" => quantised_pool,
         "DequantizeLinear" | "QuantizeLinear" => return elementwise::rule(operator),
+        "QLinearConcat" => quantised_join,
+        "QLinearSoftmax" => quantised_softmax,
+        "QGemm" => quantised_gemm,
+        "FusedConv" => fused_convolution,
+        "NhwcMaxPool" => last_channels_pool,
+        "Trilu" => return super::window::rule(operator),
+        "RotaryEmbedding" => rotary,
         "MultiHeadAttention" | "Attention" => fused_attention,
         _ => return None,
     })
@@ -94,6 +102,9 @@ fn skip_normalization(node: &Node<'_>, operands: Operands<'_>, symbols: &mut Sym
     let sum = broadcast(&[operands.required(0)?, operands.required(1)?], symbols)?;
     for index in 2..node.operands() {
         uniform(operands, index, "scale or bias")?;
+        if operands.get(index).is_some_and(|parameter| parameter.rank().is_ok_and(|rank| rank > 1)) {
+            return unknown("its scale or bias is not that of one row");
+        }
     }
     let part = Part::of(&sum)?;
     let last = axis_of(-1, part.shape.len())?;
@@ -182,8 +193,11 @@ fn fused_attention(node: &Node<'_>, operands: Operands<'_>, symbols: &mut Symbol
             continue;
         }
         let own = Part::of(own)?;
+        let repeats = own.shape.len() == 4 && own.shape[0].is(1);
         let fits = match (own.place, input.place) {
             (None, None) => true,
+            // What is added to the scores may be the same for all.
+            (None, Some(_)) if index == 5 && repeats => true,
             (Some(rows), Some(_)) => *rows == first && own.shape[0] == input.shape[0],
             _ => false,
         };
@@ -203,4 +217,88 @@ fn fused_attention(node: &Node<'_>, operands: Operands<'_>, symbols: &mut Symbol
             .unwrap_or_else(|| symbols.fresh(Kind::Size))
     };
     Ok(vec![Value::of(vec![input.shape[0].clone(), input.shape[1].clone(), width], input.place.cloned())?])
+}
+
+/// Behind the scale and the zero point of the result: each operand with its own.
+fn quantised_join(node: &Node<'_>, operands: Operands<'_>, symbols: &mut Symbols) -> Outcome<Vec<Value>> {
+    let mut parts = Vec::new();
+    for index in 0..node.operands() {
+        if index < 2 || index % 3 != 2 {
+            uniform(operands, index, "scale or zero point")?;
+        } else {
+            parts.push(operands.required(index)?);
+        }
+    }
+    let Some(first) = parts.first() else { return unknown("it has no operand") };
+    let Some(axis) = node.integer("axis") else { return unknown("its axis is not known") };
+    let axis = axis_of(axis, first.rank()?)?;
+    joined(&parts, axis, symbols).map(|value| vec![value])
+}
+
+fn quantised_softmax(node: &Node<'_>, operands: Operands<'_>, _: &mut Symbols) -> Outcome<Vec<Value>> {
+    for index in 1..5 {
+        uniform(operands, index, "scale or zero point")?;
+    }
+    let part = Part::of(operands.required(0)?)?;
+    let (Some(axis), Some(opset)) = (node.integer("axis"), node.integer("opset")) else {
+        return unknown("its axis is not known");
+    };
+    let axis = axis_of(axis, part.shape.len())?;
+    // Which axes it covers depends on the operator set that the softmax had before.
+    if part.place.is_some_and(|place| if opset < 13 { place.axis >= axis } else { place.axis == axis }) {
+        return mixes("normalises over the axis of the rows");
+    }
+    Ok(vec![Value::of(part.shape.to_vec(), part.place.cloned())?])
+}
+
+/// The operands are those of a product, each with its scale and its zero point, then a bias.
+fn quantised_gemm(node: &Node<'_>, operands: Operands<'_>, symbols: &mut Symbols) -> Outcome<Vec<Value>> {
+    for index in 1..9 {
+        uniform(operands, index, "weights, scale or zero point")?;
+    }
+    if [1, 2, 7, 8].iter().any(|index| operands.get(*index).is_some_and(|value| !value.is_single())) {
+        return unknown("it has several scales along the rows");
+    }
+    let given = [0, 3, 6].map(|index| operands.get(index).cloned());
+    contraction::gemm(node, Operands(&given), symbols)
+}
+
+/// A convolution to which a tensor of the result's shape may be added.
+fn fused_convolution(node: &Node<'_>, operands: Operands<'_>, symbols: &mut Symbols) -> Outcome<Vec<Value>> {
+    let values = super::network::convolution(node, Operands(operands.0.get(..3).unwrap_or(operands.0)), symbols)?;
+    match (values.first(), operands.get(3)) {
+        (Some(value), Some(added)) => broadcast(&[value, added], symbols).map(|value| vec![value]),
+        _ => Ok(values),
+    }
+}
+
+fn last_channels_pool(_: &Node<'_>, operands: Operands<'_>, symbols: &mut Symbols) -> Outcome<Vec<Value>> {
+    let part = Part::of(operands.required(0)?)?;
+    let last = part.shape.len().saturating_sub(1);
+    if part.place.is_some_and(|place| place.axis != 0) {
+        return mixes("pools the rows");
+    }
+    let mut size =
+        |axis: usize| if axis == 0 || axis == last { part.shape[axis].clone() } else { symbols.fresh(Kind::Size) };
+    let shape = (0..part.shape.len()).map(&mut size).collect();
+    Ok(vec![Value::of(shape, part.place.cloned())?])
+}
+
+/// Positions are one number where all steps follow it, or those of each row; the tables are the same for all.
+fn rotary(_: &Node<'_>, operands: Operands<'_>, symbols: &mut Symbols) -> Outcome<Vec<Value>> {
+    let value = operands.required(0)?;
+    let (part, positions) = (Part::of(value)?, Part::of(operands.required(1)?)?);
+    uniform(operands, 2, "table")?;
+    uniform(operands, 3, "table")?;
+    if part.place.is_some_and(|place| place.axis != 0) {
+        return mixes("takes the rows for steps");
+    }
+    let own = positions.place == part.place && positions.shape.first() == part.shape.first();
+    let single =
+        positions.place.is_none() && positions.shape.iter().all(|size| size.is(1)) && positions.shape.len() == 1;
+    if own || single {
+        broadcast(&[value], symbols).map(|value| vec![value])
+    } else {
+        unknown("its positions do not go along with the rows")
+    }
 }

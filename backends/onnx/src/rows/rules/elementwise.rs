@@ -6,6 +6,7 @@ use super::super::numbers;
 use super::super::polynomial::Symbols;
 use super::super::value::{Outcome, Rows, Value, axis_of, mixes, unknown};
 use super::{Rule, uniform};
+use crate::file::is_standard;
 
 /// Since this operator set operands are broadcast as numpy does; before, an attribute says how.
 const NUMPY_SINCE: i64 = 7;
@@ -19,7 +20,8 @@ pub(super) fn rule(operator: &str) -> Option<Rule> {
         | "Sqrt" | "Swish" | "Tan" | "Tanh" | "ThresholdedRelu" | "BitCast" => unary,
         "Add" | "And" | "BitShift" | "BitwiseAnd" | "BitwiseOr" | "BitwiseXor" | "Clip" | "Div" | "Equal"
         | "Greater" | "GreaterOrEqual" | "Less" | "LessOrEqual" | "Max" | "Mean" | "Min" | "Mod" | "Mul" | "Or"
-        | "PRelu" | "Pow" | "StringConcat" | "Sub" | "Sum" | "Where" | "Xor" => several,
+        | "Pow" | "StringConcat" | "Sub" | "Sum" | "Where" | "Xor" => several,
+        "PRelu" => leaky,
         "CastLike" => first,
         "Dropout" => dropout,
         "Constant" => constant,
@@ -37,11 +39,25 @@ pub(super) fn several(node: &Node<'_>, operands: Operands<'_>, symbols: &mut Sym
         return Ok(vec![value]);
     }
     let values: Vec<&Value> = operands.all().collect();
-    let by_attribute = node.opset < NUMPY_SINCE && node.proto.domain.is_empty() && values.len() > 1;
-    if by_attribute && node.is_set("broadcast") && values.iter().any(|value| value.place().is_some()) {
+    let by_attribute = node.opset < NUMPY_SINCE && is_standard(&node.proto.domain) && values.len() > 1;
+    if by_attribute && node.is_set("broadcast") {
         return old_broadcast(node, &values, symbols);
     }
     broadcast(&values, symbols).map(|value| vec![value])
+}
+
+/// A slope for all, for each channel (in old operator sets, where it is a list), or as numpy repeats it.
+fn leaky(node: &Node<'_>, operands: Operands<'_>, symbols: &mut Symbols) -> Outcome<Vec<Value>> {
+    let slope = operands.required(1)?;
+    if node.opset >= NUMPY_SINCE || slope.is_single() {
+        return several(node, operands, symbols);
+    }
+    let value = operands.required(0)?;
+    uniform(operands, 1, "slope")?;
+    if value.place().is_some_and(|place| place.axis == 1) {
+        return unknown("it has several slopes along the rows");
+    }
+    broadcast(&[value], symbols).map(|value| vec![value])
 }
 
 /// The second operand is laid beside the axes of the first that begin at an attribute.
@@ -85,6 +101,9 @@ fn dropout(node: &Node<'_>, operands: Operands<'_>, symbols: &mut Symbols) -> Ou
 fn constant(node: &Node<'_>, _: Operands<'_>, symbols: &mut Symbols) -> Outcome<Vec<Value>> {
     use super::super::node::{real, stored};
     use super::super::polynomial::Polynomial;
+    let reals = |values: &[f32], symbols: &mut Symbols| {
+        values.iter().map(|value| real(f64::from(*value), symbols)).collect::<Option<Vec<_>>>()
+    };
     let list = |elements: Vec<Polynomial>, whole: bool| {
         let shape = vec![Polynomial::constant(i64::try_from(elements.len()).unwrap_or(i64::MAX))];
         Value::numbers(shape, elements, whole)
@@ -95,8 +114,10 @@ fn constant(node: &Node<'_>, _: Operands<'_>, symbols: &mut Symbols) -> Outcome<
         Value::numbers(Vec::new(), vec![Polynomial::constant(value)], true)
     } else if let Some(values) = node.integers("value_ints") {
         list(values.iter().copied().map(Polynomial::constant).collect(), true)
-    } else if let Some(values) = node.floats("value_floats") {
-        list(values.iter().map(|value| real(f64::from(*value), symbols)).collect(), false)
+    } else if let Some(values) = node.floats("value_floats").and_then(|values| reals(values, symbols)) {
+        list(values, false)
+    } else if let Some(value) = node.float("value_float").and_then(|value| reals(&[value], symbols)) {
+        Value::numbers(Vec::new(), value, false)
     } else {
         Value::opaque()
     }])

@@ -29,7 +29,7 @@ fn gather(node: &Node<'_>, operands: Operands<'_>, _: &mut Symbols) -> Outcome<V
     let axis = axis_of(node.integer_or("axis", 0), from.len())?;
     if let (Some(numbers), Some(places), 1) = (&data.numbers, indices.constants(), from.len()) {
         let length = numbers.elements.len() as i64;
-        let place = |place: &i64| usize::try_from(if *place < 0 { place + length } else { *place }).ok();
+        let place = |place: &i64| usize::try_from(if *place < 0 { place.saturating_add(length) } else { *place }).ok();
         let picked = places.iter().map(|index| numbers.elements.get(place(index)?).cloned()).collect::<Option<_>>();
         let Some(picked) = picked else { return unknown("its indices are outside of its operand") };
         return Ok(vec![Value::numbers(by.shape.to_vec(), picked, numbers.whole)]);

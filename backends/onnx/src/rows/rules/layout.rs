@@ -2,8 +2,9 @@
 
 use super::super::broadcast::{Part, across, broadcast_shapes};
 use super::super::node::{Node, Operands};
+use super::super::numbers;
 use super::super::polynomial::{Kind, Polynomial, Symbols};
-use super::super::value::{MAX_NUMBERS, Outcome, Place, Rows, Shape, Value, axis_of, mixes, unknown};
+use super::super::value::{MAX_NUMBERS, Ordinal, Outcome, Place, Rows, Shape, Value, axis_of, mixes, unknown};
 use super::{Rule, axes, listed};
 
 pub(super) fn rule(operator: &str) -> Option<Rule> {
@@ -72,9 +73,6 @@ fn reshape(node: &Node<'_>, operands: Operands<'_>, symbols: &mut Symbols) -> Ou
         let shape = wanted.iter().map(|_| Polynomial::constant(length)).collect();
         return Ok(vec![Value::numbers(shape, numbers.elements.clone(), numbers.whole)]);
     }
-    if value.rows == Rows::Count {
-        return mixes("computes with the number of rows");
-    }
     let given = value.shape()?;
     let copies = !node.is_set("allowzero");
     let mut open = None;
@@ -91,6 +89,14 @@ fn reshape(node: &Node<'_>, operands: Operands<'_>, symbols: &mut Symbols) -> Ou
     }
     if let Some(axis) = open {
         shape[axis] = quotient(given, &shape, symbols)?;
+    }
+    if let (Some(numbers), Some(sizes)) = (&value.numbers, numbers::constants(&shape))
+        && sizes.iter().product::<usize>() == numbers.elements.len()
+    {
+        return Ok(vec![Value::numbers(shape, numbers.elements.clone(), numbers.whole)]);
+    }
+    if value.rows == Rows::Count {
+        return mixes("computes with the number of rows");
     }
     Ok(vec![reshaped(value, shape)?])
 }
@@ -161,6 +167,12 @@ fn transpose(node: &Node<'_>, operands: Operands<'_>, _: &mut Symbols) -> Outcom
     };
     if order.len() != shape.len() {
         return unknown("its order has another number of axes than its operand");
+    }
+    if let Some((numbers, elements)) =
+        value.numbers.as_ref().and_then(|numbers| Some((numbers, numbers::transposed(numbers, shape, &order)?)))
+    {
+        let turned = order.iter().map(|axis| shape[*axis].clone()).collect();
+        return Ok(vec![Value::numbers(turned, elements, numbers.whole)]);
     }
     if value.rows == Rows::Count {
         return unknown("turns the number of rows");
@@ -352,7 +364,10 @@ fn split(node: &Node<'_>, operands: Operands<'_>, symbols: &mut Symbols) -> Outc
         let sizes = sizes.as_ref().and_then(|sizes| {
             sizes.iter().map(|size| usize::try_from(size.as_constant()?).ok()).collect::<Option<Vec<_>>>()
         });
-        let sizes = sizes.unwrap_or_else(|| vec![numbers.elements.len() / node.results().max(1); node.results()]);
+        // Where they are not equal, the last piece is the smaller one.
+        let most = numbers.elements.len().div_ceil(node.results().max(1));
+        let behind = |index: usize| numbers.elements.len().saturating_sub(index * most).min(most);
+        let sizes = sizes.unwrap_or_else(|| (0..node.results()).map(behind).collect());
         let mut rest = numbers.elements.as_slice();
         let mut pieces = Vec::new();
         for size in sizes {
@@ -400,6 +415,14 @@ fn constant_of_shape(node: &Node<'_>, operands: Operands<'_>, symbols: &mut Symb
 
 fn range(_: &Node<'_>, operands: Operands<'_>, symbols: &mut Symbols) -> Outcome<Vec<Value>> {
     let bounds: Vec<Option<&[Polynomial]>> = operands.all().map(Value::elements).collect();
+    if let [Some([start]), Some([limit]), Some([step])] = bounds.as_slice()
+        && start.is(0)
+        && step.is(1)
+        && *limit == Polynomial::rows()
+    {
+        let rows = Rows::Numbered(Place::at(0), Ordinal::Exact);
+        return Ok(vec![Value { shape: Some(vec![limit.clone()]), rows, numbers: None }]);
+    }
     if operands.all().any(|value| !value.is_same()) {
         return mixes("numbers the rows, or counts as far as they say");
     }
@@ -407,7 +430,18 @@ fn range(_: &Node<'_>, operands: Operands<'_>, symbols: &mut Symbols) -> Outcome
         [Some([start]), Some([limit]), Some([step])] if step.is(1) => limit.minus(start),
         _ => None,
     };
-    let size = size.filter(|size| symbols.is_size(size)).unwrap_or_else(|| match bounds.iter().all(Option::is_some) {
+    // A count that could be negative is 0 where it is.
+    let size = size.filter(|size| symbols.is_whole(size) && symbols.is_amount(size));
+    if let (Some(count), [Some([start]), ..]) = (size.as_ref().and_then(Polynomial::as_constant), bounds.as_slice()) {
+        let count = count.min(MAX_NUMBERS as i64 + 1);
+        let elements = (0..count).map(|index| start.plus(&Polynomial::constant(index))).collect::<Option<Vec<_>>>();
+        if let Some(elements) =
+            elements.filter(|elements| elements.len() <= MAX_NUMBERS && start.as_constant().is_some())
+        {
+            return Ok(vec![Value::list(elements)]);
+        }
+    }
+    let size = size.unwrap_or_else(|| match bounds.iter().all(Option::is_some) {
         true => symbols.named(format!("range {bounds:?}"), Kind::Size),
         false => symbols.fresh(Kind::Size),
     });

@@ -7,12 +7,15 @@ mod elementwise;
 mod indexing;
 mod layout;
 mod network;
+mod ordinal;
 mod reduction;
 mod window;
 
 use super::node::{Node, Operands};
 use super::polynomial::Symbols;
 use super::value::{Outcome, Rows, Value, axis_of, mixes, unknown};
+
+pub(super) use ordinal::of_numbered;
 
 /// Finds the results of a node from its operands.
 pub(super) type Rule = fn(&Node<'_>, Operands<'_>, &mut Symbols) -> Outcome<Vec<Value>>;
@@ -25,7 +28,7 @@ const CONTRIBUTED: [&str; 2] = ["com.microsoft", "com.microsoft.nchwc"];
 /// The rule of an operator; none where there is none.
 pub(super) fn rule(domain: &str, operator: &str) -> Option<Rule> {
     match domain {
-        "" | "ai.onnx" => elementwise::rule(operator)
+        "" => elementwise::rule(operator)
             .or_else(|| layout::rule(operator))
             .or_else(|| indexing::rule(operator))
             .or_else(|| reduction::rule(operator))
@@ -38,19 +41,17 @@ pub(super) fn rule(domain: &str, operator: &str) -> Option<Rule> {
     }
 }
 
-/// Whether what an operator of this domain makes is the same whenever its operands are.
+/// Whether an operator of this domain makes the same whenever its operands are the same. One whose rule does not hold for
+/// a node, and which draws random numbers in some of its forms, does not.
 pub(super) fn repeats(domain: &str, operator: &str) -> bool {
-    const DRAWS: [&str; 7] = [
-        "RandomNormal",
-        "RandomNormalLike",
-        "RandomUniform",
-        "RandomUniformLike",
-        "Bernoulli",
-        "Multinomial",
-        "RandomNormalLike",
-    ];
-    let known = matches!(domain, "" | "ai.onnx" | CLASSICAL) || CONTRIBUTED.contains(&domain);
-    known && !DRAWS.contains(&operator)
+    const MAY_DRAW: [&str; 5] = ["Dropout", "BiasDropout", "BitmaskDropout", "BitmaskBiasDropout", "Sampling"];
+    let known = matches!(domain, "" | CLASSICAL) || CONTRIBUTED.contains(&domain);
+    known && !draws(operator) && !MAY_DRAW.contains(&operator)
+}
+
+/// Whether an operator draws random numbers.
+pub(super) fn draws(operator: &str) -> bool {
+    operator.starts_with("Random") || matches!(operator, "Bernoulli" | "Multinomial")
 }
 
 /// The axes that a node names: by its operand `index`, or by its attribute; none where it names none.

@@ -38,7 +38,7 @@ fn leading(part: Part<'_>) -> Outcome<Option<Place>> {
     }
 }
 
-fn convolution(node: &Node<'_>, operands: Operands<'_>, symbols: &mut Symbols) -> Outcome<Vec<Value>> {
+pub(super) fn convolution(node: &Node<'_>, operands: Operands<'_>, symbols: &mut Symbols) -> Outcome<Vec<Value>> {
     let quantised = node.operator() == "QLinearConv";
     let part = Part::of(operands.required(0)?)?;
     let weights_at = if quantised { 3 } else { 1 };
@@ -67,10 +67,11 @@ fn convolution(node: &Node<'_>, operands: Operands<'_>, symbols: &mut Symbols) -
         weights[0].clone()
     };
     let mut shape = vec![part.shape[0].clone(), channels];
-    let kernel: Vec<Option<i64>> = weights[2..].iter().map(Polynomial::as_constant).collect();
+    let kernel = &weights[2..];
     let transposed = node.operator() == "ConvTranspose";
     for (axis, size) in part.shape[2..].iter().enumerate() {
-        let known = if transposed { None } else { kernel[axis].and_then(|kernel| windows(node, axis, size, kernel)) };
+        let width = kernel[axis].as_constant().filter(|_| !transposed);
+        let known = width.and_then(|width| windows(node, axis, size, width));
         shape.push(known.unwrap_or_else(|| {
             symbols.named(
                 format!("conv {size:?} {} {axis} {:?} {:?}", node.operator(), kernel[axis], settings(node)),
@@ -102,6 +103,7 @@ fn windows(node: &Node<'_>, axis: usize, size: &Polynomial, kernel: i64) -> Opti
         "SAME_UPPER" | "SAME_LOWER" => {
             return Some(Polynomial::constant(size.as_constant()?.checked_add(stride - 1)? / stride));
         }
+        "VALID" if node.is_set("ceil_mode") => return None,
         "NOTSET" | "VALID" => {}
         _ => return None,
     }
@@ -275,6 +277,9 @@ fn grid(node: &Node<'_>, operands: Operands<'_>, symbols: &mut Symbols) -> Outco
         return Ok(vec![Value::of(shape, place)?]);
     }
     let places = Part::of(operands.required(1)?)?;
+    if places.shape.len() < 3 || places.shape.len() != part.shape.len() {
+        return unknown("its operands do not fit");
+    }
     if places.place != part.place || places.shape[0] != part.shape[0] {
         return unknown("its grid does not go along with the rows");
     }
@@ -289,6 +294,9 @@ fn col2im(_: &Node<'_>, operands: Operands<'_>, symbols: &mut Symbols) -> Outcom
     let place = leading(part)?;
     let sizes = operands.required(1)?.elements().map(<[Polynomial]>::to_vec);
     let Some(sizes) = sizes else { return unknown("the shape that it makes is not known") };
+    if part.shape.len() != 3 {
+        return unknown("its operand has other than 3 axes");
+    }
     let shape = [&[part.shape[0].clone(), symbols.fresh(Kind::Size)], sizes.as_slice()].concat();
     Ok(vec![Value::of(shape, place)?])
 }
@@ -299,6 +307,9 @@ fn stft(node: &Node<'_>, operands: Operands<'_>, symbols: &mut Symbols) -> Outco
         uniform(operands, index, "frame")?;
     }
     let place = leading(part)?;
+    if part.shape.len() < 2 {
+        return unknown("its operand is no batch of signals");
+    }
     let shape =
         vec![part.shape[0].clone(), symbols.fresh(Kind::Size), symbols.fresh(Kind::Size), Polynomial::constant(2)];
     Ok(vec![Value::of(shape, place)?])
@@ -308,6 +319,9 @@ fn stft(node: &Node<'_>, operands: Operands<'_>, symbols: &mut Symbols) -> Outco
 fn attention(node: &Node<'_>, operands: Operands<'_>, symbols: &mut Symbols) -> Outcome<Vec<Value>> {
     let [queries, keys, values] = [0, 1, 2].map(|index| operands.required(index).and_then(Part::of));
     let (queries, keys, values) = (queries?, keys?, values?);
+    if [queries, keys, values].iter().any(|part| !matches!(part.shape.len(), 3 | 4)) {
+        return unknown("its operands have other than 3 or 4 axes");
+    }
     let past = [4, 5, 6].map(|index| operands.get(index).map(Part::of).transpose());
     let [past_keys, past_values, lengths] = past;
     let together = [Some(queries), Some(keys), Some(values), past_keys?, past_values?, lengths?];
@@ -339,15 +353,23 @@ fn attention(node: &Node<'_>, operands: Operands<'_>, symbols: &mut Symbols) -> 
             return mixes("its mask brings rows together");
         }
     }
-    let width = symbols.fresh(Kind::Size);
-    let result = if queries.shape.len() == 4 {
-        vec![queries.shape[0].clone(), query_heads.clone(), steps(queries), width.clone()]
-    } else {
-        vec![queries.shape[0].clone(), steps(queries), width.clone()]
+    let batch = &queries.shape[0];
+    // One head's width: of stacks of heads, and of those that lie side by side.
+    let mut width = |part: Part<'_>, heads: &Polynomial| {
+        let last = &part.shape[part.shape.len() - 1];
+        let own = if part.shape.len() == 4 { Some(last.clone()) } else { last.divided_by(heads) };
+        own.unwrap_or_else(|| symbols.fresh(Kind::Size))
     };
-    let remembered = vec![queries.shape[0].clone(), key_heads, total.clone(), width];
-    let scores = vec![queries.shape[0].clone(), query_heads, steps(queries), total];
-    let all = [result, remembered.clone(), remembered, scores];
+    let (key_width, value_width) = (width(keys, &key_heads), width(values, &key_heads));
+    let result = if queries.shape.len() == 4 {
+        vec![batch.clone(), query_heads.clone(), steps(queries), value_width.clone()]
+    } else {
+        let all = query_heads.times(&value_width).unwrap_or_else(|| symbols.fresh(Kind::Size));
+        vec![batch.clone(), steps(queries), all]
+    };
+    let remembered = |width: Polynomial| vec![batch.clone(), key_heads.clone(), total.clone(), width];
+    let scores = vec![batch.clone(), query_heads, steps(queries), total.clone()];
+    let all = [result, remembered(key_width), remembered(value_width), scores];
     all.into_iter().take(node.results()).map(|shape| Value::of(shape, place.clone())).collect()
 }
 
@@ -355,12 +377,16 @@ fn rotary(_: &Node<'_>, operands: Operands<'_>, symbols: &mut Symbols) -> Outcom
     let value = operands.required(0)?;
     let part = Part::of(value)?;
     let place = leading(part)?;
+    // With positions, of which each row has its own, the tables are the same for all; without, each row has its own tables.
+    let has_positions = operands.get(3).is_some();
     for index in [1, 2, 3] {
+        if index < 3 && has_positions {
+            uniform(operands, index, "table")?;
+            continue;
+        }
         let Some(own) = operands.get(index) else { continue };
         let own = Part::of(own)?;
-        let fits = own.place.is_none_or(|rows| Some(rows) == place.as_ref() && own.shape[0] == part.shape[0]);
-        // Tables without a position for each row are those of every row.
-        if !fits {
+        if own.place != place.as_ref() || own.shape.first() != part.shape.first() {
             return unknown("its tables do not go along with the rows");
         }
     }

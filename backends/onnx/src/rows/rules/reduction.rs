@@ -18,7 +18,8 @@ pub(super) fn rule(operator: &str) -> Option<Rule> {
         "Softmax" | "LogSoftmax" | "Hardmax" => softmax,
         "CumSum" | "CumProd" => cumulative,
         "LpNormalization" => along_last,
-        "LayerNormalization" | "RMSNormalization" => layer_normalization,
+        // The last is one that ONNX Runtime adds, and keeps in the domain of ONNX.
+        "LayerNormalization" | "RMSNormalization" | "SimplifiedLayerNormalization" => layer_normalization,
         "MeanVarianceNormalization" => mean_variance,
         "DynamicQuantizeLinear" => dynamic_quantize,
         "Det" => det,
@@ -129,9 +130,15 @@ fn along_last(node: &Node<'_>, operands: Operands<'_>, _: &mut Symbols) -> Outco
 /// Normalises over all axes from one on; its results behind the first have one element for each of them.
 pub(super) fn layer_normalization(node: &Node<'_>, operands: Operands<'_>, _: &mut Symbols) -> Outcome<Vec<Value>> {
     let part = Part::of(operands.required(0)?)?;
-    uniform(operands, 1, "scale")?;
-    uniform(operands, 2, "bias")?;
     let axis = axis_of(node.integer_or("axis", -1), part.shape.len())?;
+    for (index, what) in [(1, "scale"), (2, "bias")] {
+        uniform(operands, index, what)?;
+        if let Some(parameter) = operands.get(index)
+            && parameter.rank()? > part.shape.len() - axis
+        {
+            return unknown(format!("its {what} is not that of one row"));
+        }
+    }
     let mut values =
         kept(part, part.place.is_some_and(|place| place.axis >= axis), "normalises over the axis of the rows")?;
     let single = |own: usize| if own >= axis { Polynomial::constant(1) } else { part.shape[own].clone() };

@@ -2,6 +2,7 @@
 
 use super::super::broadcast::Part;
 use super::super::node::{Node, Operands};
+use super::super::numbers;
 use super::super::polynomial::{Kind, Polynomial, Symbols};
 use super::super::value::{Outcome, Place, Rows, Shape, Value, axis_of, mixes, unknown};
 use super::{Rule, axes, listed, uniform};
@@ -71,10 +72,10 @@ fn slice(node: &Node<'_>, operands: Operands<'_>, symbols: &mut Symbols) -> Outc
     let value = operands.required(0)?;
     let mut shape = value.shape()?.to_vec();
     let bounds = Bounds::of(node, operands, shape.len())?;
-    if let (Some(numbers), [0], 1) = (&value.numbers, bounds.axes.as_slice(), shape.len()) {
+    if let (Some(numbers), [axis]) = (&value.numbers, bounds.axes.as_slice()) {
         let constant = |bound: &[Polynomial]| bound[0].as_constant();
-        let (Some(start), Some(end), Some(step)) =
-            (constant(&bounds.starts), constant(&bounds.ends), constant(&bounds.steps))
+        let (Some(start), Some(end), Some(step), Some(size)) =
+            (constant(&bounds.starts), constant(&bounds.ends), constant(&bounds.steps), shape[*axis].as_constant())
         else {
             return if value.is_same() {
                 unknown("its bounds are not known")
@@ -82,8 +83,12 @@ fn slice(node: &Node<'_>, operands: Operands<'_>, symbols: &mut Symbols) -> Outc
                 mixes("takes a part of the sizes that is not known")
             };
         };
-        let elements = taken(&numbers.elements, start, end, step);
-        return Ok(vec![Value::numbers(vec![Polynomial::constant(elements.len() as i64)], elements, numbers.whole)]);
+        let places = taken(size, start, end, step);
+        let Some(elements) = numbers::picked(numbers, &shape, *axis, &places) else {
+            return unknown("its bounds do not fit");
+        };
+        shape[*axis] = Polynomial::constant(places.len() as i64);
+        return Ok(vec![Value::numbers(shape, elements, numbers.whole)]);
     }
     if value.rows == Rows::Count {
         return mixes("computes with the number of rows");
@@ -107,7 +112,7 @@ fn slice(node: &Node<'_>, operands: Operands<'_>, symbols: &mut Symbols) -> Outc
 /// Whether a slice takes all of an axis.
 fn is_whole(size: &Polynomial, start: &Polynomial, end: &Polynomial, step: &Polynomial) -> bool {
     /// What exporters write for the end of an axis, and more than any axis has.
-    const BEHIND: i64 = i32::MAX as i64;
+    const BEHIND: i64 = 1_000_000_000;
     start.is(0) && step.is(1) && (end == size || end.as_constant().is_some_and(|end| end >= BEHIND))
 }
 
@@ -127,9 +132,15 @@ fn length(
         }
         // From the front to a bound that was computed from the size, or from a bound to the end of the axis.
         (_, Some(0), None, Some(1))
-            if symbols.is_size(end) && size.minus(end).is_some_and(|rest| symbols.is_amount(&rest)) =>
+            if symbols.is_size(end)
+                && symbols.is_amount(end)
+                && size.minus(end).is_some_and(|rest| symbols.is_amount(&rest)) =>
         {
             end.clone()
+        }
+        // A table with a place for each step that there can be.
+        (Some(most), Some(0), None, Some(1)) if most > 1 && symbols.is_size(end) && symbols.is_amount(end) => {
+            symbols.limited(most, end)
         }
         _ => symbols.named(format!("slice {size:?} {start:?} {end:?} {step:?}"), Kind::Size),
     }
@@ -139,7 +150,7 @@ fn length(
 fn clamped(size: i64, start: i64, end: i64, step: i64) -> (i64, i64) {
     let from_end = |bound: i64| if bound < 0 { bound.saturating_add(size) } else { bound };
     let (start, end) = (from_end(start), from_end(end));
-    if step > 0 {
+    if step > 0 || size == 0 {
         (start.clamp(0, size), end.clamp(0, size))
     } else {
         (start.clamp(0, (size - 1).max(0)), end.clamp(-1, (size - 1).max(-1)))
@@ -152,14 +163,14 @@ fn count(start: i64, end: i64, step: i64) -> i64 {
     distance.max(0).saturating_add(step - 1) / step
 }
 
-fn taken(elements: &[Polynomial], start: i64, end: i64, step: i64) -> Vec<Polynomial> {
-    let size = i64::try_from(elements.len()).unwrap_or(i64::MAX);
+/// The places of an axis that a slice takes.
+fn taken(size: i64, start: i64, end: i64, step: i64) -> Vec<usize> {
     if step == 0 {
         return Vec::new();
     }
     let (start, end) = clamped(size, start, end, step);
     let places = (0..count(start, end, step)).map(|index| start + index * step);
-    places.filter_map(|place| elements.get(usize::try_from(place).ok()?).cloned()).collect()
+    places.filter_map(|place| usize::try_from(place).ok()).collect()
 }
 
 fn pad(node: &Node<'_>, operands: Operands<'_>, symbols: &mut Symbols) -> Outcome<Vec<Value>> {
@@ -215,6 +226,10 @@ fn resize(node: &Node<'_>, operands: Operands<'_>, symbols: &mut Symbols) -> Out
         None => (0..rank).collect(),
     };
     // Before operator set 11 the only operand behind the tensor is the scales.
+    let stretches = node.text("keep_aspect_ratio_policy").is_none_or(|policy| policy == "stretch");
+    if !stretches && part.place.is_some_and(|place| resized.contains(&place.axis)) {
+        return mixes("one scale, that depends on the number of rows, is used for each axis");
+    }
     let scales_at = if node.opset < RESIZE_WITH_SIZES || node.operator() == "Upsample" { 1 } else { 2 };
     let given = |index: usize| {
         operands
@@ -230,7 +245,10 @@ fn resize(node: &Node<'_>, operands: Operands<'_>, symbols: &mut Symbols) -> Out
         let (is_kept, size) = match (sizes, scales, attribute) {
             (Some(sizes), _, _) => {
                 let size = number(sizes);
-                (size.as_ref() == Some(&shape[*axis]), size.filter(|size| symbols.is_size(size)))
+                (
+                    stretches && size.as_ref() == Some(&shape[*axis]),
+                    size.filter(|size| stretches && symbols.is_size(size)),
+                )
             }
             (None, Some(scales), _) => {
                 let scale = number(scales);
