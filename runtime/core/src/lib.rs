@@ -13,6 +13,7 @@ mod error;
 mod heartbeat;
 mod plugin;
 mod request;
+mod settings;
 mod signature;
 mod tensor;
 
@@ -28,5 +29,6 @@ pub use futures_core::future::BoxFuture;
 pub use heartbeat::{Beating, Heartbeat};
 pub use plugin::{Finish, Models, Plugin, PluginHost, PluginInfo, PluginOptions, ServedModel, Step};
 pub use request::{CancelFlag, Parameters, Request, Response, Tensors, Value};
+pub use settings::{EngineSettings, Optimization};
 pub use signature::{Dim, Signature, SignatureError, TensorSpec};
 pub use tensor::{MAX_RANK, Tensor, TensorError, element_count, format_dims};

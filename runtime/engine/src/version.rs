@@ -35,6 +35,8 @@ pub(crate) struct Version {
     pub(crate) priority: u64,
     /// Why this backend and device.
     pub(crate) reason: String,
+    /// What was asked of the engine, for records of what was measured.
+    pub(crate) settings: String,
     /// What is known of sharing runs and of several threads, in words.
     pub(crate) findings: Mutex<Findings>,
     /// Its files, which further instances are made from.

@@ -33,7 +33,7 @@ pub(crate) use self::engine::engine_options;
 pub(crate) use self::environment::{Environment, environment};
 pub(crate) use self::flags::ServeFlags;
 pub(crate) use self::log::LogFormat;
-pub(crate) use self::models::{NamedModel, NamedSigner, SourceFlags, cache_folder};
+pub(crate) use self::models::{NamedFile, NamedModel, SourceFlags, cache_folder};
 
 /// The configuration as built.
 #[derive(Debug)]

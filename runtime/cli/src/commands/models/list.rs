@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use clap::Args;
-use corymb_core::{Backend, ModelFiles, RUN_BYTES, Signature, TensorSpec};
+use corymb_core::{Backend, LoadOptions, ModelFiles, RUN_BYTES, Signature, TensorSpec};
 use corymb_repository::ModelFolder;
 use serde_json::{Value, json};
 
@@ -62,9 +62,11 @@ fn describe(folder: &ModelFolder, backends: &[Arc<dyn Backend>]) -> Value {
     value["model"] = json!(files.model.name());
     let wanted = folder.manifest.backend.as_deref().unwrap_or("auto");
     let candidates = backends.iter().filter(|backend| wanted == "auto" || backend.name() == wanted);
+    let settings = folder.manifest.onnxruntime.settings().clone();
+    let options = LoadOptions { settings, ..LoadOptions::default() };
     let mut reasons = Vec::new();
     for backend in candidates {
-        match inspect(backend.as_ref(), files) {
+        match inspect(backend.as_ref(), files, &options) {
             Ok((info, lacks)) => {
                 value["opset"] = json!(info.opset);
                 value["bytes"] = json!(info.size);
@@ -92,9 +94,9 @@ struct Info {
 }
 
 /// What the file says, and what the backend lacks for it.
-fn inspect(backend: &dyn Backend, files: &ModelFiles) -> Result<(Info, Option<String>), String> {
+fn inspect(backend: &dyn Backend, files: &ModelFiles, options: &LoadOptions) -> Result<(Info, Option<String>), String> {
     backend.check().map_err(|error| error.to_string())?;
-    let info = backend.inspect(files).map_err(|error| format!("{}: {error}", backend.name()))?;
+    let info = backend.inspect(files, options).map_err(|error| format!("{}: {error}", backend.name()))?;
     let lacks = info.unsupported.first().map(|lack| format!("{} lacks {lack}", backend.name()));
     Ok((Info { opset: info.opset, size: info.size, signature: info.signature }, lacks))
 }
