@@ -36,7 +36,10 @@ fn library_in(prefix: &Path) -> Option<PathBuf> {
     let pythons = prefix.join("lib").read_dir().ok()?.flatten();
     let folders = pythons.map(|python| python.path().join("site-packages/onnxruntime_extensions"));
     let mut files = folders.filter_map(|folder| folder.read_dir().ok()).flatten().flatten().map(|file| file.path());
-    files.find(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("_extensions_pydll")))
+    files.find(|path| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name.starts_with("_extensions_pydll") && (name.ends_with(".so") || name.ends_with(".dylib"))
+    })
 }
 
 /// Why a server does not start: one line.
