@@ -160,7 +160,7 @@ mod tests {
         let config = build(&[], &[("CORYMB_CONFIG", &path.to_string_lossy())]).expect("valid");
         let libraries = config.sources.custom_operators;
         assert_eq!((libraries[0].name.as_deref(), &*libraries[1].file), (Some("ops"), std::path::Path::new("/b")));
-        assert!(build(&["--custom-operators=ops="], &[]).is_err());
+        assert!(build(&[], &[("CORYMB_CUSTOM_OPERATORS", "ops=")]).is_err());
     }
 
     #[test]
