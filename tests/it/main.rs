@@ -7,6 +7,7 @@ mod commands;
 mod dashboards;
 mod doctor;
 mod drain;
+mod engine_options;
 mod engines;
 mod flowers;
 mod harness;

@@ -12,7 +12,7 @@ use corymb_onnx::proto::{
 use crate::fault;
 use crate::library::Library;
 use crate::providers::is_built_in;
-use crate::session::{Recipe, Source};
+use crate::session::{Asked, Recipe, Source};
 
 /// Accelerators, best first. `Device`s carry the index that is tried: the first.
 const ACCELERATORS: [Device; 6] = [
@@ -54,7 +54,8 @@ pub(crate) fn works(library: &Library, device: Device) -> Result<(), String> {
         preload(&library.path);
     }
     let (folder, source) = (None, Source::Memory(bytes::Bytes::new()));
-    let recipe = Recipe { library: library.clone(), device, folder, source, few_shapes: true };
+    let asked = Asked::default();
+    let recipe = Recipe { library: library.clone(), device, folder, source, few_shapes: true, asked };
     let attempt = recipe.session_of(&encode(&addition()), 1).and_then(|mut session| {
         let one = ort::value::Tensor::from_array(([1_usize], vec![1.0_f32]))?;
         let outputs = session.run(ort::inputs![one])?;

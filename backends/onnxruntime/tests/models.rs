@@ -177,7 +177,8 @@ fn an_output_that_is_an_input_or_a_weight_outlives_both() {
 #[test]
 fn maps_are_refused_with_the_way_out() {
     let Some(backend) = place::backend() else { return };
-    let unsupported = backend.inspect(&files("zipmap")).expect("a model").unsupported;
+    let inspected = backend.inspect(&files("zipmap"), &LoadOptions::default());
+    let unsupported = inspected.expect("a model").unsupported;
     let text = unsupported.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
     assert!(text.contains("'probabilities'") && text.contains("zipmap=False"), "{text}");
     assert!(backend.load(&files("zipmap"), &LoadOptions::default()).is_err());

@@ -75,7 +75,7 @@ impl Backend for Tract {
         Ok(Availability { version: TRACT_VERSION.to_owned(), devices: vec![Device::Cpu] })
     }
 
-    fn inspect(&self, files: &ModelFiles) -> Result<ModelInfo, BackendError> {
+    fn inspect(&self, files: &ModelFiles, _: &LoadOptions) -> Result<ModelInfo, BackendError> {
         guarded(files, || {
             let mut file = OnnxFile::read(files)?;
             let (mut declared, mut unsupported) = describe(&file);

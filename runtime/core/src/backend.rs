@@ -9,6 +9,7 @@ use crate::device::Device;
 use crate::error::BackendError;
 use crate::request::{CancelFlag, Tensors};
 use crate::rows::RowAnalysis;
+use crate::settings::EngineSettings;
 use crate::signature::Signature;
 
 /// An inference engine.
@@ -23,11 +24,12 @@ pub trait Backend: Send + Sync {
     fn check(&self) -> Result<Availability, BackendError>;
 
     /// Signature, opset, size, operators it lacks: without loading. The choice of a backend and its messages rest on it.
+    /// Of `options` only the settings count.
     ///
     /// # Errors
     /// [`BackendError::InvalidModel`] when the file is not a model. What this backend cannot run is not an error here:
     /// it stands in [`ModelInfo::unsupported`].
-    fn inspect(&self, files: &ModelFiles) -> Result<ModelInfo, BackendError>;
+    fn inspect(&self, files: &ModelFiles, options: &LoadOptions) -> Result<ModelInfo, BackendError>;
 
     /// Makes the model ready to be instantiated on the device that `options` names, on no other.
     ///
@@ -171,11 +173,13 @@ pub struct LoadOptions {
     pub device: Device,
     /// A folder for what is expensive to compute from the file again, e.g. an optimised graph. None: keep nothing.
     pub cache: Option<PathBuf>,
+    /// What the model asks of its engine. A backend that is not meant takes no notice.
+    pub settings: EngineSettings,
 }
 
 impl Default for LoadOptions {
     fn default() -> Self {
-        Self { device: Device::Cpu, cache: None }
+        Self { device: Device::Cpu, cache: None, settings: EngineSettings::default() }
     }
 }
 

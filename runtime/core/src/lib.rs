@@ -14,6 +14,7 @@ mod heartbeat;
 mod plugin;
 mod request;
 mod rows;
+mod settings;
 mod signature;
 mod tensor;
 
@@ -30,5 +31,6 @@ pub use heartbeat::{Beating, Heartbeat};
 pub use plugin::{Finish, Models, Plugin, PluginHost, PluginInfo, PluginOptions, ServedModel, Step};
 pub use request::{CancelFlag, Parameters, Request, Response, Tensors, Value};
 pub use rows::{BatchAxes, Culprit, Independence, RowAnalysis};
+pub use settings::{EngineSettings, Optimization};
 pub use signature::{Dim, Signature, SignatureError, TensorSpec};
 pub use tensor::{MAX_RANK, Tensor, TensorError, element_count, format_dims};

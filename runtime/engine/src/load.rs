@@ -86,6 +86,7 @@ pub(crate) fn load(shared: &Arc<Shared>, folder: &ModelFolder) -> Result<Loaded,
         priority: manifest.queue.priority.unwrap_or(NO_PRIORITY),
         reason,
         division,
+        settings: format!("{:?}", manifest.onnxruntime.settings()),
         findings: Mutex::default(),
         _held: folder.held.clone(),
         _alive: alive,
@@ -175,10 +176,17 @@ fn load_model(shared: &Shared, folder: &ModelFolder, files: &ModelFiles) -> Resu
         options: LoadOptions {
             device: Device::Cpu,
             cache: shared.options.cache.as_ref().map(|cache| cache.join("optimised")),
+            settings: manifest.onnxruntime.settings().clone(),
         },
         memory: shared.options.memory.as_ref(),
     };
-    choice::choose(&shared.backends, &wanted, files)
+    let chosen = choice::choose(&shared.backends, &wanted, files)?;
+    let settings = &wanted.options.settings;
+    if !settings.is_empty() && chosen.backend != settings.backend {
+        let (model, backend, meant) = (&folder.name, chosen.backend, settings.backend);
+        tracing::warn!(model, backend, meant, "what the manifest asks of another backend has no effect");
+    }
+    Ok(chosen)
 }
 
 fn load_plugin(

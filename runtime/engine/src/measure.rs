@@ -175,7 +175,8 @@ impl Measuring {
     fn recall(&mut self, version: &Version) {
         let Some(cache) = self.shared.options.cache.as_deref() else { return };
         let workers = self.shared.pool.workers().to_string();
-        self.key = record::key(&self.files, &[version.backend, &version.engine, &version.device, &workers]);
+        let circumstances: [&str; 5] = [version.backend, &version.engine, &version.device, &workers, &version.settings];
+        self.key = record::key(&self.files, &circumstances);
         self.record = self.key.as_deref().and_then(|key| Record::load(cache, key)).unwrap_or_default();
     }
 

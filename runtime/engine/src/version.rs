@@ -38,6 +38,8 @@ pub(crate) struct Version {
     pub(crate) reason: String,
     /// What is done with rows, and why.
     pub(crate) division: Division,
+    /// What was asked of the engine, for records of what was measured.
+    pub(crate) settings: String,
     /// What is known of sharing runs and of several threads, in words.
     pub(crate) findings: Mutex<Findings>,
     /// Its files, which further instances are made from.

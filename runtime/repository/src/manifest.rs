@@ -7,6 +7,7 @@ use serde::Deserialize;
 use toml::Table;
 
 use crate::keys::check_keys;
+use crate::onnxruntime::OnnxRuntimeSection;
 
 const KNOWN_KEYS: &[&str] = &[
     "file",
@@ -14,6 +15,15 @@ const KNOWN_KEYS: &[&str] = &[
     "labels",
     "backend",
     "device",
+    "onnxruntime.optimization",
+    "onnxruntime.custom_operators",
+    // The section itself knows what may stand in these.
+    "onnxruntime.session.*",
+    "onnxruntime.cuda.*",
+    "onnxruntime.tensorrt.*",
+    "onnxruntime.migraphx.*",
+    "onnxruntime.openvino.*",
+    "onnxruntime.coreml.*",
     "plugin.file",
     "plugin.headers",
     "plugin.config.*",
@@ -49,6 +59,9 @@ pub struct Manifest {
     pub backend: Option<String>,
     /// `auto`, `cpu`, `cuda`, `cuda:N`, `cuda-or-cpu`, `cuda:0,cuda:1`, …
     pub device: Option<String>,
+    /// Options of ONNX Runtime.
+    #[serde(default)]
+    pub onnxruntime: OnnxRuntimeSection,
     /// The Wasm component around the model.
     pub plugin: Option<PluginSection>,
     /// Executable copies.
@@ -269,6 +282,13 @@ mod tests {
             labels = "labels.txt"
             backend = "tract"
             device = "cpu"
+            [onnxruntime]
+            optimization = "basic"
+            custom_operators = ["libortextensions.so"]
+            [onnxruntime.session]
+            session.disable_prepacking = true
+            [onnxruntime.cuda]
+            gpu_mem_limit = 1073741824
             [plugin]
             file = "flowers.wasm"
             headers = ["X-Tenant"]
@@ -292,6 +312,7 @@ mod tests {
             weights = { 1 = 90, 2 = 10 }
         "#;
         let manifest = Manifest::parse(text).expect("valid");
+        assert_eq!(manifest.onnxruntime.settings().session["session.disable_prepacking"], "1");
         assert_eq!(manifest.queue.timeout, Some(Duration::from_secs(1)));
         assert_eq!(manifest.instances.count, Some(2));
         assert_eq!(manifest.batching.preferred, [4, 8]);
@@ -311,6 +332,12 @@ mod tests {
                 "[batching]\nmax_size = 4\npreferred = [8]",
                 "`batching.preferred` goes up to 8; `batching.max_size` is 4",
             ),
+            (
+                "[onnxruntime]\noptimisation = 'all'",
+                "unknown key `onnxruntime.optimisation`; did you mean `onnxruntime.opt",
+            ),
+            ("[onnxruntime.session]\n'session.x' = 1", "unknown key `onnxruntime.session.session.x`; "),
+            ("[onnxruntime.cuda]\nuse_tf32 = 2", "`onnxruntime.cuda.use_tf32` is '2'; expected true or false"),
             ("[queue]\nmax = 0", "`queue.max` is 0; expected at least 1"),
             ("file = 3", "invalid type: integer `3`, expected a string"),
             ("file = 'x'\nsha256 = 'abc'", "`sha256` is 'abc'; expected 64 hexadecimal digits"),

@@ -59,7 +59,7 @@ impl Backend for Echo {
         Ok(Availability { version: "1".to_owned(), devices: vec![Device::Cpu] })
     }
 
-    fn inspect(&self, _: &ModelFiles) -> Result<ModelInfo, BackendError> {
+    fn inspect(&self, _: &ModelFiles, _: &LoadOptions) -> Result<ModelInfo, BackendError> {
         let signature = signature();
         Ok(ModelInfo {
             platform: "onnx_onnxv1",

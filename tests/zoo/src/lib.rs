@@ -47,7 +47,7 @@ pub fn run(backend: &dyn Backend) {
 }
 
 fn check(backend: &dyn Backend, case: &Case) -> Vec<String> {
-    let inspected = backend.inspect(&case.files);
+    let inspected = backend.inspect(&case.files, &LoadOptions::default());
     let loaded = backend.load(&case.files, &LoadOptions::default());
     match (case.expectation(backend.name()), loaded) {
         (Expectation::Refuses(texts), Err(error)) => {

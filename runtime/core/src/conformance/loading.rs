@@ -63,7 +63,10 @@ pub(super) fn cases() -> Vec<Case> {
 }
 
 fn inspect(suite: &Suite<'_>, name: &str) -> Result<crate::ModelInfo, String> {
-    suite.backend.inspect(&suite.files(name)).map_err(|error| format!("inspect {name}.onnx: {error}"))
+    suite
+        .backend
+        .inspect(&suite.files(name), &LoadOptions::default())
+        .map_err(|error| format!("inspect {name}.onnx: {error}"))
 }
 
 fn check(suite: &Suite<'_>) -> Outcome {
@@ -184,7 +187,7 @@ fn is_invalid_model(error: &BackendError) -> bool {
 }
 
 fn ensure_invalid_model(suite: &Suite<'_>, files: &ModelFiles) -> Outcome {
-    ensure_error(suite.backend.inspect(files), "InvalidModel from inspect", is_invalid_model)?;
+    ensure_error(suite.backend.inspect(files, &LoadOptions::default()), "InvalidModel from inspect", is_invalid_model)?;
     let loaded = suite.backend.load(files, &LoadOptions::default());
     ensure_error(loaded, "InvalidModel from load", is_invalid_model)
 }
@@ -219,7 +222,7 @@ fn corrupt(suite: &Suite<'_>) -> Outcome {
         let mut bytes = whole.clone();
         bytes[index] ^= 1 << (index % 8);
         let files = embed(bytes);
-        let _ = suite.backend.inspect(&files);
+        let _ = suite.backend.inspect(&files, &LoadOptions::default());
         let _ = suite.backend.load(&files, &LoadOptions::default());
     }
     Ok(())

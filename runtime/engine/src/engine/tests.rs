@@ -59,7 +59,7 @@ impl Backend for DoublerBackend {
         Ok(Availability { version: "1".into(), devices: vec![Device::Cpu] })
     }
 
-    fn inspect(&self, _: &ModelFiles) -> Result<ModelInfo, BackendError> {
+    fn inspect(&self, _: &ModelFiles, _: &LoadOptions) -> Result<ModelInfo, BackendError> {
         Err(BackendError::InvalidModel("not asked in these tests".into()))
     }
 

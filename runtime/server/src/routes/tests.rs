@@ -38,7 +38,7 @@ impl Backend for Fake {
         Ok(Availability { version: "1".into(), devices: vec![Device::Cpu] })
     }
 
-    fn inspect(&self, _: &ModelFiles) -> Result<ModelInfo, BackendError> {
+    fn inspect(&self, _: &ModelFiles, _: &LoadOptions) -> Result<ModelInfo, BackendError> {
         let signature = self.signature.clone();
         Ok(ModelInfo {
             platform: "onnx_onnxv1",

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use clap::Args;
-use corymb_core::{Backend, BatchAxes, ModelFiles, ModelInfo, RUN_BYTES, TensorSpec};
+use corymb_core::{Backend, BatchAxes, LoadOptions, ModelFiles, ModelInfo, RUN_BYTES, TensorSpec};
 use corymb_engine::Division;
 use corymb_repository::ModelFolder;
 use serde_json::{Value, json};
@@ -65,9 +65,11 @@ fn describe(folder: &ModelFolder, backends: &[Arc<dyn Backend>]) -> Value {
     value["model"] = json!(files.model.name());
     let wanted = folder.manifest.backend.as_deref().unwrap_or("auto");
     let candidates = backends.iter().filter(|backend| wanted == "auto" || backend.name() == wanted);
+    let settings = folder.manifest.onnxruntime.settings().clone();
+    let options = LoadOptions { settings, ..LoadOptions::default() };
     let mut reasons = Vec::new();
     for backend in candidates {
-        match inspect(backend.as_ref(), files) {
+        match inspect(backend.as_ref(), files, &options) {
             Ok((info, lacks)) => {
                 value["opset"] = json!(info.opset);
                 value["bytes"] = json!(info.size);
@@ -110,9 +112,13 @@ fn axes_as_json(axes: &BatchAxes) -> Value {
 }
 
 /// What the file says, and what the backend lacks for it.
-fn inspect(backend: &dyn Backend, files: &ModelFiles) -> Result<(ModelInfo, Option<String>), String> {
+fn inspect(
+    backend: &dyn Backend,
+    files: &ModelFiles,
+    options: &LoadOptions,
+) -> Result<(ModelInfo, Option<String>), String> {
     backend.check().map_err(|error| error.to_string())?;
-    let info = backend.inspect(files).map_err(|error| format!("{}: {error}", backend.name()))?;
+    let info = backend.inspect(files, options).map_err(|error| format!("{}: {error}", backend.name()))?;
     let lacks = info.unsupported.first().map(|lack| format!("{} lacks {lack}", backend.name()));
     Ok((info, lacks))
 }
