@@ -12,6 +12,9 @@ import wire
 ROUNDS = 3
 LARGEST_BATCH = 5
 CALLERS = 16
+# An output whose largest magnitude is below this is compared as if it were this: a probability of 1e-6 that is 0 elsewhere
+# is no other answer.
+SMALLEST = 0.01
 
 
 @dataclasses.dataclass
@@ -86,7 +89,7 @@ def difference(got: np.ndarray, want: np.ndarray) -> float:
         return float("inf")
     if not finite.any():
         return 0.0
-    scale = max(float(np.abs(want[finite]).max()), 1e-3)
+    scale = max(float(np.abs(want[finite]).max()), SMALLEST)
     return float(np.abs(got[finite] - want[finite]).max()) / scale
 
 

@@ -102,6 +102,10 @@ def _values(words: list[str], dims: list[int], sizes: dict[str, int], random: np
             return random.uniform(float(low), float(high), dims)
         case ["ids", count]:
             return random.integers(0, int(count), dims)
+        case ["span", count]:
+            # Each row from a part of the vocabulary of its own: texts differ in that, and models answer them differently.
+            ends = np.sort(random.integers(0, int(count), [dims[0], 2]), axis=1).reshape([2 * dims[0], *[1] * (len(dims) - 1)])
+            return random.integers(ends[0::2], ends[1::2] + 1, dims)
         case ["const", value]:
             return np.full(dims, float(value))
         case ["size", letter]:
@@ -112,6 +116,12 @@ def _values(words: list[str], dims: list[int], sizes: dict[str, int], random: np
             return np.arange(dims[-1]) < lengths[..., np.newaxis]
         case ["wave"]:
             return _wave(dims, random)
+        case ["picture", low, high]:
+            return _picture(dims, random) * (float(high) - float(low)) + float(low)
+        case ["spectrum", low, high]:
+            # A level and a slope of its own in each row, as the recordings of a microphone have.
+            level, slope = random.uniform(float(low), float(high), [2, dims[0], *[1] * (len(dims) - 1)])
+            return level + (slope - level) * np.linspace(0.0, 1.0, dims[-1]) + random.normal(0.0, 0.1, dims)
     raise ValueError(f"no such recipe: {words}")
 
 
@@ -123,4 +133,27 @@ def _wave(dims: list[int], random: np.random.Generator) -> np.ndarray:
     pitch = random.uniform(90.0, 400.0, rows)[..., np.newaxis]
     sound = sum(np.sin(2.0 * np.pi * pitch * overtone * time) / overtone for overtone in (1, 2, 3)) * 0.2
     sound = sound + random.normal(0.0, 0.02, sound.shape)
-    return np.moveaxis(sound, -1, axis)
+    loudness = random.uniform(0.1, 1.0, rows)[..., np.newaxis]
+    return np.moveaxis(sound * loudness, -1, axis)
+
+
+def _picture(dims: list[int], random: np.random.Generator) -> np.ndarray:
+    """Lines of dark strokes on a ground that fades, between 0 and 1; colours are where the dimension of 1 or 3 is."""
+    colours = 1 if dims[1] in (1, 3) else 3
+    rows, channels = dims[0], dims[colours]
+    height, width = [size for place, size in enumerate(dims) if place not in (0, colours)]
+    made = np.empty([rows, channels, height, width])
+    for picture in made:
+        corner, opposite = random.uniform(0.5, 1.0, [2, channels, 1, 1])
+        fade = (np.linspace(0.0, 1.0, height)[:, np.newaxis] + np.linspace(0.0, 1.0, width)) / 2.0
+        picture[:] = corner + (opposite - corner) * fade
+        ink = random.uniform(0.0, 0.3, [channels, 1, 1])
+        line = max(8, height // int(random.integers(2, 5)))
+        for top in range(line // 4, height - line // 2, line):
+            for left in range(4, width - 8, 6):
+                if random.random() < 0.8:
+                    # A letter: an upright stroke, and a level one at a height of its own.
+                    bar = top + int(random.integers(0, line // 2))
+                    picture[:, top : top + line // 2, left : left + 2] = ink
+                    picture[:, bar : bar + 2, left : left + 5] = ink
+    return np.moveaxis(made, 1, colours)
