@@ -24,7 +24,7 @@ import packages
 import recipes
 import server
 
-ENGINES = ["onnxruntime", "tract"]
+ENGINES = [compare.SAME, "tract"]
 
 
 def arguments() -> argparse.Namespace:

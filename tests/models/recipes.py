@@ -23,7 +23,10 @@ TYPES = {
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-    """A line of the table. `inputs` has a shape and a recipe for each input, `axes` sizes for the letters of shapes."""
+    """A line of the table. `inputs` has a shape and a recipe for each input, `axes` sizes for the letters of shapes.
+
+    `tolerance` is for another engine than the reference's, `strict` for the same one.
+    """
 
     name: str
     registry: str
@@ -35,6 +38,8 @@ class Model:
     inputs: dict[str, list[str]]
     axes: dict[str, list[int]]
     tolerance: float
+    strict: float
+    heavy: bool
     ci: bool
     throughput: bool
 
@@ -63,7 +68,8 @@ def _model(entry: dict, tolerance: float) -> Model:
     assert ("tolerance" in entry) == ("because" in entry), entry["name"]
     entry.pop("because", None)
     files = [entry.pop("path"), *entry.pop("beside", [])]
-    optional = {"axes": {}, "tolerance": tolerance, "ci": False, "throughput": False}
+    optional = {"axes": {}, "tolerance": tolerance, "strict": tolerance}
+    optional |= {"heavy": False, "ci": False, "throughput": False}
     return Model(files=files, **{**optional, **entry})
 
 
