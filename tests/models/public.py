@@ -1,7 +1,7 @@
 """Serves public models and compares the answers with Python's onnxruntime: public.py [NAME...].
 
     python3 -m venv .venv && .venv/bin/pip install -r tests/models/requirements.txt
-    .venv/bin/python tests/models/public.py                       # every model of models.toml, on both engines
+    .venv/bin/python tests/models/public.py                       # the models of models.toml, on both engines
     .venv/bin/python tests/models/public.py --ci                  # three small ones
     .venv/bin/python tests/models/public.py --batching            # which share runs, and what that brings
     .venv/bin/python tests/models/public.py magika silero-vad --engine tract
@@ -31,6 +31,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help="models of models.toml; all by default")
     parser.add_argument("--ci", action="store_true", help="three small models")
+    parser.add_argument("--heavy", action="store_true", help="those too that take minutes each")
     parser.add_argument("--engine", action="append", choices=ENGINES, help="both by default")
     parser.add_argument("--batching", action="store_true", help="which models share runs on ONNX Runtime")
     parser.add_argument("--binary", metavar="FILE", help="corymb; by default $CORYMB_BINARY, else cargo's target folder")
@@ -45,7 +46,9 @@ def chosen(asked: argparse.Namespace) -> list[recipes.Model]:
         raise SystemExit(f"models.toml has no {', '.join(sorted(unknown))}")
     if asked.names:
         return [model for model in models if model.name in asked.names]
-    return [model for model in models if model.ci or not asked.ci]
+    if asked.ci:
+        return [model for model in models if model.ci]
+    return [model for model in models if asked.heavy or not model.heavy]
 
 
 def compare_all(program: pathlib.Path, models: list[recipes.Model], engines: list[str]) -> list[dict]:
