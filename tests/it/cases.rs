@@ -255,7 +255,19 @@ fn ensure_answers(engine: &str, prefix: &str) {
         cases.ask_alone(&format!("after the strangers, {start}"));
         wrong.append(&mut cases.wrong);
     }
-    assert!(wrong.is_empty(), "{engine}: {} wrong:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(wrong.is_empty(), "{engine}:\n{}", summary(&wrong));
+}
+
+/// How many answers of each model are wrong, with the first few: one mistake shows in hundreds of them.
+fn summary(wrong: &[String]) -> String {
+    let mut models: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for line in wrong {
+        models.entry(line.split([',', ' ']).next().unwrap_or_default()).or_default().push(line);
+    }
+    let lines = models.iter().map(|(model, lines)| {
+        format!("{model}: {} wrong, first\n  {}", lines.len(), lines[..lines.len().min(3)].join("\n  "))
+    });
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 #[test]
