@@ -120,6 +120,17 @@ impl Caller {
     }
 }
 
+/// Why models were not loaded, by name. The line that says it may come after the one that says that the server listens.
+fn refusals(server: &Server) -> BTreeMap<String, String> {
+    let index = server.post("/v2/repository/index", "application/json", b"").json();
+    let entries = index.as_array().expect("a list").iter().filter(|entry| entry["state"] != "READY");
+    let why = |model: &Value| {
+        let event = server.event(|event| event["message"] == "model failed to load" && event["model"] == *model);
+        (text_of(model).to_owned(), text_of(&event["error"]).to_owned())
+    };
+    entries.map(|entry| why(&entry["name"])).collect()
+}
+
 /// A server of all cases, those with an open batch a second time with sizes.
 struct Cases<'a> {
     /// Ends with this.
@@ -143,9 +154,7 @@ impl<'a> Cases<'a> {
         }
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         let server = Server::start_with(&arguments, &[("VIRTUAL_ENV", prefix)]);
-        let failed = server.events().into_iter().filter(|event| event["message"] == "model failed to load");
-        let refused =
-            failed.map(|event| (text_of(&event["model"]).to_owned(), text_of(&event["error"]).to_owned())).collect();
+        let refused = refusals(&server);
         // As many connections as there are callers at once.
         let config = ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(LIMIT));
         let agent = config.max_idle_connections_per_host(64).build().into();

@@ -3,8 +3,8 @@
     suites.py target/release/corymb [--engine tract|onnxruntime]... [--tenth HASH] [--json FILE]
 
 A case is right, refused when it is loaded, refused when it is sent (4xx), wrong, failed (5xx), or it ended the server. The last
-three make the exit code 1. `suites_known.py` lists where something else than the suite's values is right. ONNX Runtime's library is looked for as the server does it:
-run this with the Python that has the package. Needs what `suites-requirements.txt` names.
+three make the exit code 1. `suites_known.py` lists where something else than the suite's values is right. The server looks for ONNX
+Runtime's library itself: run this with the Python that has the package. Needs what `suites-requirements.txt` names.
 """
 
 import argparse

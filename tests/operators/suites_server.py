@@ -78,28 +78,42 @@ class Server:
         said = " ".join(str(event.get("error") or event.get("message", "")) for event in lines[-3:])
         return f"exit {self.process.poll()}: {said}"[:400]
 
+    def failed(self):
+        """Why models were refused, by name, as far as the log says it yet; and the address, once the server listens."""
+        refused, address = {}, None
+        for event in self.events():
+            if event.get("message") == "model failed to load":
+                refused[event["model"]] = event.get("error", "")
+            elif event.get("message") == "serving":
+                address = event["address"]
+        return refused, address
+
     def wait_until_ready(self):
         """Answers why models were refused, by name."""
-        begin = time.monotonic()
-        while True:
+        deadline = time.monotonic() + START_LIMIT
+        address = None
+        while not address:
             ended = self.process.poll() is not None
-            refused, address = {}, None
-            for event in self.events():
-                if event.get("message") == "model failed to load":
-                    refused[event["model"]] = event.get("error", "")
-                elif event.get("message") == "serving":
-                    address = event["address"]
-            if address:
-                self.connection = http.client.HTTPConnection(address, timeout=REQUEST_LIMIT)
-                return refused
-            if ended or time.monotonic() - begin > START_LIMIT:
+            _, address = self.failed()
+            if not address and (ended or time.monotonic() > deadline):
                 raise Died(self.last_words())
             time.sleep(0.02)
+        self.connection = http.client.HTTPConnection(address, timeout=REQUEST_LIMIT)
+        _, _, body = self.post("/v2/repository/index", b"", {})
+        unavailable = {entry["name"] for entry in json.loads(body) if entry["state"] != "READY"}
+        # The line that says why may come after the one that says that the server listens.
+        while True:
+            refused, _ = self.failed()
+            if unavailable <= refused.keys():
+                return refused
+            if time.monotonic() > deadline:
+                raise Died(f"no line of the log says why {sorted(unavailable - refused.keys())} were refused")
+            time.sleep(0.02)
 
-    def post(self, model, body, headers):
+    def post(self, path, body, headers):
         """One request; answers the status, the headers and the body."""
         try:
-            self.connection.request("POST", f"/v2/models/{model}/infer", body, headers)
+            self.connection.request("POST", path, body, headers)
             answer = self.connection.getresponse()
             return answer.status, answer.headers, answer.read()
         except (OSError, http.client.HTTPException) as error:
@@ -130,7 +144,7 @@ class Server:
         headers = {"content-type": "application/octet-stream" if binary else "application/json"}
         if binary:
             headers["inference-header-content-length"] = str(len(head))
-        status, headers, body = self.post(model, head + tail, headers)
+        status, headers, body = self.post(f"/v2/models/{model}/infer", head + tail, headers)
         if status != 200:
             return status, text_of(body)
         length = headers.get("inference-header-content-length")
