@@ -1,6 +1,7 @@
 //! What a user sees, tested through the real binary and real clients.
 
 mod bench;
+mod cases;
 mod clients;
 mod collector;
 mod commands;
