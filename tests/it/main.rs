@@ -1,12 +1,14 @@
 //! What a user sees, tested through the real binary and real clients.
 
 mod bench;
+mod cases;
 mod clients;
 mod collector;
 mod commands;
 mod dashboards;
 mod doctor;
 mod drain;
+mod engine_options;
 mod engines;
 mod flowers;
 mod harness;

@@ -5,9 +5,10 @@ use std::path::{Component, Path};
 use corymb_core::BackendError;
 
 use crate::file::subgraphs;
+use crate::proto::tensor_proto::DataLocation;
 use crate::proto::{GraphProto, ModelProto, TensorProto};
 
-const EXTERNAL: i32 = 1;
+const EXTERNAL: i32 = DataLocation::External as i32;
 
 /// Checks that every external tensor lies in a file inside `folder`, whole; none means that there is no folder.
 /// Answers the bytes that these files hold together, each counted once.

@@ -8,10 +8,14 @@ mod external;
 mod file;
 mod names;
 pub mod proto;
+mod rows;
 mod signature;
+mod tables;
 
-pub use empty::{answer_without_rows, check_empty};
+pub use empty::{answer_without_rows, axes_without_rows, check_empty};
 pub use external::check_external;
 pub use file::{OnnxFile, is_standard, subgraphs, subgraphs_mut};
 pub use names::Names;
-pub use signature::{Declared, batch_axis, declared, dim, dtype, report, tensor_spec};
+pub use rows::analyse_rows;
+pub use signature::{Declared, declared, dim, dtype, report, tensor_spec};
+pub use tables::tables;

@@ -1,11 +1,13 @@
-//! The signature that a graph declares, and the rule by which its axis 0 counts as a batch.
+//! The signature that a graph declares.
 
 use std::collections::HashSet;
 
 use corymb_core::{DType, Dim, MAX_RANK, Signature, TensorSpec, UnsupportedOperator};
 
 use crate::file::constants;
-use crate::proto::{DimValue, ModelProto, TypeValue, ValueInfoProto, elem};
+use crate::proto::tensor_shape_proto::dimension::Value as DimValue;
+use crate::proto::type_proto::Value as TypeValue;
+use crate::proto::{ModelProto, ValueInfoProto, elem};
 
 /// Since this version of the format an initializer that is also an input is a default, which a caller may replace.
 /// Before it, every initializer had to be listed among the inputs, and all are constants.
@@ -82,22 +84,22 @@ pub fn report(operator: &str, node: &str, reason: &str) -> UnsupportedOperator {
 fn spec(value: &ValueInfoProto) -> Result<Option<TensorSpec>, String> {
     let tensor = match value.r#type.as_ref().and_then(|declared| declared.value.as_ref()) {
         None => return Ok(None),
-        Some(TypeValue::Tensor(tensor)) => tensor,
+        Some(TypeValue::TensorType(tensor)) => tensor,
         Some(other) => {
             let kind = match other {
-                TypeValue::Sequence(_) => "a sequence",
-                TypeValue::Map(_) => "a map",
-                TypeValue::Optional(_) => "an optional value",
-                TypeValue::SparseTensor(_) => "a sparse tensor",
-                TypeValue::Tensor(_) | TypeValue::Opaque(_) => "an opaque value",
+                TypeValue::SequenceType(_) => "a sequence",
+                TypeValue::MapType(_) => "a map",
+                TypeValue::OptionalType(_) => "an optional value",
+                TypeValue::SparseTensorType(_) => "a sparse tensor",
+                TypeValue::TensorType(_) | TypeValue::OpaqueType(_) => "an opaque value",
             };
             return Err(format!("is {kind}; only tensors are served"));
         }
     };
     let dims = tensor.shape.as_ref().map(|shape| {
         let dims = shape.dim.iter().map(|declared| match &declared.value {
-            Some(DimValue::Size(size)) => dim(Some(*size), ""),
-            Some(DimValue::Symbol(symbol)) => dim(None, symbol),
+            Some(DimValue::DimValue(size)) => dim(Some(*size), ""),
+            Some(DimValue::DimParam(symbol)) => dim(None, symbol),
             None => Dim::Unknown,
         });
         dims.collect()
@@ -152,41 +154,4 @@ pub fn dtype(elem_type: i32) -> Option<DType> {
         elem::STRING => DType::Bytes,
         _ => return None,
     })
-}
-
-/// Whether axis 0 of every input and output is one and the same dimension: named alike, or not named. Necessary for
-/// rows to be independent, not sufficient: the graph may still mix them.
-#[must_use]
-pub fn batch_axis(signature: &Signature) -> bool {
-    let mut name = None;
-    let mut all = signature.required_inputs().chain(&signature.outputs);
-    signature.required_inputs().next().is_some()
-        && all.all(|spec| match spec.shape.first() {
-            Some(Dim::Symbol(symbol)) => *name.get_or_insert(symbol) == symbol,
-            Some(Dim::Unknown) => true,
-            Some(Dim::Fixed(_)) | None => false,
-        })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_batch_axis_is_one_symbol_everywhere() {
-        let (n, m) = (Dim::Symbol("N".into()), Dim::Symbol("M".into()));
-        let specs = |shapes: &[&[Dim]]| -> Vec<TensorSpec> {
-            shapes.iter().map(|shape| TensorSpec::new("x", DType::Fp32, shape.to_vec())).collect()
-        };
-        let batch = |inputs: &[&[Dim]], outputs: &[&[Dim]]| {
-            batch_axis(&Signature { inputs: specs(inputs), outputs: specs(outputs) })
-        };
-        assert!(batch(&[&[n.clone(), Dim::Fixed(3)]], &[std::slice::from_ref(&n)]));
-        assert!(batch(&[&[Dim::Unknown, Dim::Fixed(3)]], &[&[Dim::Unknown]]));
-        assert!(!batch(&[std::slice::from_ref(&n), std::slice::from_ref(&m)], &[std::slice::from_ref(&n)]));
-        assert!(!batch(&[std::slice::from_ref(&n)], &[&[]]));
-        assert!(!batch(&[std::slice::from_ref(&n)], &[&[Dim::Fixed(1)]]));
-        assert!(!batch(&[], &[&[n]]));
-        assert!(!batch(&[&[m]], &[&[Dim::Symbol("2*M".into())]]));
-    }
 }

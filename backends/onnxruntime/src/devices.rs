@@ -3,15 +3,16 @@
 use std::path::{Path, PathBuf};
 
 use corymb_core::Device;
+use corymb_onnx::proto::tensor_shape_proto::{Dimension, dimension::Value as DimValue};
+use corymb_onnx::proto::type_proto::{Tensor, Value as TypeValue};
 use corymb_onnx::proto::{
-    DimValue, Dimension, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorShapeProto, TensorType,
-    TypeProto, TypeValue, ValueInfoProto, elem, encode,
+    GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorShapeProto, TypeProto, ValueInfoProto, elem, encode,
 };
 
 use crate::fault;
 use crate::library::Library;
 use crate::providers::is_built_in;
-use crate::session::{Recipe, Source};
+use crate::session::{Asked, Recipe, Source};
 
 /// Accelerators, best first. `Device`s carry the index that is tried: the first.
 const ACCELERATORS: [Device; 6] = [
@@ -53,7 +54,8 @@ pub(crate) fn works(library: &Library, device: Device) -> Result<(), String> {
         preload(&library.path);
     }
     let (folder, source) = (None, Source::Memory(bytes::Bytes::new()));
-    let recipe = Recipe { library: library.clone(), device, folder, source, few_shapes: true };
+    let asked = Asked::default();
+    let recipe = Recipe { library: library.clone(), device, folder, source, few_shapes: true, asked };
     let attempt = recipe.session_of(&encode(&addition()), 1).and_then(|mut session| {
         let one = ort::value::Tensor::from_array(([1_usize], vec![1.0_f32]))?;
         let outputs = session.run(ort::inputs![one])?;
@@ -88,9 +90,9 @@ pub(crate) fn why(device: Device, reason: &str) -> String {
 /// y = x + x on one float.
 fn addition() -> ModelProto {
     let value = |name: &str| {
-        let dim = Dimension { value: Some(DimValue::Size(1)), ..Dimension::default() };
+        let dim = Dimension { value: Some(DimValue::DimValue(1)), ..Dimension::default() };
         let shape = Some(TensorShapeProto { dim: vec![dim] });
-        let tensor = TypeValue::Tensor(TensorType { elem_type: elem::FLOAT, shape });
+        let tensor = TypeValue::TensorType(Tensor { elem_type: elem::FLOAT, shape });
         let r#type = Some(TypeProto { value: Some(tensor), ..TypeProto::default() });
         ValueInfoProto { name: name.to_owned(), r#type, ..ValueInfoProto::default() }
     };

@@ -9,6 +9,7 @@
 use std::collections::HashSet;
 
 use corymb_core::UnsupportedOperator;
+use corymb_onnx::proto::attribute_proto::AttributeType;
 use corymb_onnx::proto::{AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, elem};
 use corymb_onnx::{is_standard, subgraphs, subgraphs_mut};
 
@@ -16,8 +17,6 @@ use crate::types::{self, Functions, Types};
 
 /// Since this operator set, arithmetic broadcasts, so that a scalar fits everything.
 const BROADCASTS_SINCE: i64 = 7;
-/// The attribute type of an integer.
-const INT: i32 = 2;
 /// How deep functions may call functions.
 const MAX_CALLS: usize = 16;
 
@@ -256,8 +255,8 @@ fn new(operator: &str, inputs: &[&str], output: &str) -> NodeProto {
 }
 
 fn cast(input: &str, output: &str, dtype: i32) -> NodeProto {
-    let to =
-        AttributeProto { name: "to".to_owned(), r#type: INT, i: Some(i64::from(dtype)), ..AttributeProto::default() };
+    let r#type = AttributeType::Int as i32;
+    let to = AttributeProto { name: "to".to_owned(), r#type, i: Some(i64::from(dtype)), ..AttributeProto::default() };
     NodeProto { attribute: vec![to], ..new("Cast", &[input], output) }
 }
 

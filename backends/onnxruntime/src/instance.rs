@@ -5,7 +5,7 @@ use std::ptr;
 use std::sync::Arc;
 
 use corymb_core::{
-    BackendError, Buffer, Device, Instance, RunOptions, Signature, SignatureError, Tensor, TensorSpec, Tensors,
+    BackendError, BatchAxes, Device, Instance, RunOptions, Signature, SignatureError, Tensor, TensorSpec, Tensors,
 };
 use corymb_onnx::{answer_without_rows, check_empty};
 use ort::AsPointer as _;
@@ -21,7 +21,10 @@ use crate::watch::{Slot, Watch};
 pub(crate) struct Shared {
     pub(crate) signature: Signature,
     pub(crate) device: Device,
-    pub(crate) batch_axis: bool,
+    /// Where rows are joined to one run; the engine decides whether they are.
+    pub(crate) axes: Option<BatchAxes>,
+    /// Where a request without rows has its answer known.
+    pub(crate) without_rows: Option<BatchAxes>,
     /// The names of the signature's inputs and outputs, in its order, as the library wants them.
     pub(crate) input_names: Vec<CString>,
     pub(crate) output_names: Vec<CString>,
@@ -44,8 +47,9 @@ impl Instance for OrtInstance {
         signature.check_outputs(options.outputs.iter().map(String::as_str)).map_err(invalid)?;
         batch.iter().try_for_each(|inputs| signature.check_inputs(inputs)).map_err(invalid)?;
         batch.iter().flat_map(Tensors::iter).try_for_each(check_empty)?;
-        if let Some(rows) = self.rows_together(batch)
-            && let Some(answers) = self.run_together(batch, &rows, options)?
+        if let [_, _, ..] = batch
+            && let Some(axes) = &self.shared.axes
+            && let Some(answers) = self.run_together(batch, axes, options)?
         {
             return Ok(answers);
         }
@@ -56,8 +60,8 @@ impl Instance for OrtInstance {
 impl OrtInstance {
     fn run_one(&self, inputs: &Tensors, options: &RunOptions) -> Result<Tensors, BackendError> {
         let signature = &self.shared.signature;
-        if self.shared.batch_axis
-            && let Some(answer) = answer_without_rows(signature, inputs, |spec| is_wanted(spec, options))
+        if let Some(axes) = &self.shared.without_rows
+            && let Some(answer) = answer_without_rows(signature, axes, inputs, |spec| is_wanted(spec, options))
         {
             return if options.cancel.is_cancelled() { Err(BackendError::Cancelled) } else { Ok(answer) };
         }
@@ -71,58 +75,28 @@ impl OrtInstance {
         Ok(outputs.into_iter().map(|(spec, tensor)| (spec.name.as_str(), tensor)).collect())
     }
 
-    /// The rows of each request, when all may share one run: a batch axis, no defaults replaced, other sizes alike.
-    fn rows_together(&self, batch: &[Tensors]) -> Option<Vec<usize>> {
-        if !self.shared.batch_axis || batch.len() < 2 {
-            return None;
-        }
-        let first = &batch[0];
-        let mut all = Vec::with_capacity(batch.len());
-        for inputs in batch {
-            if inputs.len() != self.shared.signature.required_inputs().count() {
-                return None;
-            }
-            let mut rows = None;
-            for spec in self.shared.signature.required_inputs() {
-                let (own, other) = (inputs.get(&spec.name)?, first.get(&spec.name)?);
-                let own_rows = own.rows()?;
-                if own.shape()[1..] != other.shape()[1..] || *rows.get_or_insert(own_rows) != own_rows {
-                    return None;
-                }
-            }
-            all.push(rows?);
-        }
-        (all.iter().sum::<usize>() > 0).then_some(all)
-    }
-
-    /// One run for all; none when the outputs turn out not to have a row for each row.
+    /// One run for all; none where they do not fit together, or where the outputs turn out not to have a part for each row.
     fn run_together(
         &self,
         batch: &[Tensors],
-        rows: &[usize],
+        axes: &BatchAxes,
         options: &RunOptions,
     ) -> Result<Option<Vec<Tensors>>, BackendError> {
-        let total: usize = rows.iter().sum();
-        let mut gathered = Vec::new();
-        for (index, spec) in self.shared.signature.inputs.iter().enumerate().filter(|(_, spec)| !spec.optional) {
-            gathered.push((index, gather(batch, spec, total)?));
-        }
-        let given: Vec<(usize, &Tensor)> = gathered.iter().map(|(index, tensor)| (*index, tensor)).collect();
-        let outputs = self.execute(&given, options)?;
-        if outputs.iter().any(|(_, tensor)| tensor.rows() != Some(total)) {
+        let signature = &self.shared.signature;
+        let rows: Option<Vec<usize>> = batch.iter().map(|inputs| axes.rows(inputs)).collect();
+        let replaced = signature.inputs.iter().any(|spec| spec.optional && batch[0].get(&spec.name).is_some());
+        let Some(rows) = rows.filter(|_| !replaced && batch[1..].iter().all(|inputs| axes.fit(&batch[0], inputs)))
+        else {
             return Ok(None);
-        }
-        let mut start = 0;
-        let mut answers = Vec::with_capacity(batch.len());
-        for &rows in rows {
-            let slices = outputs.iter().filter_map(|(spec, all)| {
-                let slice = all.slice_rows(start, rows)?;
-                Some((spec.name.as_str(), slice))
-            });
-            answers.push(slices.collect());
-            start += rows;
-        }
-        Ok(Some(answers))
+        };
+        // The one copy that a batch costs.
+        let Some(gathered) = axes.join_inputs(batch) else { return Ok(None) };
+        let inputs = signature.inputs.iter().enumerate();
+        let given: Vec<(usize, &Tensor)> =
+            inputs.filter_map(|(index, spec)| Some((index, gathered.get(&spec.name)?))).collect();
+        let outputs = self.execute(&given, options)?;
+        let outputs: Tensors = outputs.into_iter().map(|(spec, tensor)| (spec.name.as_str(), tensor)).collect();
+        Ok(axes.split(&outputs, &rows))
     }
 
     /// One run of the session. `given` are tensors with the indices of their inputs in the signature.
@@ -190,24 +164,4 @@ impl OrtInstance {
 
 fn is_wanted(spec: &TensorSpec, options: &RunOptions) -> bool {
     options.outputs.is_empty() || options.outputs.contains(&spec.name)
-}
-
-/// The rows of all requests for one input, in one buffer: the one copy that a batch costs.
-fn gather(batch: &[Tensors], spec: &TensorSpec, total: usize) -> Result<Tensor, BackendError> {
-    let failed =
-        |error: corymb_core::TensorError| BackendError::InvalidInput(format!("input '{}': {error}", spec.name));
-    let parts = || batch.iter().filter_map(|inputs| inputs.get(&spec.name));
-    let mut shape = parts().next().map(|tensor| tensor.shape().to_vec()).unwrap_or_default();
-    if let Some(rows) = shape.first_mut() {
-        *rows = total;
-    }
-    if spec.dtype.size().is_none() {
-        let elements = parts().filter_map(Tensor::elements).flatten().cloned().collect();
-        return Tensor::from_elements(shape, elements).map_err(failed);
-    }
-    let mut buffer = Buffer::with_capacity(parts().map(Tensor::byte_len).sum());
-    for bytes in parts().filter_map(Tensor::bytes) {
-        buffer.extend_from_slice::<u8>(bytes);
-    }
-    Tensor::from_buffer(spec.dtype, shape, buffer).map_err(failed)
 }

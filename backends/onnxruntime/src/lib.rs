@@ -4,6 +4,7 @@
 //! serves on. What it does not check itself, or dies of, is looked for in the file before it sees it (`divide.rs`); what it
 //! takes while it runs comes from an allocator of ours, which bounds each run (`memory.rs`).
 
+mod custom;
 mod devices;
 mod divide;
 mod fault;
@@ -22,20 +23,21 @@ mod values;
 mod watch;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bytes::Bytes;
 use corymb_core::{
-    Availability, Backend, BackendError, Device, Dim, Finding, LoadOptions, Model, ModelFiles, ModelInfo, Signature,
-    UnsupportedOperator,
+    Availability, Backend, BackendError, Device, Dim, Finding, LoadOptions, Model, ModelFiles, ModelInfo, RowAnalysis,
+    Signature, UnsupportedOperator,
 };
 use corymb_onnx::proto::{decode, encode};
-use corymb_onnx::{Declared, OnnxFile, batch_axis, check_external, declared};
+use corymb_onnx::{Declared, OnnxFile, analyse_rows, check_external, declared, tables};
 
 use crate::library::Library;
-use crate::model::OrtModel;
-pub use crate::search::{Place, Search};
-use crate::session::Recipe;
+use crate::model::{Graph, OrtModel};
+pub use crate::search::{OperatorLibrary, Place, Search};
+use crate::session::{Asked, Recipe};
 use crate::watch::Watch;
 
 const NAME: &str = "onnxruntime";
@@ -107,19 +109,22 @@ impl Backend for OnnxRuntime {
         }
     }
 
-    fn inspect(&self, files: &ModelFiles) -> Result<ModelInfo, BackendError> {
+    fn inspect(&self, files: &ModelFiles, options: &LoadOptions) -> Result<ModelInfo, BackendError> {
         let library = self.library()?;
         guarded(files, || {
             let file = OnnxFile::read(files)?;
             let external = check_external(&file.model, files.model.folder())?;
             let opset = file.opset();
             let size = file.bytes.len() as u64 + external;
-            let seen = examine(library, files, file);
-            let (signature, unsupported) = match seen {
-                Ok(Examined { signature, .. }) => (signature, Vec::new()),
-                Err(Refused { signature, reasons }) => (signature, reasons),
+            let seen = match self.operators(options) {
+                Ok(operators) => examine(library, files, file, &operators),
+                Err(reason) => Err(Refused::of_libraries(&file, &reason)),
             };
-            Ok(ModelInfo { platform: "onnx_onnxv1", opset, size, signature, unsupported })
+            let (signature, rows, unsupported) = match seen {
+                Ok(Examined { signature, graph, .. }) => (signature, graph.rows, Vec::new()),
+                Err(Refused { signature, reasons }) => (signature, RowAnalysis::default(), reasons),
+            };
+            Ok(ModelInfo { platform: "onnx_onnxv1", opset, size, signature, rows, unsupported })
         })
     }
 
@@ -145,28 +150,36 @@ impl Backend for OnnxRuntime {
             let name = files.model.name();
             let file = OnnxFile::read(files)?;
             check_external(&file.model, files.model.folder())?;
-            let examined = examine(library, files, file).map_err(|Refused { reasons, .. }| {
+            let libraries = self
+                .operators(options)
+                .map_err(|reason| BackendError::Unsupported(format!("onnxruntime cannot run '{name}': {reason}")))?;
+            let examined = examine(library, files, file, &libraries).map_err(|Refused { reasons, .. }| {
                 let reasons: Vec<String> = reasons.iter().map(UnsupportedOperator::to_string).collect();
                 BackendError::Unsupported(format!("onnxruntime cannot run '{name}': {}", reasons.join("; ")))
             })?;
-            let Examined { signature, content, changed } = examined;
-            let is_batch = batch_axis(&signature);
+            let Examined { signature, graph, content, changed } = examined;
             let recipe = Recipe {
                 library: library.clone(),
                 device: options.device,
                 folder: files.model.folder().map(std::borrow::ToOwned::to_owned),
                 source: session::kept(files, &content, changed),
                 few_shapes: has_few_shapes(&signature),
+                asked: Asked { settings: options.settings.clone(), libraries },
             };
             let session = recipe.session_of(&content, 1).map_err(|error| fault::of_load(&name, &error))?;
             drop(content);
-            let model = OrtModel::new(recipe, signature, is_batch, session.inner(), self.watch()?, self.run_bytes)?;
+            let model = OrtModel::new(recipe, signature, graph, session.inner(), self.watch()?, self.run_bytes)?;
             Ok(Box::new(model) as Box<dyn Model>)
         })
     }
 }
 
 impl OnnxRuntime {
+    /// The files of the custom operators that a model names, ready to be registered.
+    fn operators(&self, options: &LoadOptions) -> Result<Vec<PathBuf>, String> {
+        custom::libraries(&options.settings.custom_operators, &self.search.custom_operators)
+    }
+
     /// That a device works, proved now or before.
     fn device(&self, library: &Library, device: Device) -> Result<(), BackendError> {
         let known = self.probed.get().and_then(|probed| probed.iter().find(|(tried, _)| *tried == device));
@@ -183,6 +196,7 @@ impl OnnxRuntime {
 /// A model that may be loaded.
 struct Examined {
     signature: Signature,
+    graph: Graph,
     content: Bytes,
     /// Whether `content` is another than the file's.
     changed: bool,
@@ -194,13 +208,26 @@ struct Refused {
     reasons: Vec<UnsupportedOperator>,
 }
 
+impl Refused {
+    /// The libraries of custom operators cannot be had.
+    fn of_libraries(file: &OnnxFile, reason: &str) -> Self {
+        let reasons = vec![corymb_onnx::report("Model", "", reason)];
+        Self { signature: declared(&file.model).signature, reasons }
+    }
+}
+
 /// Everything that is decided about a file before it is loaded.
-fn examine(library: &Library, files: &ModelFiles, mut file: OnnxFile) -> Result<Examined, Refused> {
+fn examine(
+    library: &Library,
+    files: &ModelFiles,
+    mut file: OnnxFile,
+    operators: &[PathBuf],
+) -> Result<Examined, Refused> {
     let folder = || files.model.folder().map(std::borrow::ToOwned::to_owned);
     let Declared { mut signature, unsupported: mut reasons, open } = declared(&file.model);
-    reasons.extend(support::unsupported(library, &file, folder()));
+    reasons.extend(support::unsupported(library, &file, folder(), operators));
     if reasons.is_empty() && !open.is_empty() {
-        let closed = match session::look(library, &file.bytes, folder()) {
+        let closed = match session::look(library, &file.bytes, folder(), operators) {
             Ok(session) => support::close_outputs(signature.clone(), &open, &session, file.graph()),
             Err(error) => Err(corymb_onnx::report("Model", "", &fault::reason(error.message()))),
         };
@@ -212,12 +239,15 @@ fn examine(library: &Library, files: &ModelFiles, mut file: OnnxFile) -> Result<
     if !reasons.is_empty() {
         return Err(Refused { signature, reasons });
     }
+    // Before the graph is changed: what is guarded has nodes of our own.
+    let graph = Graph { rows: analyse_rows(&file.model, &signature), tables: tables(&file.model, &signature) };
     let mut content = file.bytes.clone();
     let mut changed = false;
     if divide::divides(&file.model) {
         let mut outcome = divide::guard(&mut file.model);
         if !outcome.left.is_empty()
-            && let Ok(mut resolved) = session::resolved(library, &file.bytes, files.model.folder()).and_then(decode)
+            && let Ok(mut resolved) =
+                session::resolved(library, &file.bytes, files.model.folder(), operators).and_then(decode)
         {
             outcome = divide::guard(&mut resolved);
             file.model = resolved;
@@ -231,7 +261,7 @@ fn examine(library: &Library, files: &ModelFiles, mut file: OnnxFile) -> Result<
             changed = true;
         }
     }
-    Ok(Examined { signature, content, changed })
+    Ok(Examined { signature, graph, content, changed })
 }
 
 /// Whether all shapes follow from the number of rows.

@@ -129,7 +129,7 @@ const MACHINES: [(u16, &str); 6] =
     [(3, "x86"), (40, "arm"), (62, "x86_64"), (183, "aarch64"), (243, "riscv64"), (21, "powerpc64")];
 
 /// Looks at the file's first bytes: the dynamic linker says only that it could not be opened.
-fn look_at(path: &Path) -> Result<(), String> {
+pub(crate) fn look_at(path: &Path) -> Result<(), String> {
     // Opening a pipe would wait for a writer.
     if !path.metadata().map_err(|error| text_of(&error))?.is_file() {
         return Err("is not a file".to_owned());

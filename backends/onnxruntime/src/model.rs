@@ -4,7 +4,8 @@ use std::ffi::CString;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::available_parallelism;
 
-use corymb_core::{BackendError, Device, Instance, Model, Profile, Signature};
+use corymb_core::{BackendError, Device, Instance, Model, Profile, RowAnalysis, Signature};
+use corymb_onnx::axes_without_rows;
 use ort::session::{RunOptions, SharedSessionInner};
 
 use crate::instance::{OrtInstance, Shared};
@@ -12,9 +13,16 @@ use crate::session::Recipe;
 use crate::values;
 use crate::watch::Watch;
 
+/// What the file's graph says, beside its signature.
+pub(crate) struct Graph {
+    pub(crate) rows: RowAnalysis,
+    pub(crate) tables: Vec<(String, usize)>,
+}
+
 /// A model on one device.
 pub(crate) struct OrtModel {
     shared: Arc<Shared>,
+    graph: Graph,
     recipe: Recipe,
     /// The session with one thread. On the processor every instance with one thread runs on it; on an accelerator the
     /// first instance takes it.
@@ -26,7 +34,7 @@ impl OrtModel {
     pub(crate) fn new(
         recipe: Recipe,
         signature: Signature,
-        batch_axis: bool,
+        graph: Graph,
         first: Arc<SharedSessionInner>,
         watch: Arc<Watch>,
         run_bytes: u64,
@@ -41,12 +49,13 @@ impl OrtModel {
             output_names: signature.outputs.iter().map(name).collect::<Result<_, _>>()?,
             memory: values::processor_memory().map_err(failed)?,
             device: recipe.device,
+            without_rows: axes_without_rows(&graph.rows, &signature),
+            axes: graph.rows.axes.clone(),
             signature,
-            batch_axis,
             watch,
             run_bytes,
         };
-        Ok(Self { shared: Arc::new(shared), recipe, first: Mutex::new(Some(first)) })
+        Ok(Self { shared: Arc::new(shared), graph, recipe, first: Mutex::new(Some(first)) })
     }
 
     /// On the processor, instances with one thread share a session: its weights, its arena and its time to load are
@@ -79,7 +88,8 @@ impl Model for OrtModel {
     fn profile(&self) -> Profile {
         let cores = available_parallelism().map_or(1, std::num::NonZero::get);
         let max_threads = if self.recipe.device == Device::Cpu { cores } else { 1 };
-        Profile { batch_axis: self.shared.batch_axis, batches_pay: true, batch_sizes: Vec::new(), max_threads }
+        let Graph { rows, tables } = &self.graph;
+        Profile { rows: rows.clone(), batches_pay: true, batch_sizes: Vec::new(), max_threads, tables: tables.clone() }
     }
 
     fn instance(&self, threads: usize) -> Result<Box<dyn Instance>, BackendError> {

@@ -6,7 +6,16 @@ use std::path::{Path, PathBuf};
 
 use crate::python;
 
-/// Where to look for ONNX Runtime's library.
+/// A library of custom operators that models may ask for, or a folder of such.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OperatorLibrary {
+    /// What models call it; a file is called by its own name where there is none, as are the files of a folder.
+    pub name: Option<String>,
+    /// The file or the folder.
+    pub path: PathBuf,
+}
+
+/// Where to look for ONNX Runtime's library, and for those of custom operators.
 #[derive(Clone, Debug, Default)]
 pub struct Search {
     /// Do not look at all.
@@ -29,6 +38,8 @@ pub struct Search {
     pub path: Vec<PathBuf>,
     /// The user's folder, for what `pip install --user` installed.
     pub home: Option<PathBuf>,
+    /// What models may ask for: their code runs in this process, so nothing else is loaded.
+    pub custom_operators: Vec<OperatorLibrary>,
 }
 
 /// One place, and what was found there.

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use corymb_core::{BackendError, Device, FileSource, ModelFiles};
+use corymb_core::{BackendError, Device, EngineSettings, FileSource, ModelFiles, Optimization};
 use ort::ep::ExecutionProviderDispatch;
 use ort::session::Session;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
@@ -23,6 +23,26 @@ pub(crate) struct Recipe {
     /// Whether the sizes of all tensors follow from the number of rows, so that a plan of memory per number is worth
     /// keeping. Such plans are kept for good, one for each combination of shapes.
     pub(crate) few_shapes: bool,
+    /// What the model asks for, and the files of its custom operators.
+    pub(crate) asked: Asked,
+}
+
+/// What a model asks of a session.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Asked {
+    pub(crate) settings: EngineSettings,
+    /// In the order in which they are registered.
+    pub(crate) libraries: Vec<PathBuf>,
+}
+
+fn level(optimization: Option<Optimization>) -> GraphOptimizationLevel {
+    match optimization {
+        Some(Optimization::Off) => GraphOptimizationLevel::Disable,
+        Some(Optimization::Basic) => GraphOptimizationLevel::Level1,
+        Some(Optimization::Extended) => GraphOptimizationLevel::Level2,
+        Some(Optimization::Layout) => GraphOptimizationLevel::Level3,
+        Some(Optimization::All) | None => GraphOptimizationLevel::All,
+    }
 }
 
 /// The content of a model, for sessions that are made later.
@@ -83,8 +103,8 @@ impl Recipe {
 
     /// As [`Recipe::session`], of content that is at hand.
     pub(crate) fn session_of(&self, content: &[u8], threads: usize) -> ort::Result<Session> {
-        let providers = providers(self.device)?;
-        self.build(content, threads, &providers, GraphOptimizationLevel::All)
+        let providers = providers(self.device, &self.asked.settings.devices)?;
+        self.build(content, threads, &providers, level(self.asked.settings.optimization))
     }
 
     fn build(
@@ -96,7 +116,7 @@ impl Recipe {
     ) -> ort::Result<Session> {
         // Accelerators manage what they need of the processor's memory along with their own.
         let own_memory = if self.device == Device::Cpu { "1" } else { "0" };
-        let builder = Session::builder(&self.library.environment)?
+        let mut builder = Session::builder(&self.library.environment)?
             .with_execution_providers(providers)?
             .with_intra_threads(threads.max(1))?
             .with_inter_threads(1)?
@@ -110,23 +130,47 @@ impl Recipe {
             .with_config_entry("session.qdq_matmulnbits_accuracy_level", "1")?
             .with_config_entry("session.use_env_allocators", own_memory)?
             .with_optimization_level(level)?;
-        with_folder(builder, self.folder.as_deref())?.commit_from_memory(content)
+        // After those above, which a model may so replace.
+        for (key, value) in &self.asked.settings.session {
+            builder = builder.with_config_entry(key, value)?;
+        }
+        with_operators(with_folder(builder, self.folder.as_deref())?, &self.asked.libraries)?
+            .commit_from_memory(content)
     }
 }
 
 /// The model as the library understands it before it optimises: functions in line, the type of every value told.
-pub(crate) fn resolved(library: &Library, content: &[u8], folder: Option<&Path>) -> Result<Bytes, String> {
+pub(crate) fn resolved(
+    library: &Library,
+    content: &[u8],
+    folder: Option<&Path>,
+    operators: &[PathBuf],
+) -> Result<Bytes, String> {
     let scratch = tempfile::tempdir().map_err(|error| format!("a temporary folder: {error}"))?;
     let path = scratch.path().join("model.onnx");
-    write_resolved(library, content, folder, &path).map_err(|error| fault::reason(error.message()))?;
+    write_resolved(library, content, folder, operators, &path).map_err(|error| fault::reason(error.message()))?;
     std::fs::read(&path).map(Bytes::from).map_err(|error| format!("what onnxruntime wrote: {error}"))
 }
 
-fn write_resolved(library: &Library, content: &[u8], folder: Option<&Path>, path: &Path) -> ort::Result<()> {
+fn write_resolved(
+    library: &Library,
+    content: &[u8],
+    folder: Option<&Path>,
+    operators: &[PathBuf],
+    path: &Path,
+) -> ort::Result<()> {
     let builder = Session::builder(&library.environment)?
         .with_optimization_level(GraphOptimizationLevel::Disable)?
         .with_optimized_model_path(path)?;
-    with_folder(builder, folder)?.commit_from_memory(content).map(drop)
+    with_operators(with_folder(builder, folder)?, operators)?.commit_from_memory(content).map(drop)
+}
+
+/// Registers libraries of custom operators.
+fn with_operators(mut builder: SessionBuilder, libraries: &[PathBuf]) -> ort::Result<SessionBuilder> {
+    for library in libraries {
+        builder = builder.with_operator_library(library)?;
+    }
+    Ok(builder)
 }
 
 /// Names the folder that external data lies in, for content that comes from memory.
@@ -136,9 +180,16 @@ fn with_folder(builder: SessionBuilder, folder: Option<&Path>) -> ort::Result<Se
     Ok(builder.with_config_entry("session.model_external_initializers_file_folder_path", folder)?)
 }
 
-/// A session that is only looked at: nothing is optimised.
-pub(crate) fn look(library: &Library, content: &[u8], folder: Option<PathBuf>) -> ort::Result<Session> {
+/// A session that is only looked at: nothing is optimised, and of what the model asks for only the operators count.
+pub(crate) fn look(
+    library: &Library,
+    content: &[u8],
+    folder: Option<PathBuf>,
+    operators: &[PathBuf],
+) -> ort::Result<Session> {
     let source = Source::Memory(Bytes::new());
-    let recipe = Recipe { library: library.clone(), device: Device::Cpu, folder, source, few_shapes: false };
-    recipe.build(content, 1, &providers(Device::Cpu)?, GraphOptimizationLevel::Disable)
+    let asked = Asked { libraries: operators.to_vec(), ..Asked::default() };
+    let recipe = Recipe { library: library.clone(), device: Device::Cpu, folder, source, few_shapes: false, asked };
+    let providers = providers(Device::Cpu, &recipe.asked.settings.devices)?;
+    recipe.build(content, 1, &providers, GraphOptimizationLevel::Disable)
 }

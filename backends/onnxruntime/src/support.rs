@@ -20,19 +20,36 @@ const SURE_IR: i64 = 11;
 const OWN: [&str; 4] = ["com.microsoft", "com.microsoft.nchwc", "com.microsoft.experimental", "com.ms.internal.nhwc"];
 
 /// Lists what the library refuses of a file; empty when nothing is known against it. A file that holds nothing unusual
-/// is not even shown to the library.
-pub(crate) fn unsupported(library: &Library, file: &OnnxFile, folder: Option<PathBuf>) -> Vec<UnsupportedOperator> {
+/// is not even shown to the library, with the libraries of custom operators that the model asks for.
+pub(crate) fn unsupported(
+    library: &Library,
+    file: &OnnxFile,
+    folder: Option<PathBuf>,
+    operators: &[PathBuf],
+) -> Vec<UnsupportedOperator> {
     if let Some(shadowed) = shadowed(&file.model) {
         return vec![shadowed];
     }
     let Some(suspect) = suspect(&file.model) else { return Vec::new() };
-    match look(library, &file.bytes, folder) {
+    match look(library, &file.bytes, folder, operators) {
         Ok(_) => Vec::new(),
         Err(error) => {
             let reason = fault::reason(error.message());
-            vec![UnsupportedOperator { reason: format!("onnxruntime {} says: {reason}", library.version), ..suspect }]
+            let reason = format!("onnxruntime {} says: {reason}{}", library.version, advice(&suspect, operators));
+            vec![UnsupportedOperator { reason, ..suspect }]
         }
     }
+}
+
+/// Operators of foreign domains come from libraries.
+fn advice(suspect: &UnsupportedOperator, operators: &[PathBuf]) -> &'static str {
+    let domain = suspect.domain.as_str();
+    let foreign = !is_standard(domain) && domain != "ai.onnx.ml" && !OWN.contains(&domain);
+    if !foreign || !operators.is_empty() {
+        return "";
+    }
+    "; where a library has it, name that by `custom_operators` under [onnxruntime] in model.toml, and allow it by \
+     --custom-operators"
 }
 
 /// A function of the file with a standard operator's name: the library runs the standard operator and says nothing.

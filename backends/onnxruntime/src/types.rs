@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 
-use corymb_onnx::proto::{AttributeProto, FunctionProto, GraphProto, NodeProto, TypeValue, ValueInfoProto, elem};
+use corymb_onnx::proto::type_proto::Value as TypeValue;
+use corymb_onnx::proto::{AttributeProto, FunctionProto, GraphProto, NodeProto, ValueInfoProto, elem};
 use corymb_onnx::{is_standard, subgraphs};
 
 /// Element types by the names of values. A name has one meaning in a graph and all graphs inside it.
@@ -17,7 +18,7 @@ pub(crate) type Functions<'a> = HashMap<(&'a str, &'a str), &'a FunctionProto>;
 /// The element type that a declaration gives.
 pub(crate) fn declared(value: &ValueInfoProto) -> Option<i32> {
     match value.r#type.as_ref()?.value.as_ref()? {
-        TypeValue::Tensor(tensor) => Some(tensor.elem_type).filter(|&known| known != 0),
+        TypeValue::TensorType(tensor) => Some(tensor.elem_type).filter(|&known| known != 0),
         _ => None,
     }
 }

@@ -177,7 +177,8 @@ fn an_output_that_is_an_input_or_a_weight_outlives_both() {
 #[test]
 fn maps_are_refused_with_the_way_out() {
     let Some(backend) = place::backend() else { return };
-    let unsupported = backend.inspect(&files("zipmap")).expect("a model").unsupported;
+    let inspected = backend.inspect(&files("zipmap"), &LoadOptions::default());
+    let unsupported = inspected.expect("a model").unsupported;
     let text = unsupported.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
     assert!(text.contains("'probabilities'") && text.contains("zipmap=False"), "{text}");
     assert!(backend.load(&files("zipmap"), &LoadOptions::default()).is_err());
@@ -245,7 +246,7 @@ fn the_flowers_network_answers_alike_alone_and_in_rows() {
     let path = place::fixtures().join("../../../deploy/models/flowers/model.onnx");
     let files = ModelFiles { model: FileSource::Path(path) };
     let model = backend.load(&files, &LoadOptions::default()).expect("loaded");
-    assert!(model.profile().batch_axis && model.profile().batches_pay);
+    assert!(model.profile().rows.is_proved() && model.profile().batches_pay);
     let mut instance = model.instance(1).expect("an instance");
     let elements: Vec<f32> = (0..3 * 3 * 160 * 160).map(|index| (index as f32 * 0.37).sin()).collect();
     let pixels = Tensor::from_slice([3, 3, 160, 160], &elements).expect("a tensor");

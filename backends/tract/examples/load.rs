@@ -17,7 +17,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let files = ModelFiles { model: FileSource::Path(path.into()) };
     println!("at start          {}", memory());
 
-    let (info, took) = timed(|| Tract::default().inspect(&files));
+    let (info, took) = timed(|| Tract::default().inspect(&files, &LoadOptions::default()));
     let info = info?;
     println!("inspect  {took:6.1} ms  {}", memory());
     for report in &info.unsupported {

@@ -37,7 +37,7 @@ use tract_onnx::tract_core::internal::{TractError, TractResult, TypedSimplePlan}
 use tract_onnx::tract_hir::infer::{InferenceModel, InferenceModelExt as _};
 
 use crate::file::OnnxFile;
-use crate::model::TractModel;
+use crate::model::{Graph, TractModel};
 use crate::plans::{Plans, Shapes, Source};
 use crate::signature::{declared, shapes_of_one_row};
 use crate::simplify::{Simplified, simplify};
@@ -91,7 +91,7 @@ impl Backend for Tract {
         Ok(Availability { version: TRACT_VERSION.to_owned(), devices: vec![Device::Cpu] })
     }
 
-    fn inspect(&self, files: &ModelFiles) -> Result<ModelInfo, BackendError> {
+    fn inspect(&self, files: &ModelFiles, _: &LoadOptions) -> Result<ModelInfo, BackendError> {
         guarded(files, || {
             let mut file = OnnxFile::read(files)?;
             let (mut declared, mut unsupported) = describe(&file);
@@ -101,7 +101,8 @@ impl Backend for Tract {
                 unsupported.extend(looked.unwrap_or_else(|panic| Err(panicked(&*panic))).err());
             }
             let (opset, size, signature) = (file.opset(), file.size, declared.signature);
-            Ok(ModelInfo { platform: "onnx_onnxv1", opset, size, signature, unsupported })
+            let Graph { rows, .. } = Graph::of(files, &signature);
+            Ok(ModelInfo { platform: "onnx_onnxv1", opset, size, signature, rows, unsupported })
         })
     }
 
@@ -222,8 +223,9 @@ impl Tract {
         file.proto.graph.iter_mut().for_each(|graph| graph.initializer = Vec::new());
         close_outputs(&file, &mut declared, &graph, &symbols).map_err(|report| refused(files, &[report]))?;
         let signature = declared.signature;
+        let looked = Graph::of(files, &signature);
 
-        let first = match shapes_of_one_row(&signature) {
+        let first = match shapes_of_one_row(&signature, looked.rows.axes.as_ref()) {
             Some(shapes) => {
                 let plan = self.first_plan(graph.clone(), &signature, &shapes, files);
                 plan.inspect_err(|error| tracing::debug!(%error, "no plan for one row")).ok().map(|plan| (shapes, plan))
@@ -238,7 +240,7 @@ impl Tract {
         };
         let (stamp, run_bytes) = (file.stamp.clone(), self.run_bytes);
         let source = Source { files: kept_files(files), stamp, graph: kept, run_bytes };
-        Ok(TractModel::new(Plans::new(signature, source, weights, first)))
+        Ok(TractModel::new(Plans::new(signature, source, weights, first), looked))
     }
 
     fn first_plan(

@@ -2,8 +2,8 @@
 
 use std::collections::HashSet;
 
-use corymb_core::{DType, Dim, Signature, TensorSpec};
-use corymb_onnx::{Declared, batch_axis, dim, report, tensor_spec};
+use corymb_core::{BatchAxes, DType, Dim, Signature, TensorSpec};
+use corymb_onnx::{Declared, dim, report, tensor_spec};
 use tract_onnx::pb::tensor_shape_proto::dimension::Value as DimValue;
 use tract_onnx::pb::type_proto::Value as TypeValue;
 use tract_onnx::pb::{ModelProto, ValueInfoProto};
@@ -55,15 +55,14 @@ fn spec(value: &ValueInfoProto) -> Result<Option<TensorSpec>, String> {
     tensor_spec(&value.name, tensor.elem_type, dims)
 }
 
-/// The shapes of one row, where nothing but the batch is open: what a plan can be made for before any request.
-pub(crate) fn shapes_of_one_row(signature: &Signature) -> Option<Vec<Option<Vec<usize>>>> {
-    let batch = batch_axis(signature);
+/// The shapes of one row, where nothing but the axes of rows is open: what a plan can be made for before any request.
+pub(crate) fn shapes_of_one_row(signature: &Signature, axes: Option<&BatchAxes>) -> Option<Vec<Option<Vec<usize>>>> {
     let shapes = signature.inputs.iter().map(|spec| {
         if spec.optional {
             return Some(None);
         }
         let dims = spec.shape.iter().enumerate().map(|(axis, dim)| match dim.fixed() {
-            None if axis == 0 && batch => Some(1),
+            None if axes.is_some_and(|axes| axes.input(&spec.name) == Some(axis)) => Some(1),
             size => size,
         });
         Some(Some(dims.collect::<Option<Vec<_>>>()?))
@@ -83,8 +82,10 @@ mod tests {
     fn one_row_needs_everything_else_fixed() {
         let (n, l) = (Dim::Symbol("N".into()), Dim::Symbol("L".into()));
         let output = vec![fp32("y", std::slice::from_ref(&n))];
-        let row =
-            |dims: &[Dim]| shapes_of_one_row(&Signature { inputs: vec![fp32("x", dims)], outputs: output.clone() });
+        let axes = BatchAxes { inputs: vec![("x".to_owned(), Some(0))], outputs: vec![("y".to_owned(), Some(0))] };
+        let row = |dims: &[Dim]| {
+            shapes_of_one_row(&Signature { inputs: vec![fp32("x", dims)], outputs: output.clone() }, Some(&axes))
+        };
         assert_eq!(row(&[n.clone(), Dim::Fixed(3)]), Some(vec![Some(vec![1, 3])]));
         assert_eq!(row(&[n, l]), None);
     }

@@ -53,7 +53,7 @@ fn what_tract_gets_wrong_is_refused_by_name() {
         ("future_opset", "Operator set", ""),
     ] {
         let files = on_disk(folder().join(format!("{fixture}.onnx")));
-        let unsupported = Tract::default().inspect(&files).expect("a model").unsupported;
+        let unsupported = Tract::default().inspect(&files, &LoadOptions::default()).expect("a model").unsupported;
         let named = unsupported.iter().any(|found| found.operator == operator && found.node == node);
         assert!(named, "{fixture}: {unsupported:?}");
         let error = load(&files).map(drop).expect_err(fixture).to_string();
@@ -71,7 +71,7 @@ fn damaged_files_never_panic() {
             let mut flipped = whole.clone();
             flipped[index] ^= 1 << (index % 8);
             for files in [embedded(flipped), embedded(whole[..index].to_vec())] {
-                let _ = Tract::default().inspect(&files);
+                let _ = Tract::default().inspect(&files, &LoadOptions::default());
                 let _ = load(&files);
             }
         }
@@ -102,7 +102,7 @@ fn external_data_of_an_embedded_model_is_refused() {
 fn the_flowers_network_answers_alike_alone_and_in_rows() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/models/flowers/model.onnx");
     let model = load(&on_disk(path)).expect("loaded");
-    assert!(model.profile().batch_axis && !model.profile().batches_pay);
+    assert!(model.profile().rows.is_proved() && !model.profile().batches_pay);
     let mut instance = model.instance(1).expect("an instance");
     let pixels = pattern(&[3, 3, 160, 160]);
     let together = run(&mut *instance, "pixels", pixels.clone()).expect("three rows");

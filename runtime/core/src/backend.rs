@@ -8,6 +8,8 @@ use bytes::Bytes;
 use crate::device::Device;
 use crate::error::BackendError;
 use crate::request::{CancelFlag, Tensors};
+use crate::rows::RowAnalysis;
+use crate::settings::EngineSettings;
 use crate::signature::Signature;
 
 /// An inference engine.
@@ -22,11 +24,12 @@ pub trait Backend: Send + Sync {
     fn check(&self) -> Result<Availability, BackendError>;
 
     /// Signature, opset, size, operators it lacks: without loading. The choice of a backend and its messages rest on it.
+    /// Of `options` only the settings count.
     ///
     /// # Errors
     /// [`BackendError::InvalidModel`] when the file is not a model. What this backend cannot run is not an error here:
     /// it stands in [`ModelInfo::unsupported`].
-    fn inspect(&self, files: &ModelFiles) -> Result<ModelInfo, BackendError>;
+    fn inspect(&self, files: &ModelFiles, options: &LoadOptions) -> Result<ModelInfo, BackendError>;
 
     /// Makes the model ready to be instantiated on the device that `options` names, on no other.
     ///
@@ -172,11 +175,13 @@ pub struct LoadOptions {
     pub cache: Option<PathBuf>,
     /// Whether the user trusts a backend with what it is not known to compute rightly.
     pub unverified: bool,
+    /// What the model asks of its engine. A backend that is not meant takes no notice.
+    pub settings: EngineSettings,
 }
 
 impl Default for LoadOptions {
     fn default() -> Self {
-        Self { device: Device::Cpu, cache: None, unverified: false }
+        Self { device: Device::Cpu, cache: None, unverified: false, settings: EngineSettings::default() }
     }
 }
 
@@ -212,6 +217,8 @@ pub struct ModelInfo {
     pub size: u64,
     /// As far as it can be told without loading.
     pub signature: Signature,
+    /// What its graph does with rows; nothing is known of a model that this backend cannot run.
+    pub rows: RowAnalysis,
     /// What this backend lacks; empty when it can run the model.
     pub unsupported: Vec<UnsupportedOperator>,
 }
@@ -245,20 +252,28 @@ impl fmt::Display for UnsupportedOperator {
 /// How a loaded model wants to be fed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Profile {
-    /// Whether axis 0 of every input and output is one batch dimension, so that rows may be split and joined.
-    pub batch_axis: bool,
+    /// Whether requests may be joined and their rows run apart, and along which axes.
+    pub rows: RowAnalysis,
     /// Whether several rows in one run are faster than one after the other. Otherwise rows run in parallel on instances.
     pub batches_pay: bool,
     /// Rows per run worth using, ascending; empty when any.
     pub batch_sizes: Vec<usize>,
     /// Threads that one run can make use of at most: 1 for a backend that does not split its work.
     pub max_threads: usize,
+    /// Inputs whose elements are places in a table, with the length of the table: what to make samples of.
+    pub tables: Vec<(String, usize)>,
 }
 
 impl Profile {
     /// Of a model that is run as it is asked, each request by itself.
     #[must_use]
-    pub const fn whole() -> Self {
-        Self { batch_axis: false, batches_pay: false, batch_sizes: Vec::new(), max_threads: 1 }
+    pub fn whole() -> Self {
+        Self {
+            rows: RowAnalysis::default(),
+            batches_pay: false,
+            batch_sizes: Vec::new(),
+            max_threads: 1,
+            tables: Vec::new(),
+        }
     }
 }

@@ -156,7 +156,7 @@ mod tests {
             Ok(Availability { version: "1".to_owned(), devices: vec![Device::Cpu] })
         }
 
-        fn inspect(&self, _: &ModelFiles) -> Result<ModelInfo, BackendError> {
+        fn inspect(&self, _: &ModelFiles, _: &LoadOptions) -> Result<ModelInfo, BackendError> {
             Err(BackendError::InvalidModel("no".to_owned()))
         }
 

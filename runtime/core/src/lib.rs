@@ -13,6 +13,8 @@ mod error;
 mod heartbeat;
 mod plugin;
 mod request;
+mod rows;
+mod settings;
 mod signature;
 mod tensor;
 
@@ -28,5 +30,7 @@ pub use futures_core::future::BoxFuture;
 pub use heartbeat::{Beating, Heartbeat};
 pub use plugin::{Finish, Models, Plugin, PluginHost, PluginInfo, PluginOptions, ServedModel, Step};
 pub use request::{CancelFlag, Parameters, Request, Response, Tensors, Value};
+pub use rows::{BatchAxes, Culprit, Independence, RowAnalysis};
+pub use settings::{EngineSettings, Optimization};
 pub use signature::{Dim, Signature, SignatureError, TensorSpec};
 pub use tensor::{MAX_RANK, Tensor, TensorError, element_count, format_dims};

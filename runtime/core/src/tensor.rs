@@ -1,6 +1,7 @@
 //! A tensor: dtype, shape and a reference-counted buffer.
 
 use std::fmt::Write as _;
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -260,28 +261,70 @@ impl Tensor {
         Some(Self { dtype: self.dtype, shape, data })
     }
 
-    /// The rows of `parts` one after the other: one copy, or none for a single part. None when there are no parts, or
-    /// when dtype or the dimensions behind axis 0 differ.
+    /// `len` places from `start` on along an axis: without a copy where they lie in one piece. None when out of range.
     #[must_use]
-    pub fn concat_rows(parts: &[Self]) -> Option<Self> {
-        let (first, others) = parts.split_first()?;
+    pub fn slice_axis(&self, axis: usize, start: usize, len: usize) -> Option<Self> {
+        let size = *self.shape.get(axis)?;
+        if start.checked_add(len)? > size {
+            return None;
+        }
+        let mut shape = self.shape.clone();
+        shape[axis] = len;
+        let outer: usize = self.shape[..axis].iter().product();
+        let inner: usize = self.shape[axis + 1..].iter().product();
+        if outer == 1 {
+            let flat = Self { shape: vec![size, inner], ..self.clone() };
+            return Some(Self { shape, ..flat.slice_rows(start, len)? });
+        }
+        let place = |block: usize| (block * size + start) * inner..(block * size + start + len) * inner;
+        match (self.elements(), self.dtype.size()) {
+            (Some(elements), _) => {
+                let taken = (0..outer).flat_map(|block| &elements[place(block)]).cloned();
+                Self::from_elements(shape, taken.collect()).ok()
+            }
+            (None, Some(width)) => {
+                let bytes = self.bytes()?;
+                let mut buffer = Buffer::with_capacity(outer * len * inner * width);
+                for block in 0..outer {
+                    let Range { start, end } = place(block);
+                    buffer.extend_from_slice::<u8>(&bytes[start * width..end * width]);
+                }
+                Self::from_buffer(self.dtype, shape, buffer).ok()
+            }
+            (None, None) => None,
+        }
+    }
+
+    /// `parts` one after the other along an axis: one copy, or none for a single part. None when there are no parts, or
+    /// when dtype or the other dimensions differ.
+    #[must_use]
+    pub fn concat_axis(axis: usize, parts: &[&Self]) -> Option<Self> {
+        let (&first, others) = parts.split_first()?;
+        let (front, back) = (first.shape.get(..axis)?, first.shape.get(axis + 1..)?);
         if others.is_empty() {
             return Some(first.clone());
         }
-        let row_shape = first.shape.get(1..)?;
-        let alike = |part: &Self| part.dtype == first.dtype && part.shape.get(1..) == Some(row_shape);
-        if !others.iter().all(alike) {
+        let alike = |part: &&&Self| {
+            part.dtype == first.dtype
+                && part.shape.get(..axis) == Some(front)
+                && part.shape.get(axis + 1..) == Some(back)
+        };
+        if !others.iter().all(|part| alike(&part)) {
             return None;
         }
+        let (outer, inner): (usize, usize) = (front.iter().product(), back.iter().product());
         let mut shape = first.shape.clone();
-        shape[0] = parts.iter().map(|part| part.shape[0]).sum();
-        if first.dtype == DType::Bytes {
-            let elements = parts.iter().filter_map(Self::elements).flatten().cloned().collect();
-            return Self::from_elements(shape, elements).ok();
-        }
-        let mut buffer = Buffer::with_capacity(parts.iter().map(Self::byte_len).sum());
-        for part in parts {
-            buffer.extend_from_slice::<u8>(part.bytes()?);
+        shape[axis] = parts.iter().map(|part| part.shape[axis]).sum();
+        let pieces = (0..outer).flat_map(|block| {
+            parts.iter().map(move |part| (part, block * part.shape[axis] * inner, part.shape[axis] * inner))
+        });
+        let Some(width) = first.dtype.size() else {
+            let elements = pieces.filter_map(|(part, from, len)| part.elements()?.get(from..from + len));
+            return Self::from_elements(shape, elements.flatten().cloned().collect()).ok();
+        };
+        let mut buffer = Buffer::with_capacity(parts.iter().map(|part| part.byte_len()).sum());
+        for (part, from, len) in pieces {
+            buffer.extend_from_slice::<u8>(&part.bytes()?[from * width..(from + len) * width]);
         }
         Self::from_buffer(first.dtype, shape, buffer).ok()
     }
@@ -328,12 +371,12 @@ mod tests {
     fn concatenation_undoes_slicing() {
         let all = matrix();
         let parts = [all.slice_rows(0, 1), all.slice_rows(1, 2)].map(|part| part.expect("in range"));
-        assert_eq!(Tensor::concat_rows(&parts), Some(all));
+        assert_eq!(Tensor::concat_axis(0, &parts.each_ref()), Some(all));
 
         let words = Tensor::from_elements([3], ["a", "bc", ""].map(Bytes::from).to_vec()).expect("valid");
         let parts = [words.slice_rows(0, 2), words.slice_rows(2, 1)].map(|part| part.expect("in range"));
         assert_eq!(parts[1].elements(), Some(&[Bytes::new()][..]));
-        assert_eq!(Tensor::concat_rows(&parts), Some(words));
+        assert_eq!(Tensor::concat_axis(0, &parts.each_ref()), Some(words));
     }
 
     #[test]

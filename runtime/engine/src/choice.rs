@@ -255,7 +255,7 @@ fn check_memory(backend: &dyn Backend, wanted: &Wanted<'_>, files: &ModelFiles) 
         return Ok(Some(memory.promise(in_folder)));
     }
     // What it cannot read, loading will say better.
-    let Ok(info) = backend.inspect(files) else { return Ok(None) };
+    let Ok(info) = backend.inspect(files, &wanted.options) else { return Ok(None) };
     if used.saturating_add(info.size) <= memory.limit {
         return Ok(Some(memory.promise(info.size)));
     }

@@ -10,6 +10,7 @@ use opentelemetry::metrics::Meter;
 use crate::accounting::{Concurrency, InFlight};
 use crate::admission::{Admission, Permit};
 use crate::call::Call;
+use crate::division::Division;
 use crate::error::EngineError;
 use crate::loads::VersionStatus;
 use crate::pool::{Panicked, Pool, Progress, Stage};
@@ -219,7 +220,15 @@ impl Engine {
         let entry = self.find(model)?;
         let version = entry.newest(version)?;
         let findings = version.findings();
-        let remarks = [("choice", version.reason.clone()), ("batching", findings.batching), ("alone", findings.alone)];
+        let Division { rows, node, advice, .. } = version.division.clone();
+        let remarks = [
+            ("choice", version.reason.clone()),
+            ("rows", rows.to_owned()),
+            ("rows_node", node.unwrap_or_default()),
+            ("rows_advice", advice.unwrap_or_default()),
+            ("batching", findings.batching),
+            ("alone", findings.alone),
+        ];
         let serving = entry.served();
         Ok(ModelDescription {
             name: version.model.clone(),

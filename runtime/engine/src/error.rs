@@ -232,6 +232,9 @@ pub enum LoadError {
         /// Its reason.
         error: BackendError,
     },
+    /// The manifest wants requests to share runs, and they cannot.
+    #[error("{0}")]
+    Batching(String),
     /// The plugin could not be loaded.
     #[error("{0}")]
     Plugin(#[from] PluginError),

@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 use crate::batch::{Queue, QueueParts};
 use crate::capacity::Capacity;
 use crate::choice::{self, Chosen, Wanted};
+use crate::division::Division;
 use crate::error::LoadError;
 use crate::measure::{self, Sharing};
 use crate::models::OtherModels;
@@ -45,15 +46,18 @@ pub(crate) fn load(shared: &Arc<Shared>, folder: &ModelFolder) -> Result<Loaded,
     let all_copies = copies.of_each * devices.len();
     let parallel = all_copies.min(shared.pool.workers());
     let capacity = Arc::new(Capacity::new(&folder.name, parallel, manifest.batching.latency_target));
+    let mut division = Division::none();
     let queue = match chosen {
         Some(Chosen { models, .. }) => {
             let profile = models[0].profile();
+            division = Division::of(&profile.rows, manifest.batching.enabled).map_err(LoadError::Batching)?;
             let parts = QueueParts {
                 name: folder.name.clone(),
                 models,
                 instances: copies.of_each,
                 threads: copies.threads,
-                rows: measure::unmeasured(&sharing, profile.batch_axis, profile.batches_pay),
+                rows: measure::unmeasured(&sharing, division.axes.is_some(), profile.batches_pay),
+                axes: division.axes.clone(),
                 limits,
                 pool: shared.pool.clone(),
                 signals: Arc::clone(&signals),
@@ -81,6 +85,8 @@ pub(crate) fn load(shared: &Arc<Shared>, folder: &ModelFolder) -> Result<Loaded,
         capacity,
         priority: manifest.queue.priority.unwrap_or(NO_PRIORITY),
         reason,
+        division,
+        settings: format!("{:?}", manifest.onnxruntime.settings()),
         findings: Mutex::default(),
         _held: folder.held.clone(),
         _alive: alive,
@@ -171,10 +177,17 @@ fn load_model(shared: &Shared, folder: &ModelFolder, files: &ModelFiles) -> Resu
             device: Device::Cpu,
             cache: shared.options.cache.as_ref().map(|cache| cache.join("optimised")),
             unverified: manifest.unverified,
+            settings: manifest.onnxruntime.settings().clone(),
         },
         memory: shared.options.memory.as_ref(),
     };
-    choice::choose(&shared.backends, &wanted, files)
+    let chosen = choice::choose(&shared.backends, &wanted, files)?;
+    let settings = &wanted.options.settings;
+    if !settings.is_empty() && chosen.backend != settings.backend {
+        let (model, backend, meant) = (&folder.name, chosen.backend, settings.backend);
+        tracing::warn!(model, backend, meant, "what the manifest asks of another backend has no effect");
+    }
+    Ok(chosen)
 }
 
 fn load_plugin(

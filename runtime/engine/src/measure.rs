@@ -1,16 +1,17 @@
 //! What a model can do on this machine: whether its rows are independent, how many of them share a run best, and what
 //! several threads bring to a single run. Found by running it, kept in a file, and acted upon while it serves.
 //!
-//! A dynamic first dimension proves nothing: a graph may mix rows (a softmax over axis 0, a sort, a normalisation), and
-//! requests that share a run would change each other's answers. So rows are divided or joined only after different rows
-//! gave the same answers alone and together. Until that is known, the safe choice serves: each request whole.
+//! Whether rows may be divided and joined at all is proved from the graph, or trusted (`division.rs`). What is compared here is
+//! a second net: one run of as many different rows as will be gathered, against each row alone. What differs is not shared,
+//! and said. Until sizes are known the safe choice serves: each request whole.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use corymb_core::{FileSource, ModelFiles, Tensors};
 
-use crate::batch::Rows;
+use crate::batch::{Queue, Rows};
+use crate::division::PROVED;
 use crate::pool::{Progress, Stage};
 use crate::record::{self, Record};
 use crate::sample;
@@ -27,8 +28,10 @@ const LONGEST_RUN: Duration = Duration::from_millis(500);
 const SIZES: [usize; 6] = [2, 4, 8, 16, 32, 64];
 /// Timed runs of each kind; the fastest counts.
 const RUNS: usize = 3;
-/// Rows whose answers are compared.
+/// Rows whose answers are compared where none are gathered.
 const COMPARED: usize = 3;
+/// Rows of a run where somebody wants them gathered, and says no number.
+const USUAL_MAX: usize = 8;
 /// What a row must gain in company, and a single run by more threads, to be worth it.
 const WORTH: f64 = 0.85;
 /// Shorter runs are not divided over threads: waking them costs as much.
@@ -51,16 +54,25 @@ pub(crate) struct Sharing {
     pub(crate) alone: bool,
 }
 
-/// The rows of a run while nothing is measured.
-pub(crate) fn unmeasured(sharing: &Sharing, batch_axis: bool, batches_pay: bool) -> Rows {
-    if !batch_axis || sharing.enabled != Some(true) {
+impl Sharing {
+    /// Whether somebody chose sizes: what runs hold then needs no measurement.
+    fn has_sizes(&self) -> bool {
+        self.max_size.is_some() || !self.preferred.is_empty() || !self.max_delay.is_zero()
+    }
+
+    fn together(&self, max: usize) -> Rows {
+        Rows::Together { max, preferred: self.preferred.clone(), max_delay: self.max_delay }
+    }
+}
+
+/// The rows of a run while nothing is measured, of a model whose rows may be divided or not.
+pub(crate) fn unmeasured(sharing: &Sharing, divides: bool, batches_pay: bool) -> Rows {
+    if !divides || sharing.enabled == Some(false) || (sharing.enabled.is_none() && !sharing.has_sizes()) {
         return Rows::Whole;
     }
-    // A size that somebody chose needs no measurement.
     match sharing.max_size.or(sharing.preferred.last().copied()) {
-        Some(max) if batches_pay => {
-            Rows::Together { max, preferred: sharing.preferred.clone(), max_delay: sharing.max_delay }
-        }
+        Some(max) if batches_pay => sharing.together(max),
+        None if batches_pay && sharing.has_sizes() => sharing.together(USUAL_MAX),
         _ => Rows::Apart,
     }
 }
@@ -70,21 +82,20 @@ fn gains(wide: Duration, single: Duration) -> bool {
     wide.as_secs_f64() < WORTH * single.as_secs_f64()
 }
 
-/// The rows of a run that follow from a record, and the words for them.
-pub(crate) fn rows_by(record: &Record, sharing: &Sharing, batches_pay: bool) -> (Rows, String) {
-    if sharing.enabled.is_none() {
-        match &record.independent {
-            None => return (Rows::Whole, "off: not measured yet".to_owned()),
-            Some(reason) if !reason.is_empty() => return (Rows::Whole, format!("off: {reason}")),
-            Some(_) => {}
-        }
+/// The rows of a run that follow from a record, and the words for them. Of a model whose rows may be divided.
+pub(crate) fn rows_by(record: &Record, sharing: &Sharing, trusted: bool, batches_pay: bool) -> (Rows, String) {
+    match &record.compared {
+        _ if trusted => {}
+        Some((_, difference)) if !difference.is_empty() => return (Rows::Whole, format!("off: {difference}")),
+        None if !sharing.has_sizes() => return (Rows::Whole, "off: not measured yet".to_owned()),
+        _ => {}
     }
     if !batches_pay {
         return (Rows::Apart, "rows run apart: larger runs do not pay on this backend".to_owned());
     }
     if record.times.is_empty() {
-        let trusted = Sharing { enabled: Some(true), ..sharing.clone() };
-        return (unmeasured(&trusted, true, true), "sizes are not measured yet".to_owned());
+        let wanted = Sharing { enabled: Some(true), ..sharing.clone() };
+        return (unmeasured(&wanted, true, true), "sizes are not measured yet".to_owned());
     }
     let allowed = |rows: usize, run: Duration| {
         sharing.max_size.is_none_or(|max| rows <= max) && sharing.latency_target.is_none_or(|target| run <= target / 2)
@@ -98,7 +109,7 @@ pub(crate) fn rows_by(record: &Record, sharing: &Sharing, batches_pay: bool) -> 
         let text = allowed.iter().map(|(rows, run)| format!("{rows} in {run:.1?}"));
         text.collect::<Vec<_>>().join(", ")
     };
-    let forced = (sharing.enabled == Some(true) && sharing.max_size.is_some()) || !sharing.preferred.is_empty();
+    let forced = sharing.has_sizes();
     if least > WORTH * single && !forced {
         return (Rows::Apart, format!("rows run apart: larger runs bring little ({})", said()));
     }
@@ -107,10 +118,9 @@ pub(crate) fn rows_by(record: &Record, sharing: &Sharing, batches_pay: bool) -> 
     let max = match (sharing.max_size, best) {
         (Some(max), _) if forced => max,
         (_, Some(best)) => best.max(sharing.preferred.last().copied().unwrap_or(1)),
-        (max, None) => max.or(sharing.preferred.last().copied()).unwrap_or(8),
+        (max, None) => max.or(sharing.preferred.last().copied()).unwrap_or(USUAL_MAX),
     };
-    let rows = Rows::Together { max, preferred: sharing.preferred.clone(), max_delay: sharing.max_delay };
-    (rows, format!("up to {max} rows a run ({})", said()))
+    (sharing.together(max), format!("up to {max} rows a run ({})", said()))
 }
 
 /// The measuring of one version, which may stop and go on.
@@ -119,6 +129,8 @@ pub(crate) struct Measuring {
     version: Weak<Version>,
     sharing: Sharing,
     files: ModelFiles,
+    /// Whether warm-up's inputs are the model folder's samples; else they are zeros, which tell no rows apart.
+    sampled: bool,
     /// The name of the record's file; none where nothing is kept, or not yet looked at.
     key: Option<String>,
     record: Record,
@@ -138,12 +150,19 @@ enum Stop {
 }
 
 impl Measuring {
-    pub(crate) fn new(shared: &Arc<Shared>, version: &Arc<Version>, sharing: Sharing, files: ModelFiles) -> Self {
+    pub(crate) fn new(
+        shared: &Arc<Shared>,
+        version: &Arc<Version>,
+        sharing: Sharing,
+        files: ModelFiles,
+        sampled: bool,
+    ) -> Self {
         Self {
             shared: Arc::clone(shared),
             version: Arc::downgrade(version),
             sharing,
             files,
+            sampled,
             key: None,
             record: Record::default(),
             wide: (Duration::MAX, 0),
@@ -156,7 +175,8 @@ impl Measuring {
     fn recall(&mut self, version: &Version) {
         let Some(cache) = self.shared.options.cache.as_deref() else { return };
         let workers = self.shared.pool.workers().to_string();
-        self.key = record::key(&self.files, &[version.backend, &version.engine, &version.device, &workers]);
+        let circumstances: [&str; 5] = [version.backend, &version.engine, &version.device, &workers, &version.settings];
+        self.key = record::key(&self.files, &circumstances);
         self.record = self.key.as_deref().and_then(|key| Record::load(cache, key)).unwrap_or_default();
     }
 
@@ -165,7 +185,7 @@ impl Measuring {
         let Some(version) = self.version.upgrade() else { return };
         let Some(queue) = &version.queue else { return };
         let profile = queue.profile().clone();
-        let share = profile.batch_axis && self.sharing.enabled != Some(false);
+        let share = queue.axes().is_some() && self.sharing.enabled != Some(false);
         let widen = self.sharing.alone && profile.max_threads > 1 && self.shared.pool.workers() > 1;
         if !share && !widen {
             return;
@@ -178,10 +198,15 @@ impl Measuring {
         self.apply(&version);
         self.warm_sizes(&version).await;
         if only_rows {
-            if self.sharing.enabled.is_none() && self.record.independent.is_none() {
+            if version.division.rows == PROVED && self.record.compared.is_none() {
                 // Worth its cost only once somebody sends several rows.
-                self.measure_when_rows_come(&version);
+                self.measure_when_rows_come(&version, 2, share, widen);
             }
+            return;
+        }
+        if queue.axes().is_some() && self.rows_like(queue, 1).is_none() {
+            // What the sizes of a request are a caller has to show.
+            self.measure_when_rows_come(&version, 1, share, widen);
             return;
         }
         if let Err(Stop::Later) = self.measure(Some(BEFORE_READY), share, widen).await {
@@ -193,31 +218,55 @@ impl Measuring {
     /// Runs the size that an earlier start found to be best, so that its first use costs no request anything.
     async fn warm_sizes(&mut self, version: &Arc<Version>) {
         let Some(queue) = &version.queue else { return };
-        let (Rows::Together { max, .. }, Some(inputs)) =
-            (queue.rows(), queue.first_inputs().and_then(sample::first_row))
-        else {
-            return;
-        };
+        let Rows::Together { max, .. } = queue.rows() else { return };
+        let Some(rows) = self.rows_like(queue, max) else { return };
         let Some(expected) = self.record.time_of(max) else { return };
         while self.spent + expected * 2 <= BEFORE_READY && self.warmed < version.capacity.parallel() {
             // The instance that was given back last is the first to be taken: what is shared is warmed, at least.
-            if self.run(version, sample::vary(&inputs, max)).await.is_err() {
+            if self.run(version, rows.clone()).await.is_err() {
                 return;
             }
             self.warmed += 1;
         }
     }
 
-    fn measure_when_rows_come(self, version: &Arc<Version>) {
+    /// Measures when a request of at least so many rows has come.
+    fn measure_when_rows_come(self, version: &Arc<Version>, least: usize, share: bool, widen: bool) {
         let Some(queue) = &version.queue else { return };
         let once = std::sync::Mutex::new(Some(self));
         let runtime = tokio::runtime::Handle::current();
-        queue.on_rows(move || {
+        queue.on_request(move |rows| {
+            if rows < least {
+                return;
+            }
             let taken = once.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
             if let Some(mut measuring) = taken {
-                runtime.spawn(async move { measuring.go_on(true, false).await });
+                runtime.spawn(async move { measuring.go_on(share, widen).await });
             }
         });
+    }
+
+    /// Different rows to measure with: samples of the model folder, varied, or made up in the shapes that requests have. None
+    /// where nothing can be made up, or where no request has shown its shapes.
+    fn rows_like(&self, queue: &Queue, count: usize) -> Option<Vec<Tensors>> {
+        let Some(axes) = queue.axes() else { return queue.first_inputs().map(|inputs| vec![inputs.clone(); count]) };
+        if self.sampled {
+            return queue.first_inputs().map(|inputs| sample::vary(&axes.take(inputs, &(0..1)), count));
+        }
+        let shapes = sample::shapes_of_one_row(queue.model().signature(), axes);
+        let shapes = shapes.or_else(|| queue.first_shapes().map(|shapes| sample::one_row(shapes, axes)))?;
+        let tables = &queue.profile().tables;
+        let first = sample::made(&shapes, tables, 0)?;
+        // What has no rows is the same for all of them.
+        let alike = |mut made: Tensors| {
+            for (name, _) in axes.inputs.iter().filter(|(_, axis)| axis.is_none()) {
+                if let (Some(_), Some(tensor)) = (made.remove(name), first.get(name)) {
+                    made.push(name, tensor.clone());
+                }
+            }
+            made
+        };
+        (0..count).map(|index| sample::made(&shapes, tables, index).map(alike)).collect()
     }
 
     async fn go_on(&mut self, share: bool, widen: bool) {
@@ -237,7 +286,7 @@ impl Measuring {
     async fn measure(&mut self, budget: Option<Duration>, share: bool, widen: bool) -> Result<(), Stop> {
         let version = self.version.upgrade().ok_or(Stop::Never)?;
         let queue = version.queue.as_ref().ok_or(Stop::Never)?;
-        let inputs = queue.first_inputs().and_then(sample::first_row).ok_or(Stop::Never)?;
+        let inputs = self.rows_like(queue, 1).and_then(|mut rows| rows.pop()).ok_or(Stop::Never)?;
         let within = |spent: Duration, next: Duration| budget.is_none_or(|budget| spent + next <= budget);
         let apart_only = !queue.profile().batches_pay;
 
@@ -257,15 +306,7 @@ impl Measuring {
             }
             self.widen(&version, inputs.clone(), single).await?;
         }
-        if share && self.record.independent.is_none() {
-            if !within(self.spent, single * (3 * COMPARED as u32)) {
-                return Err(Stop::Later);
-            }
-            let found = self.compare(&version, &inputs).await?;
-            self.record.independent = Some(found);
-        }
-        let independent = self.record.independent.as_deref() == Some("") || self.sharing.enabled == Some(true);
-        if share && independent && !apart_only && !self.record.complete {
+        if share && !apart_only && !self.record.complete {
             let most = self.sharing.max_size.unwrap_or(usize::MAX);
             for rows in SIZES.into_iter().filter(|rows| *rows <= most) {
                 if self.record.time_of(rows).is_some() {
@@ -280,8 +321,32 @@ impl Measuring {
                     self.apply(&version);
                     return Err(Stop::Later);
                 }
-                let took = self.timed(&version, sample::vary(&inputs, rows)).await?;
+                let batch = self.rows_like(queue, rows).ok_or(Stop::Never)?;
+                let took = self.timed(&version, batch).await?;
                 self.record.set_time(rows, took);
+            }
+        }
+        if share && version.division.rows == PROVED {
+            // As many rows as one run will hold.
+            let uncompared = Record { compared: Some((0, String::new())), ..self.record.clone() };
+            let gathered = match rows_by(&uncompared, &self.sharing, false, !apart_only).0 {
+                Rows::Together { max, .. } => max.max(2),
+                Rows::Whole | Rows::Apart => COMPARED,
+            };
+            if self.record.compared.as_ref().is_none_or(|(rows, _)| *rows < gathered) {
+                if !within(self.spent, single * (2 * gathered as u32 + 1)) {
+                    return Err(Stop::Later);
+                }
+                let found = self.compare(&version, gathered).await?;
+                if !found.is_empty() {
+                    tracing::warn!(
+                        model = version.model,
+                        version = version.version,
+                        difference = found,
+                        "no runs are shared"
+                    );
+                }
+                self.record.compared = Some((gathered, found));
             }
         }
         self.record.complete = true;
@@ -320,31 +385,29 @@ impl Measuring {
         Ok((took, result))
     }
 
-    /// Empty when rows do not see each other, else why that is not so, or not known.
-    async fn compare(&mut self, version: &Arc<Version>, inputs: &Tensors) -> Result<String, Stop> {
-        let rows = sample::vary(inputs, COMPARED);
+    /// Runs `count` different rows as one request and each alone. Empty when the answers agree, else how they differ.
+    async fn compare(&mut self, version: &Arc<Version>, count: usize) -> Result<String, Stop> {
+        let queue = version.queue.as_ref().ok_or(Stop::Never)?;
+        let axes = queue.axes().cloned().ok_or(Stop::Never)?;
+        let rows = self.rows_like(queue, count).ok_or(Stop::Never)?;
         let mut alone = Vec::new();
         for row in &rows {
             match self.run(version, vec![row.clone()]).await?.1 {
                 Ok(mut answers) if answers.len() == 1 => alone.push(answers.remove(0)),
                 Ok(_) => return Ok("the backend answered a single row otherwise than once".to_owned()),
-                Err(_) => return Ok("no different rows could be made up that the model takes".to_owned()),
+                Err(reason) => {
+                    tracing::debug!(model = version.model, reason, "no rows could be made up that the model takes");
+                    return Ok(String::new());
+                }
             }
         }
-        if rows[0] == rows[1] || sample::compare(&alone[0], &alone[1]).is_ok() {
-            return Ok("no different rows could be made up that the model tells apart".to_owned());
-        }
-        match self.run(version, vec![rows[0].clone()]).await?.1 {
-            Ok(again) if sample::compare_all(&alone[..1], &again).is_err() => {
-                return Ok("the model answers the same row differently each time".to_owned());
-            }
-            _ => {}
-        }
-        let together = match self.run(version, rows).await?.1 {
-            Ok(together) if together.len() == alone.len() => together,
-            Ok(_) => return Ok("several rows together did not come back as so many".to_owned()),
-            Err(_) => return Ok("several rows together failed".to_owned()),
+        let gathered = axes.join_inputs(&rows).ok_or(Stop::Never)?;
+        let together = match self.run(version, vec![gathered]).await?.1 {
+            Ok(mut answers) if answers.len() == 1 => axes.split(&answers.remove(0), &vec![1; count]),
+            Ok(_) => None,
+            Err(reason) => return Ok(format!("{count} rows together failed ({reason})")),
         };
+        let Some(together) = together else { return Ok(format!("{count} rows together are not answered by as many")) };
         Ok(match sample::compare_all(&alone, &together) {
             Ok(()) => String::new(),
             Err(difference) => format!("rows change each other's answers ({difference})"),
@@ -382,8 +445,9 @@ impl Measuring {
     fn apply(&self, version: &Arc<Version>) {
         let Some(queue) = &version.queue else { return };
         let profile = queue.profile();
-        if profile.batch_axis && self.sharing.enabled != Some(false) {
-            let (rows, words) = rows_by(&self.record, &self.sharing, profile.batches_pay);
+        if queue.axes().is_some() && self.sharing.enabled != Some(false) {
+            let trusted = version.division.rows != PROVED;
+            let (rows, words) = rows_by(&self.record, &self.sharing, trusted, profile.batches_pay);
             if queue.rows() != rows {
                 tracing::info!(model = version.model, version = version.version, batching = words, "batching");
             }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 /// Raised when what is measured, or its meaning, changes.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 /// A record is a few hundred bytes; what is larger is something else.
 const MAX_BYTES: u64 = 64 << 10;
 
@@ -17,8 +17,9 @@ const MAX_BYTES: u64 = 64 << 10;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Record {
-    /// Empty when rows are independent, else why they are not; none while unknown.
-    pub(crate) independent: Option<String>,
+    /// Of one run of several rows against each alone: how many, and empty when the answers agree, else how they differ. None
+    /// while it has not been made.
+    pub(crate) compared: Option<(usize, String)>,
     /// Rows of one run, ascending, and its time in microseconds.
     pub(crate) times: Vec<(usize, u64)>,
     /// Threads of a run that has all workers, and its time in microseconds, 0 when it failed.
@@ -102,7 +103,7 @@ mod tests {
     fn records_are_kept_and_rubbish_is_not_believed() {
         let cache = tempfile::tempdir().expect("a folder");
         assert_eq!(Record::load(cache.path(), "k"), None);
-        let mut record = Record { independent: Some(String::new()), wide: Some((2, 900)), ..Record::default() };
+        let mut record = Record { compared: Some((8, String::new())), wide: Some((2, 900)), ..Record::default() };
         record.set_time(8, Duration::from_millis(4));
         record.set_time(1, Duration::from_millis(1));
         record.store(cache.path(), "k").expect("kept");

@@ -1,6 +1,8 @@
 //! Inputs to try a model with: made up, or varied from one that is known to be good; and the comparison of answers.
 
-use corymb_core::{Buffer, DType, Dim, Element, Signature, Tensor, Tensors};
+use corymb_core::{BatchAxes, Buffer, DType, Dim, Element, Signature, Tensor, TensorSpec, Tensors};
+
+use crate::batch::Shapes;
 
 /// Bytes of made-up inputs at most.
 const MAX_BYTES: usize = 64 << 20;
@@ -21,9 +23,71 @@ pub(crate) fn row_of(signature: &Signature) -> Option<Tensors> {
         .collect()
 }
 
-/// The first row of each input.
-pub(crate) fn first_row(inputs: &Tensors) -> Option<Tensors> {
-    inputs.iter().map(|(name, tensor)| Some((name.to_owned(), tensor.slice_rows(0, 1)?))).collect()
+/// Inputs of these shapes that are made up, another for each `index`: noise for floating-point numbers, places in its table
+/// for an input that has one, else zeros and ones, of which masks and kinds are made. None where an input is BYTES or they
+/// would be large.
+pub(crate) fn made(shapes: &Shapes, tables: &[(String, usize)], index: usize) -> Option<Tensors> {
+    let mut noise = Noise(0x5eed ^ (index as u64) << 32);
+    let mut total = 0_usize;
+    let mut one = |(name, dtype, shape): &(String, DType, Vec<usize>)| {
+        let count = shape.iter().try_fold(1_usize, |product, dim| product.checked_mul(*dim))?;
+        total = total.checked_add(count.checked_mul(dtype.size()?)?).filter(|total| *total <= MAX_BYTES)?;
+        let length = tables.iter().find(|(known, _)| known == name).map_or(2, |(_, length)| *length);
+        Some((name.clone(), made_up(*dtype, shape, count, length, &mut noise)?))
+    };
+    shapes.iter().map(&mut one).collect()
+}
+
+fn made_up(dtype: DType, shape: &[usize], count: usize, length: usize, noise: &mut Noise) -> Option<Tensor> {
+    fn of<T: Element>(shape: &[usize], count: usize, one: impl FnMut() -> T) -> Option<Tensor> {
+        Tensor::from_slice(shape, &std::iter::repeat_with(one).take(count).collect::<Vec<T>>()).ok()
+    }
+    let mut place = |most: u32| {
+        let length = u32::try_from(length).unwrap_or(u32::MAX).clamp(1, most);
+        ((noise.next() + 1.0) / 2.0 * f64::from(length)) as u32 % length
+    };
+    match dtype {
+        DType::Int8 => of(shape, count, || place(i8::MAX as u32) as i8),
+        DType::Int16 => of(shape, count, || place(i16::MAX as u32) as i16),
+        DType::Int32 => of(shape, count, || place(i32::MAX as u32) as i32),
+        DType::Int64 => of(shape, count, || i64::from(place(u32::MAX))),
+        DType::Uint8 => of(shape, count, || place(u32::from(u8::MAX)) as u8),
+        DType::Uint16 => of(shape, count, || place(u32::from(u16::MAX)) as u16),
+        DType::Uint32 => of(shape, count, || place(u32::MAX)),
+        DType::Uint64 => of(shape, count, || u64::from(place(u32::MAX))),
+        DType::Fp32 => of(shape, count, || noise.next() as f32),
+        DType::Fp64 => of(shape, count, || noise.next()),
+        DType::Fp16 => of(shape, count, || half::f16::from_f64(noise.next())),
+        DType::Bf16 => of(shape, count, || half::bf16::from_f64(noise.next())),
+        DType::Bool => {
+            let bytes: Vec<u8> = std::iter::repeat_with(|| u8::from(noise.next() > 0.0)).take(count).collect();
+            let mut buffer = Buffer::with_capacity(count);
+            buffer.extend_from_slice(&bytes);
+            Tensor::from_buffer(DType::Bool, shape.to_vec(), buffer).ok()
+        }
+        DType::Bytes => None,
+    }
+}
+
+/// The shapes of one row, where the signature leaves nothing but the rows open; none where a request has to show them.
+pub(crate) fn shapes_of_one_row(signature: &Signature, axes: &BatchAxes) -> Option<Shapes> {
+    let shape = |spec: &TensorSpec| {
+        let rows = axes.input(&spec.name);
+        let size = |(axis, dim): (usize, &Dim)| if rows == Some(axis) { Some(1) } else { dim.fixed() };
+        Some((spec.name.clone(), spec.dtype, spec.shape.iter().enumerate().map(size).collect::<Option<_>>()?))
+    };
+    signature.required_inputs().map(shape).collect()
+}
+
+/// The shapes of one row of a request of these shapes.
+pub(crate) fn one_row(shapes: &Shapes, axes: &BatchAxes) -> Shapes {
+    let mut shapes = shapes.clone();
+    for (name, _, shape) in &mut shapes {
+        if let Some(size) = axes.input(name).and_then(|axis| shape.get_mut(axis)) {
+            *size = 1;
+        }
+    }
+    shapes
 }
 
 /// `count` inputs of the same shapes: the first as given, the others with other numbers. Floating-point numbers are

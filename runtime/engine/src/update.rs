@@ -129,11 +129,17 @@ impl Engine {
                     backend = version.backend,
                     device = version.device,
                     reason = version.reason,
+                    rows = version.division.rows,
+                    rows_node = version.division.node,
                     batching = version.findings().batching,
                     plugin = version.plugin.as_ref().map(|plugin| plugin.info().name.as_str()),
                     milliseconds = time.as_millis() as u64,
                     "model ready"
                 );
+                if version.division.rows == "trusted" {
+                    let advice = version.division.advice.as_deref().unwrap_or_default();
+                    tracing::warn!(model = folder.name, advice, "requests share runs because the manifest says so");
+                }
                 entry.join(Served { id, stamp: folder.stamp, version });
                 let entry = Arc::clone(entry);
                 tokio::spawn(async move {
@@ -174,7 +180,7 @@ impl Engine {
             queue.end_warm_up();
         }
         if let Some(files) = &folder.model {
-            Measuring::new(&self.0, &version, sharing, files.clone()).begin().await;
+            Measuring::new(&self.0, &version, sharing, files.clone(), !folder.samples.is_empty()).begin().await;
         }
         if let Some(signed) = folder.signed.clone() {
             let unchanged = tokio::task::spawn_blocking(move || signed.ensure_unchanged());

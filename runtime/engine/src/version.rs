@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 
 use crate::batch::Queue;
 use crate::capacity::Capacity;
+use crate::division::Division;
 use crate::signals::VersionSignals;
 use crate::waiting::Waiting;
 
@@ -35,6 +36,10 @@ pub(crate) struct Version {
     pub(crate) priority: u64,
     /// Why this backend and device.
     pub(crate) reason: String,
+    /// What is done with rows, and why.
+    pub(crate) division: Division,
+    /// What was asked of the engine, for records of what was measured.
+    pub(crate) settings: String,
     /// What is known of sharing runs and of several threads, in words.
     pub(crate) findings: Mutex<Findings>,
     /// Its files, which further instances are made from.

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use toml::Table;
 
 use crate::keys::check_keys;
+use crate::onnxruntime::OnnxRuntimeSection;
 
 const KNOWN_KEYS: &[&str] = &[
     "file",
@@ -15,6 +16,15 @@ const KNOWN_KEYS: &[&str] = &[
     "backend",
     "device",
     "unverified",
+    "onnxruntime.optimization",
+    "onnxruntime.custom_operators",
+    // The section itself knows what may stand in these.
+    "onnxruntime.session.*",
+    "onnxruntime.cuda.*",
+    "onnxruntime.tensorrt.*",
+    "onnxruntime.migraphx.*",
+    "onnxruntime.openvino.*",
+    "onnxruntime.coreml.*",
     "plugin.file",
     "plugin.headers",
     "plugin.config.*",
@@ -53,6 +63,9 @@ pub struct Manifest {
     /// Whether a backend may run what it is not known to compute rightly.
     #[serde(default)]
     pub unverified: bool,
+    /// Options of ONNX Runtime.
+    #[serde(default)]
+    pub onnxruntime: OnnxRuntimeSection,
     /// The Wasm component around the model.
     pub plugin: Option<PluginSection>,
     /// Executable copies.
@@ -273,6 +286,13 @@ mod tests {
             labels = "labels.txt"
             backend = "tract"
             device = "cpu"
+            [onnxruntime]
+            optimization = "basic"
+            custom_operators = ["libortextensions.so"]
+            [onnxruntime.session]
+            session.disable_prepacking = true
+            [onnxruntime.cuda]
+            gpu_mem_limit = 1073741824
             [plugin]
             file = "flowers.wasm"
             headers = ["X-Tenant"]
@@ -296,6 +316,7 @@ mod tests {
             weights = { 1 = 90, 2 = 10 }
         "#;
         let manifest = Manifest::parse(text).expect("valid");
+        assert_eq!(manifest.onnxruntime.settings().session["session.disable_prepacking"], "1");
         assert_eq!(manifest.queue.timeout, Some(Duration::from_secs(1)));
         assert_eq!(manifest.instances.count, Some(2));
         assert_eq!(manifest.batching.preferred, [4, 8]);
@@ -315,6 +336,12 @@ mod tests {
                 "[batching]\nmax_size = 4\npreferred = [8]",
                 "`batching.preferred` goes up to 8; `batching.max_size` is 4",
             ),
+            (
+                "[onnxruntime]\noptimisation = 'all'",
+                "unknown key `onnxruntime.optimisation`; did you mean `onnxruntime.opt",
+            ),
+            ("[onnxruntime.session]\n'session.x' = 1", "unknown key `onnxruntime.session.session.x`; "),
+            ("[onnxruntime.cuda]\nuse_tf32 = 2", "`onnxruntime.cuda.use_tf32` is '2'; expected true or false"),
             ("[queue]\nmax = 0", "`queue.max` is 0; expected at least 1"),
             ("file = 3", "invalid type: integer `3`, expected a string"),
             ("file = 'x'\nsha256 = 'abc'", "`sha256` is 'abc'; expected 64 hexadecimal digits"),

@@ -2,6 +2,8 @@
 //!
 //! The schema: <https://github.com/triton-inference-server/common/blob/main/protobuf/model_config.proto>.
 
+mod engine;
+
 use std::time::Duration;
 
 use corymb_core::DType;
@@ -17,6 +19,8 @@ pub(crate) struct Triton {
     pub(crate) ignored: Vec<String>,
     /// Samples for warm-up.
     pub(crate) warmup: Vec<RawSample>,
+    /// What shall drive the devices that `instance_group` says, where that is not what usually does.
+    accelerator: Option<&'static str>,
 }
 
 /// A file of `warmup/` that holds one tensor's bytes and nothing else.
@@ -53,7 +57,9 @@ impl Triton {
                     None | Some(0) => triton.manifest.batching.enabled = Some(false),
                     Some(max) => triton.manifest.batching.max_size = Some(count(max)),
                 },
-                ("parameters", Value::Message(parameter)) => triton.parameter(parameter),
+                ("parameters", Value::Message(parameter)) => triton.parameter(parameter)?,
+                ("model_operations", Value::Message(operations)) => triton.libraries(operations)?,
+                ("optimization", Value::Message(optimization)) => triton.optimization(optimization)?,
                 ("model_warmup", Value::Message(sample)) => {
                     let rows = config.number("max_batch_size").unwrap_or_default() > 0;
                     triton.warm_up(sample, rows);
@@ -62,6 +68,7 @@ impl Triton {
                 (other, _) => triton.ignore(other),
             }
         }
+        triton.place();
         triton.manifest.check()?;
         if let Some(name) = config.text("name").filter(|name| !name.is_empty() && *name != model) {
             triton.ignore(&format!("name (it says '{name}')"));
@@ -149,18 +156,6 @@ impl Triton {
             "default_priority_level",
         ];
         self.ignore_others("dynamic_batching", batching, &known);
-    }
-
-    fn parameter(&mut self, parameter: &Message) {
-        let key = parameter.text("key").unwrap_or_default();
-        let number = parameter.message("value").and_then(|value| value.text("string_value")?.parse().ok());
-        match (key, number) {
-            // 0 is the engine's own choice, as is saying nothing.
-            ("intra_op_thread_count", Some(threads)) => {
-                self.manifest.instances.threads = Some(threads).filter(|threads| *threads > 0)
-            }
-            _ => self.ignore(&format!("parameters.{key}")),
-        }
     }
 
     /// A sample of zeros is what is tried without one.
@@ -261,7 +256,8 @@ mod tests {
         assert_eq!(manifest.batching.preferred, [4, 8]);
         assert_eq!(manifest.batching.max_delay, Some(Duration::from_micros(100)));
         assert_eq!(manifest.instances.threads, Some(4));
-        assert_eq!(triton.ignored, ["dynamic_batching.preserve_ordering", "parameters.execution_mode", "optimization"]);
+        let names: Vec<&str> = triton.ignored.iter().filter_map(|key| key.split(' ').next()).collect();
+        assert_eq!(names, ["dynamic_batching.preserve_ordering", "parameters.execution_mode", "optimization.priority"]);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use corymb_core::{
     Availability, Backend, BackendError, DType, Device, Dim, Instance, LoadOptions, Model, ModelFiles, ModelInfo,
-    Profile, RunOptions, Signature, Tensor, TensorSpec, Tensors,
+    Profile, RowAnalysis, RunOptions, Signature, Tensor, TensorSpec, Tensors,
 };
 use corymb_engine::{Engine, EngineOptions};
 use corymb_repository::embedded;
@@ -59,9 +59,16 @@ impl Backend for Echo {
         Ok(Availability { version: "1".to_owned(), devices: vec![Device::Cpu] })
     }
 
-    fn inspect(&self, _: &ModelFiles) -> Result<ModelInfo, BackendError> {
+    fn inspect(&self, _: &ModelFiles, _: &LoadOptions) -> Result<ModelInfo, BackendError> {
         let signature = signature();
-        Ok(ModelInfo { platform: "onnx_onnxv1", opset: None, size: 0, signature, unsupported: Vec::new() })
+        Ok(ModelInfo {
+            platform: "onnx_onnxv1",
+            opset: None,
+            size: 0,
+            signature,
+            rows: RowAnalysis::default(),
+            unsupported: Vec::new(),
+        })
     }
 
     fn load(&self, _: &ModelFiles, _: &LoadOptions) -> Result<Box<dyn Model>, BackendError> {
@@ -79,7 +86,7 @@ impl Model for EchoModel {
     }
 
     fn profile(&self) -> Profile {
-        Profile { batch_axis: false, batches_pay: false, batch_sizes: Vec::new(), max_threads: 1 }
+        Profile::whole()
     }
 
     fn instance(&self, _threads: usize) -> Result<Box<dyn Instance>, BackendError> {

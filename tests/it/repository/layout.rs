@@ -91,12 +91,12 @@ fn nothing_leads_out_of_a_model_s_folder() {
 #[test]
 fn triton_s_layout_is_served_and_what_has_no_counterpart_is_named() {
     let config =
-        b"name: 'net' backend: 'onnxruntime'\nversion_policy: { specific { versions: [ 1 ] } }\noptimization { }";
+        b"name: 'net' backend: 'onnxruntime'\nversion_policy: { specific { versions: [ 1 ] } }\noptimization { priority: PRIORITY_MAX }";
     let models = folder(&[("net/config.pbtxt", config), ("net/1/model.onnx", &identity()), ("net/2/model.onnx", b"x")]);
     let server = Server::start(&["--model-dir", &models.path().to_string_lossy()]);
     predict(&server, "net");
     let warned = server.event(|event| event["message"] == "these keys have no effect here");
-    assert_eq!((&warned["model"], &warned["keys"]), (&json!("net"), &json!("optimization")));
+    assert_eq!((&warned["model"], &warned["keys"]), (&json!("net"), &json!("optimization.priority")));
     let ensemble = folder(&[("e/config.pbtxt", b"platform: 'ensemble'"), ("e/1/model.onnx", b"x")]);
     let failed = crate::harness::run(&["models", "list", "--model-dir", &ensemble.path().to_string_lossy()]);
     assert!(said(&failed).contains("'e' is an ensemble, which is not supported"), "{}", said(&failed));

@@ -18,7 +18,7 @@ pub enum Expectation {
     Refuses(Vec<String>),
 }
 
-/// Whether an answer's row depends on its own row alone. Said only where axis 0 is open and one symbol throughout.
+/// Whether an answer's row depends on its own row alone: where it does, that must be proved from the graph.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Rows {
@@ -68,8 +68,6 @@ pub struct Case {
     pub tolerance: f64,
     /// See [`Rows`].
     pub rows: Option<Rows>,
-    /// What the loaded model's profile says, where the case says it.
-    pub batch_axis: Option<bool>,
     engines: BTreeMap<String, Expectation>,
     wrong: BTreeMap<String, Vec<String>>,
 }
@@ -119,7 +117,6 @@ struct WrittenCase {
     engines: BTreeMap<String, WrittenExpectation>,
     tolerance: Option<f64>,
     rows: Option<Rows>,
-    batch_axis: Option<bool>,
     #[serde(default)]
     wrong: BTreeMap<String, Vec<String>>,
     #[serde(default)]
@@ -176,7 +173,6 @@ fn read(path: &Path) -> Result<Case, String> {
         requests: requests.collect::<Result<_, String>>()?,
         tolerance: written.tolerance.unwrap_or(1e-5),
         rows: written.rows,
-        batch_axis: written.batch_axis,
         engines: engines.collect::<Result<_, String>>()?,
         wrong: written.wrong,
     })

@@ -47,7 +47,7 @@ pub fn run(backend: &dyn Backend) {
 }
 
 fn check(backend: &dyn Backend, case: &Case) -> Vec<String> {
-    let inspected = backend.inspect(&case.files);
+    let inspected = backend.inspect(&case.files, &LoadOptions::default());
     let loaded = backend.load(&case.files, &LoadOptions::default());
     match (case.expectation(backend.name()), loaded) {
         (Expectation::Refuses(texts), Err(error)) => {
@@ -69,9 +69,9 @@ fn check(backend: &dyn Backend, case: &Case) -> Vec<String> {
                 Ok(info) => vec![format!("is loaded, though inspect reports {:?}", info.unsupported)],
                 Err(error) => vec![format!("is loaded, though inspect fails: {error}")],
             };
-            let found = model.profile().batch_axis;
-            if let Some(expected) = case.batch_axis.filter(|expected| *expected != found) {
-                complaints.push(format!("batch_axis is {found}; expected {expected}"));
+            let found = model.profile().rows;
+            if let Some(expected) = case.rows.filter(|expected| (*expected == Rows::Independent) != found.is_proved()) {
+                complaints.push(format!("its rows are {expected:?}, but the graph says {found:?}"));
             }
             complaints.extend(Runs { model: &*model, case, engine: backend.name() }.complaints());
             complaints

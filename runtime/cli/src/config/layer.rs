@@ -5,7 +5,7 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser};
 use super::flags::ServeFlags;
 
 /// Keys with several values: a list in the file, words in a variable.
-pub(super) const LISTS: [&str; 3] = ["model", "verify_signature", "admin_root"];
+pub(super) const LISTS: [&str; 4] = ["model", "verify_signature", "custom_operators", "admin_root"];
 
 /// Parses one layer with the parser of the flags, so that a duration, a size or a choice is understood alike in all.
 #[derive(Parser)]

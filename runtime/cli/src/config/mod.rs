@@ -33,7 +33,7 @@ pub(crate) use self::engine::engine_options;
 pub(crate) use self::environment::{Environment, environment};
 pub(crate) use self::flags::ServeFlags;
 pub(crate) use self::log::LogFormat;
-pub(crate) use self::models::{NamedModel, NamedSigner, SourceFlags, cache_folder};
+pub(crate) use self::models::{NamedFile, NamedModel, SourceFlags, cache_folder};
 
 /// The configuration as built.
 #[derive(Debug)]
@@ -156,6 +156,11 @@ mod tests {
         let config = build(&[], &[("CORYMB_ADMIN_ROOT", "/a s3://b/c")]).expect("valid");
         assert_eq!((config.admin_root.len(), config.admin), (2, false));
         assert!(build(&[], &[("CORYMB_POLL", "1ms")]).is_err());
+        let (path, _remove) = config_file("custom_operators = ['ops=/a.so', '/b']");
+        let config = build(&[], &[("CORYMB_CONFIG", &path.to_string_lossy())]).expect("valid");
+        let libraries = config.sources.custom_operators;
+        assert_eq!((libraries[0].name.as_deref(), &*libraries[1].file), (Some("ops"), std::path::Path::new("/b")));
+        assert!(build(&[], &[("CORYMB_CUSTOM_OPERATORS", "ops=")]).is_err());
     }
 
     #[test]

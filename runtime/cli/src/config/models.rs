@@ -39,7 +39,11 @@ pub(crate) struct SourceFlags {
     /// Refuse models that are not signed with this public key or by a certificate below this root (PEM); of one model
     /// where it is named; may be repeated
     #[arg(long, value_name = "[NAME=]FILE", value_parser = parse_signer)]
-    pub(crate) verify_signature: Vec<NamedSigner>,
+    pub(crate) verify_signature: Vec<NamedFile>,
+    /// Libraries of custom operators that manifests may name, or folders of them: code that runs in the server. NAME is
+    /// what manifests call a FILE, by default its own name; may be repeated
+    #[arg(long, value_name = "[NAME=]FILE|DIR", value_parser = parse_library)]
+    pub(crate) custom_operators: Vec<NamedFile>,
     /// How long all tries of a download together may bring nothing [default: 60s]
     #[arg(long, value_parser = humantime::parse_duration)]
     pub(crate) download_timeout: Option<Duration>,
@@ -63,13 +67,14 @@ fn parse_named(text: &str) -> Result<NamedModel, String> {
 
 /// `FILE` or `NAME=FILE`
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct NamedSigner {
-    /// Of the model that must be signed so; none for all that are not named.
+pub(crate) struct NamedFile {
+    /// Of a signer's key the model that must be signed by it, else all that are not named; of a library what manifests
+    /// call it.
     pub(crate) name: Option<String>,
     pub(crate) file: PathBuf,
 }
 
-impl NamedSigner {
+impl NamedFile {
     /// As it was typed.
     pub(crate) fn typed(&self) -> OsString {
         let mut text = self.name.as_ref().map_or_else(OsString::new, |name| format!("{name}=").into());
@@ -78,16 +83,26 @@ impl NamedSigner {
     }
 }
 
-fn parse_signer(text: &str) -> Result<NamedSigner, String> {
+fn parse_signer(text: &str) -> Result<NamedFile, String> {
+    parse_file(text)
+        .ok_or_else(|| "expected a PEM file, or NAME=FILE for one model, e.g. flowers=keys/flowers.pem".to_owned())
+}
+
+fn parse_library(text: &str) -> Result<NamedFile, String> {
+    parse_file(text).ok_or_else(|| {
+        "expected a library or a folder, or NAME=FILE, e.g. libortextensions.so=/opt/ops/_extensions_pydll.so"
+            .to_owned()
+    })
+}
+
+fn parse_file(text: &str) -> Option<NamedFile> {
     let (name, file) = match text.split_once('=') {
         // A path that has a `=` in it can be written with a slash before that.
         Some((name, file)) if !name.contains('/') => (Some(name.to_owned()), file),
         _ => (None, text),
     };
-    if file.is_empty() || name.as_deref() == Some("") {
-        return Err("expected a PEM file, or NAME=FILE for one model, e.g. flowers=keys/flowers.pem".to_owned());
-    }
-    Ok(NamedSigner { name, file: file.into() })
+    let is_whole = !file.is_empty() && name.as_deref() != Some("");
+    is_whole.then(|| NamedFile { name, file: file.into() })
 }
 
 impl SourceFlags {
@@ -105,6 +120,10 @@ impl SourceFlags {
             verify_signature: match self.verify_signature.is_empty() {
                 true => lower.verify_signature,
                 false => self.verify_signature,
+            },
+            custom_operators: match self.custom_operators.is_empty() {
+                true => lower.custom_operators,
+                false => self.custom_operators,
             },
             download_timeout: self.download_timeout.or(lower.download_timeout),
         }

@@ -11,7 +11,7 @@ use corymb_repository::{Found, ModelFolder, Repository, RepositoryError, Reposit
 use futures::future::BoxFuture;
 use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
 
-use crate::config::{NamedModel, NamedSigner, SourceFlags, cache_folder, environment};
+use crate::config::{NamedFile, NamedModel, SourceFlags, cache_folder, environment};
 use crate::embedded;
 
 /// Models that are opened at a time.
@@ -38,7 +38,7 @@ pub(crate) fn repository(flags: &SourceFlags) -> anyhow::Result<Repository> {
 /// Who must have signed which models.
 pub(crate) fn signatures(flags: &SourceFlags) -> anyhow::Result<SignaturePolicy> {
     let mut policy = SignaturePolicy::default();
-    for NamedSigner { name, file } in &flags.verify_signature {
+    for NamedFile { name, file } in &flags.verify_signature {
         let trust = Trust::read(file).context("--verify-signature")?;
         match name {
             Some(name) => policy.demand_of(name, trust),

@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use corymb_backend_onnxruntime::Search;
+use corymb_backend_onnxruntime::{OperatorLibrary, Search};
 
-use crate::config::{Environment, SourceFlags};
+use crate::config::{Environment, NamedFile, SourceFlags};
 
 /// Where ONNX Runtime's library is looked for.
 pub(crate) fn library_search(sources: &SourceFlags, environment: &Environment) -> Search {
@@ -23,5 +23,10 @@ pub(crate) fn library_search(sources: &SourceFlags, environment: &Environment) -
         conda_prefix: path("CONDA_PREFIX"),
         path: paths("PATH"),
         home: path("HOME"),
+        custom_operators: sources.custom_operators.iter().cloned().map(operator_library).collect(),
     }
+}
+
+fn operator_library(named: NamedFile) -> OperatorLibrary {
+    OperatorLibrary { name: named.name, path: named.file }
 }

@@ -27,7 +27,7 @@ pub(super) fn cases() -> Vec<Case> {
     let mut cases = vec![
         Case::new("check names a version and a device", check),
         Case::new("symbols and unnamed dimensions are kept apart", dimensions),
-        Case::new("a batch axis is one symbol everywhere", batch_axis),
+        Case::new("rows are proved from the graph", rows),
         Case::new("an initializer listed among the inputs is no input in file format 3", listed_initializer),
         Case::new("an output without a declared shape gets one", open_output),
         Case::new("an embedded model is the same model", embedded),
@@ -63,7 +63,10 @@ pub(super) fn cases() -> Vec<Case> {
 }
 
 fn inspect(suite: &Suite<'_>, name: &str) -> Result<crate::ModelInfo, String> {
-    suite.backend.inspect(&suite.files(name)).map_err(|error| format!("inspect {name}.onnx: {error}"))
+    suite
+        .backend
+        .inspect(&suite.files(name), &LoadOptions::default())
+        .map_err(|error| format!("inspect {name}.onnx: {error}"))
 }
 
 fn check(suite: &Suite<'_>) -> Outcome {
@@ -103,7 +106,7 @@ fn dimensions(suite: &Suite<'_>) -> Outcome {
     ensure(shapes(&unnamed) == [("x", &input[..]), ("y", &output[..])], || format!("unnamed.onnx has {unnamed:?}"))
 }
 
-fn batch_axis(suite: &Suite<'_>) -> Outcome {
+fn rows(suite: &Suite<'_>) -> Outcome {
     for (name, expected) in [
         ("linear", true),
         ("unnamed", true),
@@ -115,8 +118,10 @@ fn batch_axis(suite: &Suite<'_>) -> Outcome {
         ("scalar", false),
         ("mixed_rows", false),
     ] {
-        let given = suite.load(name)?.profile().batch_axis;
-        ensure(given == expected, || format!("{name}.onnx: batch_axis is {given}; expected {expected}"))?;
+        let given = suite.load(name)?.profile().rows;
+        ensure(given.is_proved() == expected, || format!("{name}.onnx: {given:?}; expected proved: {expected}"))?;
+        let inspected = inspect(suite, name)?.rows;
+        ensure(inspected == given, || format!("{name}.onnx: inspect says {inspected:?}, load says {given:?}"))?;
     }
     Ok(())
 }
@@ -182,7 +187,7 @@ fn is_invalid_model(error: &BackendError) -> bool {
 }
 
 fn ensure_invalid_model(suite: &Suite<'_>, files: &ModelFiles) -> Outcome {
-    ensure_error(suite.backend.inspect(files), "InvalidModel from inspect", is_invalid_model)?;
+    ensure_error(suite.backend.inspect(files, &LoadOptions::default()), "InvalidModel from inspect", is_invalid_model)?;
     let loaded = suite.backend.load(files, &LoadOptions::default());
     ensure_error(loaded, "InvalidModel from load", is_invalid_model)
 }
@@ -217,7 +222,7 @@ fn corrupt(suite: &Suite<'_>) -> Outcome {
         let mut bytes = whole.clone();
         bytes[index] ^= 1 << (index % 8);
         let files = embed(bytes);
-        let _ = suite.backend.inspect(&files);
+        let _ = suite.backend.inspect(&files, &LoadOptions::default());
         let _ = suite.backend.load(&files, &LoadOptions::default());
     }
     Ok(())

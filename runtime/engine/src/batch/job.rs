@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use corymb_core::{CancelFlag, Tensor, Tensors};
+use corymb_core::{BatchAxes, CancelFlag, Tensors};
 use tokio::sync::oneshot;
 
 use super::plan::{Candidate, Part};
@@ -31,6 +31,8 @@ pub(super) type Reply = oneshot::Receiver<Result<Tensors, EngineError>>;
 #[derive(Debug)]
 pub(super) struct Job {
     pub(super) run: Run,
+    /// Where its rows are; none where it runs whole.
+    axes: Option<Arc<BatchAxes>>,
     pub(super) arrived: Instant,
     answer: Mutex<Answer>,
 }
@@ -65,22 +67,19 @@ impl Together {
 impl Candidate for Arc<Job> {
     fn fits(&self, other: &Self) -> bool {
         let (one, two) = (&self.run, &other.run);
-        let fits = |((name, tensor), (other_name, other)): ((&str, &Tensor), (&str, &Tensor))| {
-            name == other_name && tensor.dtype() == other.dtype() && tensor.shape().get(1..) == other.shape().get(1..)
-        };
-        one.inputs.len() == two.inputs.len()
-            && one.outputs == two.outputs
-            && one.inputs.iter().zip(two.inputs.iter()).all(fits)
+        let fit = |axes: &Arc<BatchAxes>| axes.fit(&one.inputs, &two.inputs);
+        one.outputs == two.outputs && self.axes.as_ref().is_some_and(fit)
     }
 }
 
 impl Job {
-    /// A request of `rows` rows, none where it runs whole, and where its answer will arrive.
-    pub(super) fn new(run: Run, rows: Option<usize>, arrived: Instant) -> (Arc<Self>, Reply) {
+    /// A request of so many rows, none where it runs whole, and where its answer will arrive.
+    pub(super) fn new(run: Run, rows: Option<(usize, Arc<BatchAxes>)>, arrived: Instant) -> (Arc<Self>, Reply) {
+        let (rows, axes) = rows.unzip();
         let (reply, answer) = oneshot::channel();
         let answer_so_far =
             Answer { pieces: Vec::new(), rows_left: rows.unwrap_or(1), reply: Some(reply), together: None };
-        (Arc::new(Self { run, arrived, answer: Mutex::new(answer_so_far) }), answer)
+        (Arc::new(Self { run, axes, arrived, answer: Mutex::new(answer_so_far) }), answer)
     }
 
     pub(super) fn abandoned(&self) -> bool {
@@ -102,10 +101,10 @@ impl Job {
 
     /// The inputs of some rows, none for all: nothing is copied.
     pub(super) fn inputs(&self, rows: Option<&Range<usize>>) -> Tensors {
-        let Some(rows) = rows else { return self.run.inputs.clone() };
-        let sliced =
-            |(name, tensor): (&str, &Tensor)| Some((name.to_owned(), tensor.slice_rows(rows.start, rows.len())?));
-        self.run.inputs.iter().filter_map(sliced).collect()
+        match (rows, &self.axes) {
+            (Some(rows), Some(axes)) => axes.take(&self.run.inputs, rows),
+            _ => self.run.inputs.clone(),
+        }
     }
 
     /// Takes the result of a run of `rows`, none for all; answers when it was the last, or an error.
@@ -121,7 +120,7 @@ impl Job {
                 }
                 let mut pieces = std::mem::take(&mut answer.pieces);
                 pieces.sort_by_key(|(start, _)| *start);
-                join(pieces.into_iter().map(|(_, outputs)| outputs).collect())
+                self.join(pieces.into_iter().map(|(_, outputs)| outputs).collect())
             }
             (result, _) => result,
         };
@@ -129,24 +128,16 @@ impl Job {
             let _ = reply.send(result);
         }
     }
-}
 
-/// The outputs of some rows each as the outputs of the whole: one copy.
-fn join(mut pieces: Vec<Tensors>) -> Result<Tensors, EngineError> {
-    if pieces.len() == 1 {
-        return Ok(pieces.remove(0));
-    }
-    let names: Vec<String> =
-        pieces.first().into_iter().flat_map(Tensors::iter).map(|(name, _)| name.to_owned()).collect();
-    names
-        .into_iter()
-        .map(|name| {
-            let rows: Vec<Tensor> = pieces.iter_mut().filter_map(|piece| piece.remove(&name)).collect();
-            let whole = Tensor::concat_rows(&rows).ok_or_else(|| EngineError::Internal {
-                model: None,
-                details: format!("output '{name}' has rows that do not fit together: {rows:?}"),
-            })?;
-            Ok((name, whole))
+    /// The outputs of some rows each as the outputs of the whole: one copy.
+    fn join(&self, mut pieces: Vec<Tensors>) -> Result<Tensors, EngineError> {
+        if pieces.len() == 1 {
+            return Ok(pieces.remove(0));
+        }
+        let joined = self.axes.as_ref().and_then(|axes| axes.join_outputs(&pieces));
+        joined.ok_or_else(|| EngineError::Internal {
+            model: None,
+            details: format!("the outputs of some rows do not fit to those of others: {pieces:?}"),
         })
-        .collect()
+    }
 }

@@ -6,6 +6,7 @@
 mod dispatch;
 mod job;
 mod plan;
+mod trial;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering::Relaxed;
@@ -13,7 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use corymb_core::{BackendError, Instance, Model, Profile, RunOptions, Tensor, Tensors};
+use corymb_core::{BackendError, BatchAxes, DType, Instance, Model, Profile, RunOptions, Tensors};
 
 pub(crate) use self::job::Run;
 pub(crate) use self::plan::Rows;
@@ -49,6 +50,13 @@ pub(crate) struct Replica {
     threads: usize,
 }
 
+/// The names, datatypes and shapes of a request's inputs.
+pub(crate) type Shapes = Vec<(String, DType, Vec<usize>)>;
+
+fn shapes_of(inputs: &Tensors) -> Shapes {
+    inputs.iter().map(|(name, tensor)| (name.to_owned(), tensor.dtype(), tensor.shape().to_vec())).collect()
+}
+
 /// The queue of one loaded model.
 pub(crate) struct Queue {
     shared: Arc<Shared>,
@@ -64,6 +72,8 @@ pub(crate) struct QueueParts {
     /// Threads that a run of each may use.
     pub(crate) threads: usize,
     pub(crate) rows: Rows,
+    /// Where the rows of requests are; none where each runs as it is.
+    pub(crate) axes: Option<Arc<BatchAxes>>,
     pub(crate) limits: QueueLimits,
     pub(crate) pool: Pool,
     pub(crate) signals: Arc<VersionSignals>,
@@ -74,6 +84,7 @@ struct Shared {
     name: String,
     models: Vec<Box<dyn Model>>,
     profile: Profile,
+    axes: Option<Arc<BatchAxes>>,
     limits: QueueLimits,
     pool: Pool,
     runtime: tokio::runtime::Handle,
@@ -85,11 +96,13 @@ struct Shared {
     usual_run: AtomicU64,
     /// Requests of one run that the rules aim at.
     worth_running: AtomicUsize,
-    /// The inputs of warm-up's first run: what measurements are made with. Those of callers are never kept.
+    /// The inputs of warm-up's first run.
     first_inputs: OnceLock<Tensors>,
+    /// The shapes of the first request that a caller sent. What callers send is never kept itself.
+    first_shapes: OnceLock<Shapes>,
     warming: AtomicBool,
-    /// Called when a request brings several rows: nobody may have proved them independent.
-    on_rows: OnceLock<Box<dyn Fn() + Send + Sync>>,
+    /// Called with the number of rows of each request whose rows may be divided.
+    on_request: OnceLock<Box<dyn Fn(usize) + Send + Sync>>,
 }
 
 fn aim(rows: &Rows) -> usize {
@@ -127,7 +140,7 @@ impl Queue {
     /// # Errors
     /// The backend's, when an instance cannot be made.
     pub(crate) fn new(parts: QueueParts) -> Result<Self, BackendError> {
-        let QueueParts { name, models, instances, threads, rows, limits, pool, signals, capacity } = parts;
+        let QueueParts { name, models, instances, threads, rows, axes, limits, pool, signals, capacity } = parts;
         let copies = (0..models.len())
             .flat_map(|model| std::iter::repeat_n(model, instances))
             .map(|model| Ok(Replica { instance: models[model].instance(threads)?, model, threads }))
@@ -137,6 +150,7 @@ impl Queue {
             name,
             models,
             profile,
+            axes,
             limits,
             runtime: tokio::runtime::Handle::current(),
             pool,
@@ -146,8 +160,9 @@ impl Queue {
             worth_running: AtomicUsize::new(aim(&rows)),
             state: Mutex::new(State::new(copies, rows)),
             first_inputs: OnceLock::new(),
+            first_shapes: OnceLock::new(),
             warming: AtomicBool::new(true),
-            on_rows: OnceLock::new(),
+            on_request: OnceLock::new(),
         };
         Ok(Self { shared: Arc::new(shared) })
     }
@@ -191,50 +206,24 @@ impl Queue {
         self.shared.first_inputs.get()
     }
 
-    /// Has `work` called whenever a request with several rows has come.
-    pub(crate) fn on_rows(&self, work: impl Fn() + Send + Sync + 'static) {
-        let _ = self.shared.on_rows.set(Box::new(work));
+    /// The shapes of the first request that a caller sent and whose rows may be divided.
+    pub(crate) fn first_shapes(&self) -> Option<&Shapes> {
+        self.shared.first_shapes.get()
+    }
+
+    /// Where the rows of requests are.
+    pub(crate) fn axes(&self) -> Option<&BatchAxes> {
+        self.shared.axes.as_deref()
+    }
+
+    /// Has `work` called with the rows of every request whose rows may be divided.
+    pub(crate) fn on_request(&self, work: impl Fn(usize) + Send + Sync + 'static) {
+        let _ = self.shared.on_request.set(Box::new(work));
     }
 
     /// The longest run of late; zero before the first.
     pub(crate) fn usual_run(&self) -> Duration {
         Duration::from_nanos(self.shared.usual_run.load(Relaxed))
-    }
-
-    /// Runs rows together on an idle instance, if nobody waits for one; unseen by the signals.
-    pub(crate) fn try_run(&self, rows: &[Tensors]) -> Option<(Duration, Result<Vec<Tensors>, String>)> {
-        let shared = &self.shared;
-        let taken = dispatch::spare(shared)?;
-        Some(dispatch::run_taken(shared, taken, |mut replica| {
-            let begin = Instant::now();
-            let result = catch_unwind(AssertUnwindSafe(|| replica.instance.run(rows, &RunOptions::default())));
-            let took = begin.elapsed();
-            match result {
-                Ok(result) => (Some(replica), (took, result.map_err(|error| error.to_string()))),
-                Err(payload) => {
-                    let Panicked(message) = Panicked::from_payload(payload.as_ref());
-                    (shared.in_place_of(replica), (took, Err(format!("the model panicked: {message}"))))
-                }
-            }
-        }))
-    }
-
-    /// The fastest of some runs of an instance with so many threads.
-    pub(crate) fn try_wide(&self, inputs: &Tensors, threads: usize, runs: usize) -> Result<Duration, String> {
-        let tried = catch_unwind(AssertUnwindSafe(|| {
-            let mut instance = self.model().instance(threads)?;
-            let mut best = Duration::MAX;
-            for run in 0..=runs {
-                let begin = Instant::now();
-                instance.run(std::slice::from_ref(inputs), &RunOptions::default())?;
-                if run > 0 {
-                    best = best.min(begin.elapsed());
-                }
-            }
-            Ok::<_, BackendError>(best)
-        }));
-        let tried = tried.map_err(|payload| Panicked::from_payload(payload.as_ref()).0)?;
-        tried.map_err(|error| error.to_string())
     }
 
     /// Waits for a free instance and runs. Dropping the future leaves the queue.
@@ -243,10 +232,11 @@ impl Queue {
         let rows = shared.rows_of(&run.inputs);
         if shared.warming.load(Relaxed) {
             let _ = shared.first_inputs.set(run.inputs.clone());
-        } else if rows.is_some_and(|rows| rows > 1)
-            && let Some(work) = shared.on_rows.get()
+        } else if let Some(rows) = rows
+            && let Some(work) = shared.on_request.get()
         {
-            work();
+            shared.first_shapes.get_or_init(|| shapes_of(&run.inputs));
+            work(rows);
         }
         let usual = shared.usual_run.load(Relaxed);
         let direct = caller == Caller::Worker || (usual > 0 && usual < DIRECT_BELOW.as_nanos() as u64);
@@ -271,7 +261,7 @@ impl Queue {
         let patience = arrived + shared.limits.timeout;
         let give_up = run.deadline.map_or(patience, |deadline| deadline.min(patience));
         let priority = run.priority;
-        let (job, mut answer) = Job::new(run, rows, arrived);
+        let (job, mut answer) = Job::new(run, rows.zip(shared.axes.clone()), arrived);
         let submitted = dispatch::submit(shared, shared.limits.max, |id| Entry {
             id,
             priority,
@@ -381,14 +371,9 @@ impl Shared {
         self.internal("the backend answered nothing".to_owned())
     }
 
-    /// Rows of a request that may be divided: every input has as many, and not none.
+    /// Rows of a request that may be divided.
     fn rows_of(&self, inputs: &Tensors) -> Option<usize> {
-        if !self.profile.batch_axis {
-            return None;
-        }
-        let mut rows = inputs.iter().map(|(_, tensor)| Tensor::rows(tensor));
-        let first = rows.next().flatten()?;
-        (first > 0 && rows.all(|other| other == Some(first))).then_some(first)
+        self.axes.as_ref()?.rows(inputs)
     }
 
     fn run_alone(&self, replica: Replica, part: &Part<Arc<Job>>) -> Option<Replica> {

@@ -42,13 +42,14 @@ impl Backend for Fake {
         Ok(Availability { version: "1".to_owned(), devices: self.devices.clone() })
     }
 
-    fn inspect(&self, _: &ModelFiles) -> Result<ModelInfo, BackendError> {
+    fn inspect(&self, _: &ModelFiles, _: &LoadOptions) -> Result<ModelInfo, BackendError> {
         let unsupported = Vec::new();
         Ok(ModelInfo {
             platform: "onnx_onnxv1",
             opset: None,
             size: self.size,
             signature: Self::signature(),
+            rows: corymb_core::RowAnalysis::default(),
             unsupported,
         })
     }

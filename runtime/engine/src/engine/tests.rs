@@ -5,9 +5,9 @@ use std::sync::{Condvar, Mutex};
 
 use bytes::Bytes;
 use corymb_core::{
-    Availability, BackendError, BoxFuture, Code, DType, Device, Dim, FileSource, Finish, Instance, LoadOptions, Model,
-    ModelFiles, ModelInfo, Models, Plugin, PluginError, PluginInfo, PluginOptions, Profile, Request, Response,
-    RunOptions, Step, Tensor, TensorSpec, Tensors,
+    Availability, BackendError, BatchAxes, BoxFuture, Code, DType, Device, Dim, FileSource, Finish, Independence,
+    Instance, LoadOptions, Model, ModelFiles, ModelInfo, Models, Plugin, PluginError, PluginInfo, PluginOptions,
+    Profile, Request, Response, RowAnalysis, RunOptions, Step, Tensor, TensorSpec, Tensors,
 };
 use corymb_repository::{ModelFolder, embedded};
 use opentelemetry::metrics::MeterProvider as _;
@@ -59,7 +59,7 @@ impl Backend for DoublerBackend {
         Ok(Availability { version: "1".into(), devices: vec![Device::Cpu] })
     }
 
-    fn inspect(&self, _: &ModelFiles) -> Result<ModelInfo, BackendError> {
+    fn inspect(&self, _: &ModelFiles, _: &LoadOptions) -> Result<ModelInfo, BackendError> {
         Err(BackendError::InvalidModel("not asked in these tests".into()))
     }
 
@@ -82,7 +82,9 @@ impl Model for DoublerModel {
     }
 
     fn profile(&self) -> Profile {
-        Profile { batch_axis: true, batches_pay: false, batch_sizes: vec![1], max_threads: 1 }
+        let axes = BatchAxes { inputs: vec![("x".into(), Some(0))], outputs: vec![("y".into(), Some(0))] };
+        let rows = RowAnalysis { independence: Independence::Proved, axes: Some(axes) };
+        Profile { rows, batch_sizes: vec![1], ..Profile::whole() }
     }
 
     fn instance(&self, _threads: usize) -> Result<Box<dyn Instance>, BackendError> {

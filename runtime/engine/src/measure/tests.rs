@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use corymb_core::{
-    Availability, Backend, BackendError, Code, DType, Device, Dim, Instance, LoadOptions, Model, ModelInfo, Profile,
-    Request, RunOptions, Signature, Tensor, TensorSpec,
+    Availability, Backend, BackendError, BatchAxes, Code, DType, Device, Dim, Independence, Instance, LoadOptions,
+    Model, ModelInfo, Profile, Request, RowAnalysis, RunOptions, Signature, Tensor, TensorSpec,
 };
 use corymb_repository::{ModelFolder, embedded};
 use opentelemetry::metrics::MeterProvider as _;
@@ -40,6 +40,8 @@ struct Habits {
     disturbed: AtomicUsize,
     /// Rows have [`WIDE`] elements.
     wide_input: bool,
+    /// There is no sample of a row.
+    shown_by_callers: bool,
     /// Rows that hold it fail the whole run.
     poison: f32,
     /// Rows of each run, and its threads.
@@ -60,6 +62,7 @@ impl Default for Habits {
             divisible: false,
             disturbed: AtomicUsize::new(0),
             wide_input: false,
+            shown_by_callers: false,
             poison: f32::INFINITY,
             log: Mutex::default(),
             order: Mutex::default(),
@@ -82,7 +85,7 @@ impl Backend for Fake {
         Ok(Availability { version: "1".into(), devices: vec![Device::Cpu] })
     }
 
-    fn inspect(&self, _: &ModelFiles) -> Result<ModelInfo, BackendError> {
+    fn inspect(&self, _: &ModelFiles, _: &LoadOptions) -> Result<ModelInfo, BackendError> {
         Err(BackendError::InvalidModel("not asked in these tests".into()))
     }
 
@@ -104,12 +107,20 @@ impl Model for FakeModel {
 
     fn profile(&self) -> Profile {
         let max_threads = if self.0.divisible { 8 } else { 1 };
-        Profile { batch_axis: true, batches_pay: self.0.batches_pay, batch_sizes: Vec::new(), max_threads }
+        let rows = proved(&[("x", Some(0))], &[("y", Some(0))]);
+        Profile { rows, batches_pay: self.0.batches_pay, max_threads, ..Profile::whole() }
     }
 
     fn instance(&self, threads: usize) -> Result<Box<dyn Instance>, BackendError> {
         Ok(Box::new(FakeInstance(Arc::clone(&self.0), threads)))
     }
+}
+
+/// Rows that the graph, if there were one, would prove to be independent.
+fn proved(inputs: &[(&str, Option<usize>)], outputs: &[(&str, Option<usize>)]) -> RowAnalysis {
+    let named = |axes: &[(&str, Option<usize>)]| axes.iter().map(|(name, axis)| ((*name).to_owned(), *axis)).collect();
+    let axes = Some(BatchAxes { inputs: named(inputs), outputs: named(outputs) });
+    RowAnalysis { independence: Independence::Proved, axes }
 }
 
 impl Instance for FakeInstance {
@@ -144,17 +155,25 @@ impl Instance for FakeInstance {
     }
 }
 
-fn folder(manifest: &str) -> ModelFolder {
-    let files = [("model.onnx", Bytes::from_static(b"x")), ("model.toml", Bytes::copy_from_slice(manifest.as_bytes()))];
+/// A folder with a sample of one row, which says what the open dimension is; or without one.
+fn folder(manifest: &str, sampled: bool) -> ModelFolder {
+    let manifest = Bytes::copy_from_slice(manifest.as_bytes());
+    let mut files = vec![("model.onnx", Bytes::from_static(b"x")), ("model.toml", manifest)];
+    if sampled {
+        let header = format!("{:<117}\n", "{'descr': '<f4', 'fortran_order': False, 'shape': (1, 1), }");
+        let sample = [b"\x93NUMPY\x01\0\x76\0", header.as_bytes(), &[0; 4]].concat();
+        files.push(("warmup/x.npy", Bytes::from(sample)));
+    }
     embedded("m", &files).expect("valid")
 }
 
 async fn serving(habits: Habits, manifest: &str, cache: Option<&std::path::Path>) -> (Engine, Arc<Habits>) {
+    let sampled = !habits.wide_input && !habits.shown_by_callers;
     let habits = Arc::new(habits);
     let meter = NoopMeterProvider::new().meter("test");
     let options = EngineOptions { workers: 2, cache: cache.map(Into::into), ..EngineOptions::default() };
     let engine = Engine::new(options, vec![Arc::new(Fake(Arc::clone(&habits)))], None, &meter).expect("threads");
-    engine.load(folder(manifest)).await.expect("loads");
+    engine.load(folder(manifest, sampled)).await.expect("loads");
     (engine, habits)
 }
 
@@ -300,6 +319,31 @@ async fn a_backend_without_batches_is_looked_at_when_rows_come() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_model_with_open_sizes_is_measured_in_the_shapes_that_callers_bring() {
+    let (engine, habits) = serving(Habits { shown_by_callers: true, ..Habits::default() }, "", None).await;
+    assert_eq!(remark(&engine, "batching"), "off: not measured yet");
+    infer(&engine, request(&[7.0, 7.0], 5)).await.expect("answered");
+    said(&engine, "batching", "up to ").await;
+    let version = engine.serving("m").expect("ready");
+    let shapes = version.queue.as_ref().expect("a model").first_shapes().cloned();
+    assert_eq!(shapes, Some(vec![("x".to_owned(), DType::Fp32, vec![2, 5])]));
+    let order = habits.order.lock().expect("not poisoned");
+    assert_eq!(order.iter().filter(|x| **x == 7.0).count(), 1, "what a caller sent is run once: {order:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sizes_in_the_manifest_are_used_at_once() {
+    let habits =
+        Habits { shown_by_callers: true, run: Duration::ZERO, row: Duration::from_millis(1), ..Habits::default() };
+    let (engine, habits) = serving(habits, "[batching]\nmax_size = 4\n[instances]\ncount = 1", None).await;
+    let rows = [1.0_f32, 2.0, 3.0, 4.0];
+    for (row, answer) in rows.iter().zip(crowd(&engine, &habits, rows_of_two(&rows)).await) {
+        assert_eq!(answer.expect("answered"), [row * 2.0 + 1.0; 2]);
+    }
+    assert!(largest_run(&habits) > 1, "nothing is measured yet, and the gain is none");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_callers_send_is_never_kept() {
     // Warm-up runs nothing: there is no sample, and zeros for this model would be too large.
     let (engine, habits) = serving(Habits { wide_input: true, ..Habits::default() }, "", None).await;
@@ -439,12 +483,12 @@ async fn what_was_measured_is_kept() {
 #[test]
 fn the_record_decides() {
     let micros = |times: &[(usize, u64)]| Record {
-        independent: Some(String::new()),
+        compared: Some((8, String::new())),
         times: times.to_vec(),
         complete: true,
         ..Record::default()
     };
-    let decide = |record: &Record, sharing: &Sharing| rows_by(record, sharing, true).0;
+    let decide = |record: &Record, sharing: &Sharing| rows_by(record, sharing, false, true).0;
     let max = |rows: Rows| match rows {
         Rows::Together { max, .. } => max,
         other => panic!("{other:?}"),
@@ -457,7 +501,9 @@ fn the_record_decides() {
     let flat = micros(&[(1, 1000), (2, 1950), (4, 3900)]);
     assert_eq!(decide(&flat, &Sharing::default()), Rows::Apart);
     assert_eq!(max(decide(&flat, &Sharing { enabled: Some(true), max_size: Some(4), ..Sharing::default() })), 4);
-    let mixed = Record { independent: Some("rows mix".to_owned()), ..pays };
-    assert_eq!(rows_by(&mixed, &Sharing::default(), true), (Rows::Whole, "off: rows mix".to_owned()));
+    let mixed = Record { compared: Some((8, "rows mix".to_owned())), ..pays };
+    assert_eq!(rows_by(&mixed, &Sharing::default(), false, true), (Rows::Whole, "off: rows mix".to_owned()));
+    assert_eq!(max(rows_by(&mixed, &Sharing::default(), true, true).0), 8, "the manifest is trusted");
+    assert_eq!(max(decide(&flat, &Sharing { max_size: Some(4), ..Sharing::default() })), 4, "somebody chose a size");
     assert_eq!(decide(&Record::default(), &Sharing::default()), Rows::Whole);
 }

@@ -6,7 +6,7 @@ use axum::Router;
 use bytes::Bytes;
 use corymb_core::{
     Availability, Backend, BackendError, DType, Device, Dim, Instance, LoadOptions, Model, ModelFiles, ModelInfo,
-    Profile, RunOptions, Signature, Tensor, TensorSpec, Tensors,
+    Profile, RowAnalysis, RunOptions, Signature, Tensor, TensorSpec, Tensors,
 };
 use corymb_engine::{Engine, EngineOptions};
 use corymb_listener::Drain;
@@ -38,9 +38,16 @@ impl Backend for Fake {
         Ok(Availability { version: "1".into(), devices: vec![Device::Cpu] })
     }
 
-    fn inspect(&self, _: &ModelFiles) -> Result<ModelInfo, BackendError> {
+    fn inspect(&self, _: &ModelFiles, _: &LoadOptions) -> Result<ModelInfo, BackendError> {
         let signature = self.signature.clone();
-        Ok(ModelInfo { platform: "onnx_onnxv1", opset: Some(17), size: 1, signature, unsupported: Vec::new() })
+        Ok(ModelInfo {
+            platform: "onnx_onnxv1",
+            opset: Some(17),
+            size: 1,
+            signature,
+            rows: RowAnalysis::default(),
+            unsupported: Vec::new(),
+        })
     }
 
     fn load(&self, _: &ModelFiles, _: &LoadOptions) -> Result<Box<dyn Model>, BackendError> {
@@ -58,7 +65,7 @@ impl Model for Fake {
     }
 
     fn profile(&self) -> Profile {
-        Profile { batch_axis: false, batches_pay: false, batch_sizes: Vec::new(), max_threads: 1 }
+        Profile::whole()
     }
 
     fn instance(&self, _threads: usize) -> Result<Box<dyn Instance>, BackendError> {

@@ -29,13 +29,8 @@ pub enum Form {
     Columns,
 }
 
-const REQUEST: reader::Names = reader::Names {
-    rows: "instances",
-    row: "instance",
-    columns: "inputs",
-    tensor: "input",
-    documents_are_bare: false,
-};
+const REQUEST: reader::Names =
+    reader::Names { rows: "instances", row: "instance", columns: "inputs", tensor: "input", documents_are_bare: false };
 const ANSWER: reader::Names = reader::Names {
     rows: "predictions",
     row: "prediction",

@@ -95,6 +95,9 @@ fn start(sources: &SourceFlags) -> anyhow::Result<OwnServer> {
     for signer in &sources.verify_signature {
         command.arg("--verify-signature").arg(signer.typed());
     }
+    for library in &sources.custom_operators {
+        command.arg("--custom-operators").arg(library.typed());
+    }
     let named = [
         ("model-dir", sources.model_dir.clone()),
         ("model-name", sources.model_name.clone()),

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use clap::Args;
-use corymb_core::{Backend, ModelFiles, RUN_BYTES, Signature, TensorSpec};
+use corymb_core::{Backend, BatchAxes, LoadOptions, ModelFiles, ModelInfo, RUN_BYTES, TensorSpec};
+use corymb_engine::Division;
 use corymb_repository::ModelFolder;
 use serde_json::{Value, json};
 
@@ -35,16 +36,18 @@ pub(super) fn list(flags: &SourceFlags, as_json: bool) -> anyhow::Result<()> {
     for model in &models {
         let text = |key: &str| model[key].as_str().unwrap_or("-").to_owned();
         println!("{} (version {})", text("name"), text("version"));
-        for key in ["model", "opset", "bytes", "backend", "plugin", "signed", "reason"] {
+        for key in
+            ["model", "opset", "bytes", "backend", "rows", "rows_node", "rows_advice", "plugin", "signed", "reason"]
+        {
             match &model[key] {
                 Value::Null => {}
-                Value::String(value) => println!("  {key:<8} {value}"),
-                value => println!("  {key:<8} {value}"),
+                Value::String(value) => println!("  {key:<11} {value}"),
+                value => println!("  {key:<11} {value}"),
             }
         }
         for key in ["inputs", "outputs"] {
             for tensor in model[key].as_array().into_iter().flatten() {
-                println!("  {key:<8} {}", tensor.as_str().unwrap_or_default());
+                println!("  {key:<11} {}", tensor.as_str().unwrap_or_default());
             }
         }
     }
@@ -62,9 +65,11 @@ fn describe(folder: &ModelFolder, backends: &[Arc<dyn Backend>]) -> Value {
     value["model"] = json!(files.model.name());
     let wanted = folder.manifest.backend.as_deref().unwrap_or("auto");
     let candidates = backends.iter().filter(|backend| wanted == "auto" || backend.name() == wanted);
+    let settings = folder.manifest.onnxruntime.settings().clone();
+    let options = LoadOptions { settings, ..LoadOptions::default() };
     let mut reasons = Vec::new();
     for backend in candidates {
-        match inspect(backend.as_ref(), files) {
+        match inspect(backend.as_ref(), files, &options) {
             Ok((info, lacks)) => {
                 value["opset"] = json!(info.opset);
                 value["bytes"] = json!(info.size);
@@ -73,6 +78,7 @@ fn describe(folder: &ModelFolder, backends: &[Arc<dyn Backend>]) -> Value {
                 match lacks {
                     None => {
                         value["backend"] = json!(backend.name());
+                        divide(&mut value, &info, folder.manifest.batching.enabled);
                         return value;
                     }
                     Some(reason) => reasons.push(reason),
@@ -85,18 +91,36 @@ fn describe(folder: &ModelFolder, backends: &[Arc<dyn Backend>]) -> Value {
     value
 }
 
-struct Info {
-    opset: Option<i64>,
-    size: u64,
-    signature: Signature,
+/// What `GET /v2/models/M` says of rows, and where they are.
+fn divide(value: &mut Value, info: &ModelInfo, enabled: Option<bool>) {
+    match Division::of(&info.rows, enabled) {
+        Ok(division) => {
+            value["rows"] = json!(division.rows);
+            value["rows_node"] = json!(division.node);
+            value["rows_advice"] = json!(division.advice);
+            value["rows_axes"] = division.axes.map_or(Value::Null, |axes| axes_as_json(&axes));
+        }
+        Err(reason) => value["reason"] = json!(reason),
+    }
+}
+
+fn axes_as_json(axes: &BatchAxes) -> Value {
+    let of = |axes: &[(String, Option<usize>)]| -> Value {
+        axes.iter().map(|(name, axis)| (name.clone(), json!(axis))).collect::<serde_json::Map<_, _>>().into()
+    };
+    json!({ "inputs": of(&axes.inputs), "outputs": of(&axes.outputs) })
 }
 
 /// What the file says, and what the backend lacks for it.
-fn inspect(backend: &dyn Backend, files: &ModelFiles) -> Result<(Info, Option<String>), String> {
+fn inspect(
+    backend: &dyn Backend,
+    files: &ModelFiles,
+    options: &LoadOptions,
+) -> Result<(ModelInfo, Option<String>), String> {
     backend.check().map_err(|error| error.to_string())?;
-    let info = backend.inspect(files).map_err(|error| format!("{}: {error}", backend.name()))?;
+    let info = backend.inspect(files, options).map_err(|error| format!("{}: {error}", backend.name()))?;
     let lacks = info.unsupported.first().map(|lack| format!("{} lacks {lack}", backend.name()));
-    Ok((Info { opset: info.opset, size: info.size, signature: info.signature }, lacks))
+    Ok((info, lacks))
 }
 
 /// Of the model itself: a plugin's own signature is known only when it runs.
