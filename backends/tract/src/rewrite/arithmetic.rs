@@ -33,23 +33,37 @@ fn covers(left: &Fact, right: &Fact) -> bool {
         && pairs.into_iter().all(|(left, right)| *right == Some(1) || (left == right && left.is_some()))
 }
 
-/// `BitShift` by the width or more gives zero, where the processor shifts by the remainder. Signed numbers, whose shifts may
-/// be negative, stay as they are.
+/// `BitShift` by the width or more, or by less than nothing, moves all bits out, where the processor shifts by the remainder.
 pub(super) fn shift(node: &NodeProto, facts: &Facts, writer: &mut Writer) -> bool {
     let ([left, right], [output]) = (node.input.as_slice(), node.output.as_slice()) else { return false };
-    let (dtype, width) = match facts.dtype(left) {
-        Some(dtype @ DataType::Uint8) => (dtype, 8),
-        Some(dtype @ DataType::Uint16) => (dtype, 16),
-        Some(dtype @ DataType::Uint32) => (dtype, 32),
-        Some(dtype @ DataType::Uint64) => (dtype, 64),
+    let (width, signed) = match facts.dtype(left) {
+        Some(DataType::Uint8) => (8, false),
+        Some(DataType::Uint16) => (16, false),
+        Some(DataType::Uint32) => (32, false),
+        Some(DataType::Uint64) => (64, false),
+        Some(DataType::Int8) => (8, true),
+        Some(DataType::Int16) => (16, true),
+        Some(DataType::Int32) => (32, true),
+        Some(DataType::Int64) => (64, true),
         _ => return false,
     };
-    let (width, most) = (writer.scalar(dtype, f64::from(width)), writer.scalar(dtype, f64::from(width - 1)));
-    let zero = writer.scalar(dtype, 0.0);
-    let within = writer.op("Less", &[right, &width], vec![]);
-    let bounded = writer.op("Where", &[&within, right, &most], vec![]);
+    let Some(dtype) = facts.dtype(left) else { return false };
+    let (width, zero) = (writer.scalar(dtype, f64::from(width)), writer.scalar(dtype, 0.0));
+    let mut within = writer.op("Less", &[right, &width], vec![]);
+    if signed {
+        let forward = writer.op("GreaterOrEqual", &[right, &zero], vec![]);
+        within = writer.op("And", &[&within, &forward], vec![]);
+    }
+    let bounded = writer.op("Where", &[&within, right, &zero], vec![]);
     let shifted = writer.op("BitShift", &[left, &bounded], node.attribute.clone());
-    writer.named("Where", &[&within, &shifted, &zero], output, vec![]);
+    let nothing = if signed && text_attribute(node, "direction") == Some("RIGHT") {
+        // The sign is what comes in.
+        let (negative, ones) = (writer.op("Less", &[left, &zero], vec![]), writer.scalar(dtype, -1.0));
+        writer.op("Where", &[&negative, &ones, &zero], vec![])
+    } else {
+        zero
+    };
+    writer.named("Where", &[&within, &shifted, &nothing], output, vec![]);
     true
 }
 

@@ -271,14 +271,16 @@ impl<'a> Attention<'a> {
 
     /// Of a row without any key: zeros.
     fn softmax(&self, scores: &str, writer: &mut Writer) -> String {
-        let never = writer.scalar(self.wide, f64::NEG_INFINITY);
+        let lowest = if self.wide == DataType::Double { f64::MIN } else { f32::MIN.into() };
+        let lowest = writer.scalar(self.wide, lowest);
         let (zero, one) = (writer.scalar(self.wide, 0.0), writer.scalar(self.wide, 1.0));
         let largest = writer.reduce("ReduceMax", scores, &[-1], true);
-        let none = writer.op("Equal", &[&largest, &never], vec![]);
-        let largest = writer.op("Where", &[&none, &zero, &largest], vec![]);
+        // Infinity less infinity is no number.
+        let largest = writer.op("Max", &[&largest, &lowest], vec![]);
         let shifted = writer.op("Sub", &[scores, &largest], vec![]);
         let exponential = writer.op("Exp", &[&shifted], vec![]);
         let sum = writer.reduce("ReduceSum", &exponential, &[-1], true);
+        let none = writer.op("Equal", &[&sum, &zero], vec![]);
         let sum = writer.op("Where", &[&none, &one, &sum], vec![]);
         writer.op("Div", &[&exponential, &sum], vec![])
     }

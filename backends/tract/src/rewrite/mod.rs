@@ -80,7 +80,9 @@ fn stands_for(node: &NodeProto, facts: &Facts, quantised: bool, writer: &mut Wri
         "NegativeLogLikelihoodLoss" | "SoftmaxCrossEntropyLoss" => losses::spelled(node, facts, writer),
         "Upsample" => shapes::repeated(node, facts, writer),
         operator if operator.starts_with("Reduce") => {
-            reductions::of_integers(node, facts, writer) || half::widened(node, facts, writer)
+            reductions::of_integers(node, facts, writer)
+                || reductions::of_infinities(node, facts, writer)
+                || half::widened(node, facts, writer)
         }
         "GlobalLpPool" => reductions::global_norm(node, facts, writer) || half::widened(node, facts, writer),
         _ => half::widened(node, facts, writer),

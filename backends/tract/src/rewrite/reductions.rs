@@ -67,6 +67,29 @@ fn axes(node: &NodeProto, facts: &Facts) -> Option<Vec<i64>> {
     (!nothing).then_some(axes)
 }
 
+/// The largest of nothing but minus infinity, and the smallest of infinity: tract answers the last number before it.
+pub(super) fn of_infinities(node: &NodeProto, facts: &Facts, writer: &mut Writer) -> bool {
+    let (Some(input), [output]) = (node.input.first(), node.output.as_slice()) else { return false };
+    let (infinity, beyond) = match node.op_type.as_str() {
+        "ReduceMax" => (f64::NEG_INFINITY, "Greater"),
+        "ReduceMin" => (f64::INFINITY, "Less"),
+        _ => return false,
+    };
+    let floating = [DataType::Float, DataType::Double, DataType::Float16];
+    let Some(dtype) = facts.dtype(input).filter(|dtype| floating.contains(dtype)) else { return false };
+    let infinity = writer.scalar(dtype, infinity);
+    let other = writer.op(beyond, &[input, &infinity], vec![]);
+    let other = writer.cast(&other, DataType::Int32);
+    let mut operands = vec![other.as_str()];
+    operands.extend(node.input[1..].iter().map(String::as_str));
+    let any = writer.op("ReduceMax", &operands, node.attribute.clone());
+    let any = writer.cast(&any, DataType::Bool);
+    operands[0] = input;
+    let found = writer.op(&node.op_type, &operands, node.attribute.clone());
+    writer.named("Where", &[&any, &found, &infinity], output, vec![]);
+    true
+}
+
 /// `GlobalLpPool` of another power than 2, which tract computes wrongly.
 pub(super) fn global_norm(node: &NodeProto, facts: &Facts, writer: &mut Writer) -> bool {
     let ([input], [output]) = (node.input.as_slice(), node.output.as_slice()) else { return false };
