@@ -226,6 +226,7 @@ impl Engine {
             ("rows", rows.to_owned()),
             ("rows_node", node.unwrap_or_default()),
             ("rows_advice", advice.unwrap_or_default()),
+            ("unverified", if version.unverified { "true".to_owned() } else { String::new() }),
             ("batching", findings.batching),
             ("alone", findings.alone),
         ];

@@ -40,6 +40,8 @@ pub(crate) struct Version {
     pub(crate) division: Division,
     /// What was asked of the engine, for records of what was measured.
     pub(crate) settings: String,
+    /// Whether the manifest has a backend run what it is not known to compute rightly.
+    pub(crate) unverified: bool,
     /// What is known of sharing runs and of several threads, in words.
     pub(crate) findings: Mutex<Findings>,
     /// Its files, which further instances are made from.

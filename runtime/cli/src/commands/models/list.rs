@@ -66,7 +66,7 @@ fn describe(folder: &ModelFolder, backends: &[Arc<dyn Backend>]) -> Value {
     let wanted = folder.manifest.backend.as_deref().unwrap_or("auto");
     let candidates = backends.iter().filter(|backend| wanted == "auto" || backend.name() == wanted);
     let settings = folder.manifest.onnxruntime.settings().clone();
-    let options = LoadOptions { settings, ..LoadOptions::default() };
+    let options = LoadOptions { settings, unverified: folder.manifest.unverified, ..LoadOptions::default() };
     let mut reasons = Vec::new();
     for backend in candidates {
         match inspect(backend.as_ref(), files, &options) {
