@@ -1,6 +1,7 @@
 //! The rules are held against tables of cases, one line each; `tests/language.rs` says how a line is read.
 
 mod classical;
+mod control;
 mod coverage;
 mod elementwise;
 mod graphs;

@@ -9,7 +9,7 @@ use crate::proto::{
 };
 
 /// A node as `y = Softmax:ms(x) axis=1`; several results are separated by commas.
-fn node(line: &str) -> NodeProto {
+pub(super) fn node(line: &str) -> NodeProto {
     let (results, call) = line.split_once('=').expect("an assignment");
     let (operator, rest) = call.split_once('(').expect("operands");
     let (operands, attributes) = rest.split_once(')').expect("the end of the operands");
@@ -25,18 +25,18 @@ fn node(line: &str) -> NodeProto {
     }
 }
 
-fn nodes(lines: &[&str]) -> Vec<NodeProto> {
+pub(super) fn nodes(lines: &[&str]) -> Vec<NodeProto> {
     lines.iter().map(|line| node(line)).collect()
 }
 
-fn graph(inputs: &[&str], lines: &[&str], outputs: &[&str]) -> GraphProto {
+pub(super) fn graph(inputs: &[&str], lines: &[&str], outputs: &[&str]) -> GraphProto {
     let named = |names: &[&str]| {
         names.iter().map(|name| ValueInfoProto { name: (*name).to_owned(), ..ValueInfoProto::default() }).collect()
     };
     GraphProto { node: nodes(lines), input: named(inputs), output: named(outputs), ..GraphProto::default() }
 }
 
-fn with_graph(line: &str, name: &str, body: GraphProto) -> NodeProto {
+pub(super) fn with_graph(line: &str, name: &str, body: GraphProto) -> NodeProto {
     let mut node = node(line);
     node.attribute.push(AttributeProto { name: name.to_owned(), g: Some(body), ..AttributeProto::default() });
     node
@@ -55,7 +55,7 @@ fn spec(name: &str, shape: &str) -> TensorSpec {
 }
 
 /// What is found: `proved 0,- > 0`, or `mixes` or `unknown` with its reason.
-fn verdict(model: &ModelProto, inputs: &[(&str, &str)]) -> String {
+pub(super) fn verdict(model: &ModelProto, inputs: &[(&str, &str)]) -> String {
     let outputs = &model.graph.as_ref().expect("a graph").output;
     let signature = Signature {
         inputs: inputs.iter().map(|(name, shape)| spec(name, shape)).collect(),
@@ -76,7 +76,7 @@ fn verdict(model: &ModelProto, inputs: &[(&str, &str)]) -> String {
 }
 
 #[track_caller]
-fn of_nodes(nodes: &[NodeProto], inputs: &[(&str, &str)], expected: &str) {
+pub(super) fn of_nodes(nodes: &[NodeProto], inputs: &[(&str, &str)], expected: &str) {
     let found = verdict(&model(nodes, &[("", 17), ("own", 1), ("com.microsoft", 1)], 1), inputs);
     assert!(found.starts_with(expected), "{found}, and not {expected}");
 }
@@ -146,7 +146,7 @@ fn sizes_lead_through_reshapes() {
     of(
         &[("x", "N,T,2")],
         &["y = Transpose(x) perm=[1,0,2]", "a = Constant() value_ints=[-1,2]", "out0 = Reshape(y, a)"],
-        "unknown output 'out0' has its rows in several places",
+        "proved 1 > 0",
     );
     of(&[("x", "N,T,2")], &["a = Constant() value_ints=[-1,2]", "out0 = Reshape(x, a)"], "proved 0 > 0");
     of(&[("x", "N,3")], &["out0 = Frobnicate(x)"], "unknown Frobnicate 'out0': there is no rule");
@@ -193,7 +193,7 @@ fn pads_and_numbers_are_followed_through_matrices() {
         ]
     };
     of(&[("x", "N,T")], &pads("out0 = Pad(x, flat)"), "proved 0 > 0");
-    of(&[("x", "N,T")], &pads("turned2 = Transpose(x)"), "unknown output 'out0' is made by no node");
+    of(&[("x", "N,T")], &pads("turned2 = Transpose(x)"), "unknown an output is made by no node");
 }
 
 #[test]
@@ -290,160 +290,6 @@ fn stored_numbers_are_read_in_every_form() {
     for constant in wrong {
         of_nodes(&[constant, cut.clone()], &[("x", "N,4")], "unknown Reshape");
     }
-}
-
-fn branches(condition: &str, yes: &[&str], no: &[&str]) -> Vec<NodeProto> {
-    let mut node = with_graph(&format!("out0 = If({condition})"), "then_branch", graph(&[], yes, &["y"]));
-    node.attribute.push(AttributeProto {
-        name: "else_branch".to_owned(),
-        g: Some(graph(&[], no, &["y"])),
-        ..AttributeProto::default()
-    });
-    [nodes(&["one = Constant() value_int=1", "none = Constant() value_int=0"]), vec![node]].concat()
-}
-
-#[test]
-fn branches_are_followed() {
-    let (apart, mixed) = (["y = Relu(x)"], ["y = Softmax(x) axis=0"]);
-    let inputs = [("x", "N,3"), ("c", "1"), ("d", "N")];
-    of_nodes(&branches("one", &apart, &mixed), &inputs, "proved 0,-,0 > 0");
-    of_nodes(&branches("none", &apart, &mixed), &inputs, "mixes Softmax");
-    of_nodes(&branches("c", &apart, &mixed), &inputs, "mixes Softmax");
-    of_nodes(&branches("c", &mixed, &apart), &inputs, "mixes Softmax");
-    of_nodes(&branches("c", &apart, &["y = Neg(x)"]), &inputs, "proved 0,-,0 > 0");
-    of_nodes(&branches("d", &apart, &apart), &inputs, "mixes If 'out0': one branch is taken for all rows");
-    of_nodes(&branches("c", &apart, &["y = Transpose(x)"]), &inputs, "unknown If 'out0': its rows are now here");
-    of_nodes(
-        &branches("c", &apart, &["y = Constant() value_int=1"]),
-        &inputs,
-        "unknown If 'out0': its rows are now here",
-    );
-    of_nodes(
-        &branches("c", &apart, &["a = Constant() value_ints=[-1,1,3]", "y = Reshape(x, a)"]),
-        &inputs,
-        "unknown If 'out0': its shape is now",
-    );
-    of_nodes(
-        &branches("c", &apart, &["a = Constant() value_ints=[-1,1]", "y = Reshape(x, a)"]),
-        &inputs,
-        "unknown If 'out0': its rows are now wider",
-    );
-    of_nodes(&branches("c", &["y = Shape(x)"], &["y = Constant() value_ints=[1,2]"]), &inputs, "unknown If");
-    // What is wide in one branch and narrow in the other has a size of its own.
-    let wide = branches("c", &["y = Concat(x, x) axis=1"], &apart);
-    of_nodes(&wide, &inputs, "proved 0,-,0 > 0");
-    let mut chosen = wide;
-    chosen[2].output = vec!["e".to_owned()];
-    let sizes = ["s = Shape(e)", "a = Constant() value_ints=[-1,3]", "out0 = Reshape(e, a)"];
-    of_nodes(&[chosen, nodes(&sizes)].concat(), &inputs, "unknown Reshape");
-    of_nodes(&[node("out0 = If(c)")], &inputs, "unknown If 'out0': a branch is missing");
-}
-
-fn repeated(line: &str, lines: &[&str], outputs: &[&str], behind: &[&str]) -> Vec<NodeProto> {
-    let body = graph(&["i", "go", "v"], lines, outputs);
-    let before =
-        nodes(&["m = Constant() value_int=3", "yes = Constant() value_int=1", "zero = Constant() value_ints=[0]"]);
-    [before, vec![with_graph(line, "body", body)], nodes(behind)].concat()
-}
-
-#[test]
-fn loops_are_followed_until_nothing_changes() {
-    let inputs = [("x", "N,3"), ("t", "N")];
-    let step = ["w = Relu(v)"];
-    of_nodes(&repeated("out0 = Loop(m, yes, x)", &step, &["go", "w"], &[]), &inputs, "proved 0,0 > 0");
-    of_nodes(
-        &repeated("out0 = Loop(m, yes, x)", &["w = Softmax(v) axis=0"], &["go", "w"], &[]),
-        &inputs,
-        "mixes Softmax",
-    );
-    of_nodes(&repeated("out0 = Loop(t, yes, x)", &step, &["go", "w"], &[]), &inputs, "mixes Loop 'out0': how often");
-    of_nodes(&repeated("out0 = Loop(m, t, x)", &step, &["go", "w"], &[]), &inputs, "mixes Loop 'out0': how often");
-    of_nodes(
-        &repeated("out0 = Loop(m, yes, x)", &["w = Relu(v)", "g = ReduceSum(v, zero)"], &["g", "w"], &[]),
-        &inputs,
-        "mixes Loop",
-    );
-    of_nodes(
-        &repeated("out0 = Loop(m, yes, x)", &["w = Relu(v)", "g = Cast(t) to=9"], &["g", "w"], &[]),
-        &inputs,
-        "mixes Loop 'out0': how often",
-    );
-    of_nodes(
-        &repeated("out0 = Loop(m, yes, x)", &["w = Transpose(v)"], &["go", "w"], &[]),
-        &inputs,
-        "unknown Loop 'out0': its rows",
-    );
-    of_nodes(
-        &repeated("f, out0 = Loop(m, yes, x)", &["w = Relu(v)"], &["go", "w", "w"], &[]),
-        &inputs,
-        "proved 0,0 > 1",
-    );
-    of_nodes(
-        &repeated("f, out0 = Loop(m, yes, x)", &["w = Relu(v)", "s = Shape(v)"], &["go", "w", "s"], &[]),
-        &inputs,
-        "mixes Loop",
-    );
-    of_nodes(
-        &repeated("f, out0 = Loop(m, yes, x)", &["w = Relu(v)"], &["go"], &[]),
-        &inputs,
-        "unknown Loop 'out0': its body has other",
-    );
-    of_nodes(&repeated("out0 = Loop(m, yes, )", &step, &["go", "w"], &[]), &inputs, "unknown Loop");
-    of_nodes(&[node("out0 = Loop(m, m, x)")], &[("x", "N,3"), ("m", "1")], "unknown Loop 'out0': its body is missing");
-    // What grows in each turn is, at the end, longer than it was in any turn before.
-    let grows = ["w = Concat(v, v) axis=1"];
-    of_nodes(&repeated("out0 = Loop(m, yes, x)", &grows, &["go", "w"], &[]), &inputs, "proved 0,0 > 0");
-    let back = ["s = Shape(f)", "out0 = Reshape(f, s)"];
-    of_nodes(&repeated("f = Loop(m, yes, x)", &grows, &["go", "w"], &back), &inputs, "proved 0,0 > 0");
-    let other = [
-        "k = Constant() value_ints=[0]",
-        "e = Constant() value_ints=[1]",
-        "q = Gather(c, k)",
-        "p = Squeeze(q, zero)",
-        "s = Shape(p)",
-        "out0 = Reshape(f, s)",
-    ];
-    of_nodes(&repeated("f, c = Loop(m, yes, x)", &grows, &["go", "w", "v"], &other), &inputs, "mixes Reshape");
-    // A number that each turn changes is not the number that it was at first.
-    let counts = ["w = Add(v, v)"];
-    let reads = ["a = Constant() value_ints=[-1]", "s = Concat(a, f) axis=0", "out0 = Reshape(x, s)"];
-    of_nodes(
-        &[nodes(&["x1 = Constant() value_ints=[3]"]), repeated("f = Loop(m, yes, x1)", &counts, &["go", "w"], &reads)]
-            .concat(),
-        &inputs,
-        "unknown Reshape",
-    );
-}
-
-fn scanned(line: &str, lines: &[&str], inputs: &[&str], outputs: &[&str]) -> Vec<NodeProto> {
-    vec![with_graph(line, "body", graph(inputs, lines, outputs))]
-}
-
-#[test]
-fn scans_go_along_an_axis() {
-    let inputs = [("h", "N,4"), ("x", "N,T,4")];
-    let body = (["w = Add(v, e)"], ["v", "e"], ["w", "w"]);
-    let scan = |line: &str| scanned(line, &body.0, &body.1, &body.2);
-    of_nodes(&scan("f, out0 = Scan(h, x) num_scan_inputs=1 scan_input_axes=[1]"), &inputs, "proved 0,0 > 1");
-    of_nodes(
-        &scan("f, out0 = Scan(h, x) num_scan_inputs=1 scan_input_axes=[1] scan_output_axes=[1]"),
-        &inputs,
-        "proved 0,0 > 0",
-    );
-    of_nodes(&scan("out0, f = Scan(h, x) num_scan_inputs=1 scan_input_axes=[-2]"), &inputs, "proved 0,0 > 0");
-    of_nodes(&scan("out0, f = Scan(h, x) num_scan_inputs=1"), &inputs, "mixes Scan 'out0': goes through the rows");
-    of_nodes(&scan("out0, f = Scan(h, x) num_scan_inputs=3"), &inputs, "unknown Scan 'out0': it has fewer operands");
-    of_nodes(&scan("out0, f = Scan(, x) num_scan_inputs=1"), &inputs, "unknown Scan");
-    of_nodes(&[node("out0 = Scan(h, x) num_scan_inputs=1")], &inputs, "unknown Scan 'out0': its body is missing");
-    let old = model(&scan("f, out0 = Scan(h, x) num_scan_inputs=1 scan_input_axes=[1]"), &[("", 8)], 1);
-    assert!(verdict(&old, &inputs).starts_with("unknown Scan 'f': is a scan of an old operator set"));
-    let counted = ["s = Shape(x)"];
-    let list = [
-        nodes(&counted),
-        scanned("out0, f = Scan(h, s) num_scan_inputs=1", &["w = Relu(v)"], &["v", "e"], &["w", "w"]),
-    ]
-    .concat();
-    of_nodes(&list, &inputs, "mixes Scan 'out0': goes through the number of rows");
 }
 
 fn function(name: &str, overload: &str, lines: &[&str], defaults: &str) -> FunctionProto {

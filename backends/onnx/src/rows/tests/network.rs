@@ -35,7 +35,6 @@ pub(super) const CASES: &[Case] = &[
     ("MaxPool", "N,3,9,9", "kernel_shape=[3,3] strides=[2,2]", "N,3,4,4"),
     ("MaxPool", "N,3,8,8", "kernel_shape=[3,3] strides=[2,2] ceil_mode=1", "N,3,4,4"),
     ("MaxPool", "N,3,8", "kernel_shape=[3] strides=[2]", "N,3,3"),
-    ("MaxPool", "N,3,7", "kernel_shape=[1] strides=[4] pads=[0,3] ceil_mode=1", "N,3,2"),
     ("MaxPool", "N,3,9", "kernel_shape=[3] strides=[2] auto_pad=VALID ceil_mode=1", "N,3,?"),
     ("MaxPool", "N,3,2", "kernel_shape=[5] strides=[2]", "N,3,?"),
     ("MaxPool", "N,3,T", "kernel_shape=[2] strides=[2]", "N,3,?"),

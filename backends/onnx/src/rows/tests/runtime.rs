@@ -3,6 +3,9 @@
 use super::language::{Case, check};
 
 pub(super) const CASES: &[Case] = &[
+    ("ms.QuantizeLinear", "N,3;scalar;scalar", "", "N,3"),
+    ("ms.QuantizeLinear", "T,N;4", "axis=1", "unknown its scale"),
+    ("ms.DequantizeLinear", "T,N;4", "axis=1", "unknown its scale"),
     ("ms.FusedMatMul", "N,3;3,4", "", "N,4"),
     ("ms.FusedMatMul", "N,T,3;N,S,3", "transB=1", "N,T,S"),
     ("ms.FusedMatMul", "3,N;3,4", "transA=1", "N,4"),
