@@ -11,6 +11,7 @@ import time
 
 import elementwise
 import network
+import onnx_suites
 import other
 import shaping
 from building import Suite, finish
@@ -37,6 +38,9 @@ def main():
             if document is not None:
                 file.write(json.dumps(document) + "\n")
                 written += 1
+        for document in onnx_suites.documents(chosen.tenth):
+            file.write(json.dumps(document) + "\n")
+            written += 1
     chosen.file.with_name("left-out.txt").write_text("".join(f"{line}\n" for line in left_out))
     chosen.file.with_name("disputed.txt").write_text("".join(f"{line}\n" for line in disputed))
     print(f"{written} cases, of {len(disputed)} of which the engines disagree; {len(left_out)} that no engine answers; {time.monotonic() - began:.0f} s")

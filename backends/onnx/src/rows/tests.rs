@@ -1,1 +1,14 @@
-//! T.
+//! The rules are held against tables of cases, one line each; `tests/language.rs` says how a line is read.
+
+mod classical;
+mod control;
+mod coverage;
+mod elementwise;
+mod graphs;
+mod language;
+mod layout;
+mod network;
+mod products;
+mod runtime;
+mod selection;
+mod sizes;

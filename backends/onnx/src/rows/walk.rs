@@ -8,10 +8,10 @@ use std::collections::HashMap;
 use corymb_core::Culprit;
 
 use super::node::{Node, Operands, stored};
-use super::polynomial::Symbols;
+use super::polynomial::{Polynomial, Symbols};
 use super::rules;
 use super::value::{Outcome, Refusal, Rows, Value, mixes, unknown};
-use crate::file::{constants, is_standard};
+use crate::file::is_standard;
 use crate::proto::{AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto};
 
 /// Functions that call functions are followed so deep.
@@ -88,8 +88,10 @@ impl<'a> Walk<'a> {
         for tensor in &graph.initializer {
             scope.values.insert(Cow::Borrowed(&tensor.name), stored(tensor, &mut self.symbols));
         }
-        for sparse in constants(graph).skip(graph.initializer.len()) {
-            scope.values.insert(Cow::Borrowed(sparse), Value::opaque());
+        for sparse in &graph.sparse_initializer {
+            let Some(values) = &sparse.values else { continue };
+            let shape = sparse.dims.iter().copied().map(Polynomial::constant).collect();
+            scope.values.insert(Cow::Borrowed(&values.name), Value { shape: Some(shape), ..Value::opaque() });
         }
         // A value that is given goes before a stored default of its name.
         scope.values.extend(inputs);

@@ -109,16 +109,14 @@ fn quotient(given: &[Polynomial], rest: &[Polynomial], symbols: &mut Symbols) ->
     if let Some(quotient) = all.divided_by(&rest) {
         return Ok(quotient);
     }
-    // For one row the division has no rest, or the model takes no single row: then nobody shares a run with it either.
-    let single = all.divided_by(&Polynomial::rows());
-    match (single, all.has_rows(), rest.has_rows()) {
-        (Some(single), true, false)
-            if !(single.has_rows() || single.as_constant().is_some() && rest.as_constant().is_some()) =>
-        {
-            let width = symbols.named(format!("quotient {single:?} {rest:?}"), Kind::Size);
-            width.times(&Polynomial::rows()).map_or_else(|| unknown("the sizes are too complicated to follow"), Ok)
+    // What is left of each row is the same for each; where it is not whole, the model takes no row of this size.
+    let each = |size: &Polynomial| size.divided_by(&Polynomial::rows()).filter(|each| !each.has_rows());
+    match (each(&all), each(&rest), all.has_rows() || rest.has_rows()) {
+        (Some(all), Some(rest), true) => Ok(symbols.named(format!("quotient {all:?} {rest:?}"), Kind::Size)),
+        (_, _, false) => Ok(symbols.named(format!("quotient {all:?} {rest:?}"), Kind::Size)),
+        (Some(all), None, true) if !rest.has_rows() && all.as_constant().is_none() => {
+            unknown("whether its result divides into rows depends on the other sizes")
         }
-        (_, false, false) => Ok(symbols.named(format!("quotient {all:?} {rest:?}"), Kind::Size)),
         _ => mixes("its result does not divide into rows"),
     }
 }
@@ -430,13 +428,14 @@ fn range(_: &Node<'_>, operands: Operands<'_>, symbols: &mut Symbols) -> Outcome
         [Some([start]), Some([limit]), Some([step])] if step.is(1) => limit.minus(start),
         _ => None,
     };
+    let is_whole = operands.all().all(|value| value.numbers.as_ref().is_some_and(|numbers| numbers.whole));
     // A count that could be negative is 0 where it is.
     let size = size.filter(|size| symbols.is_whole(size) && symbols.is_amount(size));
     if let (Some(count), [Some([start]), ..]) = (size.as_ref().and_then(Polynomial::as_constant), bounds.as_slice()) {
         let count = count.min(MAX_NUMBERS as i64 + 1);
         let elements = (0..count).map(|index| start.plus(&Polynomial::constant(index))).collect::<Option<Vec<_>>>();
         if let Some(elements) =
-            elements.filter(|elements| elements.len() <= MAX_NUMBERS && start.as_constant().is_some())
+            elements.filter(|elements| elements.len() <= MAX_NUMBERS && start.as_constant().is_some() && is_whole)
         {
             return Ok(vec![Value::list(elements)]);
         }
