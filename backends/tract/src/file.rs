@@ -1,4 +1,4 @@
-//! Reads an ONNX file into protobuf types and checks what tract takes on trust.
+//! Reads an ONNX file into protobuf types, checks what tract takes on trust, and rewrites what tract gets wrong.
 
 use std::time::SystemTime;
 
@@ -7,6 +7,7 @@ use corymb_onnx::{Names, is_standard};
 use tract_onnx::pb::{GraphProto, ModelProto};
 use tract_onnx::prelude::Framework as _;
 
+use crate::rewrite::rewrite;
 use crate::stored;
 
 /// The largest file that is read: protobuf's own limit on one message.
@@ -19,7 +20,7 @@ pub(crate) struct Stamp {
     modified: Option<SystemTime>,
 }
 
-/// A file that holds a well-formed graph.
+/// A file that holds a well-formed graph, in operators that tract runs.
 pub(crate) struct OnnxFile {
     pub(crate) proto: ModelProto,
     pub(crate) size: u64,
@@ -49,13 +50,14 @@ impl OnnxFile {
                 (bytes.len() as u64, None, onnx.proto_model_for_read(&mut bytes.as_ref()))
             }
         };
-        let proto = proto.map_err(|error| {
+        let mut proto = proto.map_err(|error| {
             // The root cause alone: the context around it names folders.
             BackendError::InvalidModel(format!("'{name}' is not an ONNX model: {}", error.root_cause()))
         })?;
         let stored_outside = check(&proto)
             .and_then(|()| proto.graph.as_ref().map_or(Ok(0), |graph| stored::check(graph, files.model.folder())))
             .map_err(|reason| BackendError::InvalidModel(format!("'{name}' {reason}")))?;
+        rewrite(&mut proto);
         Ok(Self { proto, size: size + stored_outside, stamp })
     }
 

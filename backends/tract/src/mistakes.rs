@@ -7,7 +7,7 @@ use corymb_onnx::is_standard;
 use tract_onnx::pb::tensor_proto::DataType;
 use tract_onnx::pb::{GraphProto, NodeProto, TensorProto};
 
-use crate::proto::{integer_attribute, text_attribute};
+use crate::proto::{float_attribute, integer_attribute, text_attribute};
 use crate::rewrite::{SOFTMAX_OF_ONE_AXIS, is_quantised};
 
 /// The largest constant that the file may ask for by its shape alone: it would be allocated while loading.
@@ -52,6 +52,12 @@ pub(crate) fn known(node: &NodeProto, around: &Surroundings<'_>) -> Option<Strin
             Some("between DequantizeLinear and QuantizeLinear tract gets it wrong, before operator set 13")
         }
         "LogSoftmax" if around.quantised => Some("between DequantizeLinear and QuantizeLinear tract gets it wrong"),
+        // What is rewritten does not come here.
+        "Attention" => Some("the file does not say its element types or its numbers of heads"),
+        "GlobalLpPool" if integer_attribute(node, "p").is_some_and(|power| power != 2) => {
+            Some("tract computes another power than 2 wrongly")
+        }
+        "SpaceToDepth" if text_attribute(node, "mode") == Some("CRD") => Some("tract has no mode CRD"),
         "BatchNormalization" if integer_attribute(node, "training_mode").unwrap_or(0) != 0 => {
             Some("is in training mode, which tract does not know")
         }
@@ -128,10 +134,6 @@ fn drops(node: &NodeProto, around: &Surroundings<'_>) -> bool {
 
 fn is_given(node: &NodeProto, operand: usize) -> bool {
     node.input.get(operand).is_some_and(|name| !name.is_empty())
-}
-
-fn float_attribute(node: &NodeProto, name: &str) -> Option<f32> {
-    node.attribute.iter().find(|attribute| attribute.name == name).map(|found| found.f)
 }
 
 /// Whether constant pads take something away: an operand, or an attribute in old operator sets.

@@ -13,6 +13,11 @@ pub(crate) fn integer_attribute(node: &NodeProto, name: &str) -> Option<i64> {
     node.attribute.iter().find(|attribute| attribute.name == name).map(|found| found.i)
 }
 
+/// The value of an attribute that is a floating-point number.
+pub(crate) fn float_attribute(node: &NodeProto, name: &str) -> Option<f32> {
+    node.attribute.iter().find(|attribute| attribute.name == name).map(|found| found.f)
+}
+
 /// The value of an attribute that is a text.
 pub(crate) fn text_attribute<'a>(node: &'a NodeProto, name: &str) -> Option<&'a str> {
     node.attribute.iter().find(|attribute| attribute.name == name).and_then(|found| std::str::from_utf8(&found.s).ok())

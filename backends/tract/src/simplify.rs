@@ -12,7 +12,6 @@ use tract_onnx::pb::{AttributeProto, GraphProto, ModelProto, NodeProto, TensorPr
 use tract_onnx::tract_core::internal::Tensor;
 
 use crate::proto::{subgraphs, subgraphs_mut};
-use crate::rewrite::rewrite;
 
 /// The names that open dimensions get, numbered.
 pub(crate) const SYMBOL_PREFIX: &str = "corymb_dim_";
@@ -27,9 +26,8 @@ pub(crate) struct Simplified {
     pub(crate) constants: Vec<(String, Tensor)>,
 }
 
-/// Rewrites `model`. `given` are the inputs with a default that the caller gives a value for: they become inputs.
+/// Simplifies `model`. `given` are the inputs with a default that the caller gives a value for: they become inputs.
 pub(crate) fn simplify(model: &mut ModelProto, given: &[&str]) -> Simplified {
-    rewrite(model);
     let Some(graph) = &mut model.graph else { return Simplified::default() };
     graph.initializer.retain(|tensor| !given.contains(&tensor.name.as_str()));
     let symbols = name_dimensions(graph);

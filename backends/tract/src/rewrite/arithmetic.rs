@@ -1,0 +1,106 @@
+//! Single operators on numbers: `Mod`, `BitShift`, `IsInf` and the `Einsum` that adds everything up.
+
+use tract_onnx::pb::NodeProto;
+use tract_onnx::pb::tensor_proto::DataType;
+
+use super::facts::{Fact, Facts};
+use super::writer::Writer;
+use crate::proto::{integer_attribute, text_attribute};
+
+/// `Mod` whose first operand is broadcast, which tract gets wrong: it is brought to the result's shape first.
+pub(super) fn modulo(node: &NodeProto, facts: &Facts, writer: &mut Writer) -> bool {
+    let ([left, right], [_]) = (node.input.as_slice(), node.output.as_slice()) else { return false };
+    if covers(&facts.of(left), &facts.of(right)) {
+        return false;
+    }
+    let together = writer.op("Equal", &[left, right], vec![]);
+    let shape = writer.op("Shape", &[&together], vec![]);
+    let mut node = node.clone();
+    node.input[0] = writer.op("Expand", &[left, &shape], vec![]);
+    writer.nodes.push(node);
+    true
+}
+
+/// Whether the result of both has the shape of `left`, as far as the file says.
+fn covers(left: &Fact, right: &Fact) -> bool {
+    let Some(right) = &right.dims else { return false };
+    if right.is_empty() {
+        return true;
+    }
+    let Some(left) = &left.dims else { return false };
+    let pairs = left.iter().rev().zip(right.iter().rev());
+    left.len() >= right.len()
+        && pairs.into_iter().all(|(left, right)| *right == Some(1) || (left == right && left.is_some()))
+}
+
+/// `BitShift` by the width or more, or by less than nothing, moves all bits out, where the processor shifts by the remainder.
+pub(super) fn shift(node: &NodeProto, facts: &Facts, writer: &mut Writer) -> bool {
+    let ([left, right], [output]) = (node.input.as_slice(), node.output.as_slice()) else { return false };
+    let (width, signed) = match facts.dtype(left) {
+        Some(DataType::Uint8) => (8, false),
+        Some(DataType::Uint16) => (16, false),
+        Some(DataType::Uint32) => (32, false),
+        Some(DataType::Uint64) => (64, false),
+        Some(DataType::Int8) => (8, true),
+        Some(DataType::Int16) => (16, true),
+        Some(DataType::Int32) => (32, true),
+        Some(DataType::Int64) => (64, true),
+        _ => return false,
+    };
+    let Some(dtype) = facts.dtype(left) else { return false };
+    let (width, zero) = (writer.scalar(dtype, f64::from(width)), writer.scalar(dtype, 0.0));
+    let mut within = writer.op("Less", &[right, &width], vec![]);
+    if signed {
+        let forward = writer.op("GreaterOrEqual", &[right, &zero], vec![]);
+        within = writer.op("And", &[&within, &forward], vec![]);
+    }
+    let bounded = writer.op("Where", &[&within, right, &zero], vec![]);
+    let shifted = writer.op("BitShift", &[left, &bounded], node.attribute.clone());
+    let nothing = if signed && text_attribute(node, "direction") == Some("RIGHT") {
+        // The sign is what comes in.
+        let (negative, ones) = (writer.op("Less", &[left, &zero], vec![]), writer.scalar(dtype, -1.0));
+        writer.op("Where", &[&negative, &ones, &zero], vec![])
+    } else {
+        zero
+    };
+    writer.named("Where", &[&within, &shifted, &nothing], output, vec![]);
+    true
+}
+
+/// `IsInf` of FP64, which tract does not have.
+pub(super) fn is_infinite(node: &NodeProto, facts: &Facts, writer: &mut Writer) -> bool {
+    let ([input], [output]) = (node.input.as_slice(), node.output.as_slice()) else { return false };
+    if facts.dtype(input) != Some(DataType::Double) {
+        return false;
+    }
+    let asked = |name: &str| integer_attribute(node, name).unwrap_or(1) != 0;
+    let infinity = writer.scalar(DataType::Double, f64::INFINITY);
+    match (asked("detect_positive"), asked("detect_negative")) {
+        (true, true) => {
+            let size = writer.op("Abs", &[input], vec![]);
+            writer.named("Equal", &[&size, &infinity], output, vec![]);
+        }
+        (true, false) => writer.named("Equal", &[input, &infinity], output, vec![]),
+        (false, negative) => {
+            let sign = writer.op("Neg", &[input], vec![]);
+            // Nothing is greater than infinity.
+            writer.named(if negative { "Equal" } else { "Greater" }, &[&sign, &infinity], output, vec![]);
+        }
+    }
+    true
+}
+
+/// An `Einsum` of one operand, no letter twice, to a scalar: tract does not add up.
+pub(super) fn sum_of_all(node: &NodeProto, writer: &mut Writer) -> bool {
+    let ([input], [output]) = (node.input.as_slice(), node.output.as_slice()) else { return false };
+    let Some((letters, result)) = text_attribute(node, "equation").and_then(|text| text.split_once("->")) else {
+        return false;
+    };
+    let letters: Vec<char> = letters.chars().filter(|letter| !letter.is_whitespace()).collect();
+    let once = letters.iter().enumerate().all(|(index, letter)| !letters[..index].contains(letter));
+    if !result.trim().is_empty() || letters.is_empty() || !once || !letters.iter().all(char::is_ascii_alphabetic) {
+        return false;
+    }
+    writer.reduce_to("ReduceSum", input, &[], false, output);
+    true
+}

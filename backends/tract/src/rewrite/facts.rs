@@ -1,0 +1,209 @@
+//! What a file says of its values, followed through its nodes: element types, sizes, and small constants.
+
+use std::collections::HashMap;
+
+use corymb_onnx::is_standard;
+use tract_onnx::pb::tensor_proto::DataType;
+use tract_onnx::pb::tensor_shape_proto::dimension::Value as DimValue;
+use tract_onnx::pb::type_proto::Value as TypeValue;
+use tract_onnx::pb::{GraphProto, NodeProto, TensorProto, ValueInfoProto};
+
+use crate::proto::integer_attribute;
+
+/// The most elements of a constant that are kept.
+const FEW: usize = 64;
+
+/// Of one value.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Fact {
+    /// None where the file does not say.
+    pub(super) dtype: Option<DataType>,
+    /// None where even the rank is open; within, none for an open size.
+    pub(super) dims: Option<Vec<Option<i64>>>,
+    /// The elements of a small integer constant.
+    pub(super) integers: Option<Vec<i64>>,
+    /// Those of a small FP32 constant.
+    pub(super) singles: Option<Vec<f32>>,
+    /// Whether it is an integer constant without a negative element.
+    pub(super) not_negative: bool,
+}
+
+/// Of all values that are known at a place in the graph.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Facts(HashMap<String, Fact>);
+
+impl Facts {
+    /// With what a graph says before its nodes are read.
+    pub(super) fn enter(&mut self, graph: &GraphProto) {
+        for value in graph.value_info.iter().chain(&graph.output).chain(&graph.input) {
+            if let Some(fact) = declared(value) {
+                self.0.insert(value.name.clone(), fact);
+            }
+        }
+        for tensor in &graph.initializer {
+            self.0.insert(tensor.name.clone(), stored(tensor));
+        }
+    }
+
+    pub(super) fn of(&self, name: &str) -> Fact {
+        self.0.get(name).cloned().unwrap_or_default()
+    }
+
+    pub(super) fn dtype(&self, name: &str) -> Option<DataType> {
+        self.0.get(name)?.dtype
+    }
+
+    pub(super) fn rank(&self, name: &str) -> Option<i64> {
+        self.0.get(name)?.dims.as_ref().map(|dims| dims.len() as i64)
+    }
+
+    /// The size along `axis`, counted from the front.
+    pub(super) fn size(&self, name: &str, axis: usize) -> Option<i64> {
+        self.0.get(name)?.dims.as_ref()?.get(axis).copied().flatten()
+    }
+
+    /// Adds what follows for the outputs of `node`.
+    pub(super) fn learn(&mut self, node: &NodeProto) {
+        if !is_standard(&node.domain) {
+            return;
+        }
+        if node.op_type == "Constant" {
+            let tensor = node.attribute.iter().find_map(|attribute| attribute.t.as_ref());
+            if let (Some(output), Some(tensor)) = (node.output.first(), tensor) {
+                self.0.insert(output.clone(), stored(tensor));
+            }
+            return;
+        }
+        for (index, output) in node.output.iter().enumerate().filter(|(_, name)| !name.is_empty()) {
+            let known = self.0.get(output);
+            if known.is_some_and(|fact| fact.dtype.is_some() && fact.dims.is_some()) {
+                continue;
+            }
+            let dtype = known.and_then(|fact| fact.dtype).or_else(|| self.output_dtype(node, index));
+            let dims = known.and_then(|fact| fact.dims.clone()).or_else(|| self.same_dims(node, index));
+            self.0.insert(output.clone(), Fact { dtype, dims, ..Fact::default() });
+        }
+    }
+
+    fn output_dtype(&self, node: &NodeProto, index: usize) -> Option<DataType> {
+        let input = |index: usize| node.input.get(index).and_then(|name| self.dtype(name));
+        match (node.op_type.as_str(), index) {
+            ("Cast", _) => DataType::try_from(i32::try_from(integer_attribute(node, "to")?).ok()?).ok(),
+            ("CastLike" | "Where", _) => input(1),
+            ("QuantizeLinear", _) => input(2),
+            ("DequantizeLinear", _) => input(1),
+            ("Shape" | "Size" | "NonZero" | "ArgMax" | "ArgMin" | "NonMaxSuppression", _) | ("TopK" | "MaxPool", 1) => {
+                Some(DataType::Int64)
+            }
+            (
+                "Equal" | "Less" | "LessOrEqual" | "Greater" | "GreaterOrEqual" | "And" | "Or" | "Xor" | "Not"
+                | "IsNaN" | "IsInf",
+                _,
+            )
+            | ("Dropout", 1) => Some(DataType::Bool),
+            ("ConstantOfShape", _) => {
+                let filling = node.attribute.iter().find_map(|attribute| attribute.t.as_ref());
+                filling.map_or(Some(DataType::Float), |tensor| DataType::try_from(tensor.data_type).ok())
+            }
+            ("Split" | "LSTM" | "GRU" | "RNN", _) => input(0),
+            (
+                "If"
+                | "Loop"
+                | "Scan"
+                | "OneHot"
+                | "EyeLike"
+                | "DynamicQuantizeLinear"
+                | "ConvInteger"
+                | "MatMulInteger"
+                | "QLinearMatMul"
+                | "QLinearConv"
+                | "BitCast"
+                | "Multinomial",
+                _,
+            ) => None,
+            (operator, _) if operator.starts_with("Random") || operator.contains("Window") => None,
+            (_, 0) => input(0),
+            _ => None,
+        }
+    }
+
+    /// The sizes where an operator keeps those of its first operand.
+    fn same_dims(&self, node: &NodeProto, index: usize) -> Option<Vec<Option<i64>>> {
+        const KEEPING: [&str; 17] = [
+            "Cast",
+            "CastLike",
+            "Relu",
+            "Neg",
+            "Abs",
+            "Sqrt",
+            "Exp",
+            "Tanh",
+            "Sigmoid",
+            "Identity",
+            "Softmax",
+            "LayerNormalization",
+            "RMSNormalization",
+            "RotaryEmbedding",
+            "Erf",
+            "Gelu",
+            "Clip",
+        ];
+        if index > 0 || !KEEPING.contains(&node.op_type.as_str()) {
+            return None;
+        }
+        self.0.get(node.input.first()?)?.dims.clone()
+    }
+}
+
+fn declared(value: &ValueInfoProto) -> Option<Fact> {
+    let Some(TypeValue::TensorType(tensor)) = &value.r#type.as_ref()?.value else { return None };
+    let dims = tensor.shape.as_ref().map(|shape| {
+        let sizes = shape.dim.iter().map(|dim| match dim.value {
+            Some(DimValue::DimValue(size)) if size >= 0 => Some(size),
+            _ => None,
+        });
+        sizes.collect()
+    });
+    let dtype = DataType::try_from(tensor.elem_type).ok().filter(|dtype| *dtype != DataType::Undefined);
+    Some(Fact { dtype, dims, ..Fact::default() })
+}
+
+fn stored(tensor: &TensorProto) -> Fact {
+    let dtype = DataType::try_from(tensor.data_type).ok();
+    let elements = integers(tensor);
+    Fact {
+        dtype,
+        dims: Some(tensor.dims.iter().map(|&dim| Some(dim)).collect()),
+        not_negative: elements.as_ref().is_some_and(|elements| elements.iter().all(|&element| element >= 0)),
+        integers: elements.filter(|elements| elements.len() <= FEW),
+        singles: singles(tensor),
+    }
+}
+
+fn singles(tensor: &TensorProto) -> Option<Vec<f32>> {
+    if tensor.data_type != DataType::Float as i32 || tensor.raw_data.len() > 4 * FEW || tensor.float_data.len() > FEW {
+        return None;
+    }
+    let raw = tensor.raw_data.as_chunks::<4>().0.iter().map(|element| f32::from_le_bytes(*element));
+    Some(raw.chain(tensor.float_data.iter().copied()).collect())
+}
+
+/// The elements of a tensor of integers that lies in the file itself.
+fn integers(tensor: &TensorProto) -> Option<Vec<i64>> {
+    if tensor.data_location.is_some_and(|location| location != 0) {
+        return None;
+    }
+    match DataType::try_from(tensor.data_type).ok()? {
+        DataType::Int64 if tensor.raw_data.is_empty() => Some(tensor.int64_data.clone()),
+        DataType::Int64 => {
+            Some(tensor.raw_data.as_chunks::<8>().0.iter().map(|element| i64::from_le_bytes(*element)).collect())
+        }
+        DataType::Int32 if tensor.raw_data.is_empty() => {
+            Some(tensor.int32_data.iter().map(|&element| element.into()).collect())
+        }
+        DataType::Int32 => {
+            Some(tensor.raw_data.as_chunks::<4>().0.iter().map(|element| i32::from_le_bytes(*element).into()).collect())
+        }
+        _ => None,
+    }
+}

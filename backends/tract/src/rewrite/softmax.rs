@@ -1,0 +1,31 @@
+//! `Softmax` among quantised values: tract makes a table of it, as if each element stood alone. It becomes the exponential
+//! over its sum.
+
+use corymb_onnx::is_standard;
+use tract_onnx::pb::{GraphProto, NodeProto};
+
+use super::writer::Writer;
+use crate::proto::integer_attribute;
+
+/// The operator set in which `Softmax` came to mean one axis.
+pub(crate) const SOFTMAX_OF_ONE_AXIS: i64 = 13;
+
+/// Whether values of a graph are quantised and dequantised again.
+pub(crate) fn is_quantised(graph: &GraphProto) -> bool {
+    let has = |operator: &str| graph.node.iter().any(|node| node.op_type == operator && is_standard(&node.domain));
+    has("QuantizeLinear") && has("DequantizeLinear")
+}
+
+pub(super) fn spelled(node: &NodeProto, writer: &mut Writer) -> bool {
+    let ([input], [output]) = (node.input.as_slice(), node.output.as_slice()) else { return false };
+    if writer.opset < SOFTMAX_OF_ONE_AXIS {
+        return false;
+    }
+    let axis = integer_attribute(node, "axis").unwrap_or(-1);
+    let largest = writer.reduce("ReduceMax", input, &[axis], true);
+    let shifted = writer.op("Sub", &[input, &largest], vec![]);
+    let exponential = writer.op("Exp", &[&shifted], vec![]);
+    let sum = writer.reduce("ReduceSum", &exponential, &[axis], true);
+    writer.named("Div", &[&exponential, &sum], output, vec![]);
+    true
+}
