@@ -41,10 +41,6 @@ fuzz TARGET SECONDS="60" *FLAGS:
 fuzz-minimise TARGET:
     tests/fuzz/fuzz.sh minimise {{TARGET}}
 
-# The forms of operators that tract is trusted with, compared with the table; --write remakes it (8 minutes)
-operators *ARGUMENTS:
-    tests/operators/run.sh {{ARGUMENTS}}
-
 # ONNX's own suites through the server, on both engines (needs what tests/operators/suites-requirements.txt names; 2 minutes)
 suites *ARGUMENTS:
     python3 tests/operators/suites.py "${CARGO_TARGET_DIR:-target}/release/corymb" {{ARGUMENTS}}

@@ -70,6 +70,7 @@ fn stands_for(node: &NodeProto, facts: &Facts, quantised: bool, writer: &mut Wri
     match node.op_type.as_str() {
         "RNN" | "GRU" | "LSTM" => recurrent::with_state(node, writer),
         "Softmax" if quantised => softmax::spelled(node, writer),
+        "LogSoftmax" => softmax::logarithm(node, facts, writer),
         "Gemm" => half::gemm(node, facts, writer),
         "Attention" => attention::spelled(node, facts, writer),
         "Mod" => arithmetic::modulo(node, facts, writer),
@@ -81,6 +82,7 @@ fn stands_for(node: &NodeProto, facts: &Facts, quantised: bool, writer: &mut Wri
         "Upsample" => shapes::repeated(node, facts, writer),
         operator if operator.starts_with("Reduce") => {
             reductions::of_integers(node, facts, writer)
+                || reductions::of_truth(node, facts, writer)
                 || reductions::of_infinities(node, facts, writer)
                 || half::widened(node, facts, writer)
         }

@@ -1,4 +1,4 @@
-//! Reductions that tract fails on: those of integers that take roots or logarithms, and norms over all positions.
+//! Reductions that tract fails on: those of integers that take logarithms, those of truth values, and norms over all positions.
 
 use tract_onnx::pb::NodeProto;
 use tract_onnx::pb::tensor_proto::DataType;
@@ -18,40 +18,21 @@ const INTEGERS: [DataType; 8] = [
     DataType::Uint64,
 ];
 
-/// Sums of squares, their root, and logarithms, of integers: the sum is one of integers, the rest is computed in FP64.
+/// The logarithm of a sum of integers: the sum is one of integers, its logarithm is computed in FP64.
+///
+/// Sums of squares and of powers are not: where they overflow, ONNX Runtime answers and tract fails.
 pub(super) fn of_integers(node: &NodeProto, facts: &Facts, writer: &mut Writer) -> bool {
+    if node.op_type != "ReduceLogSum" {
+        return false;
+    }
     let (Some(input), [output]) = (node.input.first(), node.output.as_slice()) else { return false };
     let Some(dtype) = facts.dtype(input).filter(|dtype| INTEGERS.contains(dtype)) else { return false };
     let Some(axes) = axes(node, facts) else { return false };
     let keep = integer_attribute(node, "keepdims").unwrap_or(1) != 0;
-    let back = |writer: &mut Writer, wide: &str| {
-        writer.named("Cast", &[wide], output, vec![integer("to", dtype as i64)]);
-    };
-    match node.op_type.as_str() {
-        "ReduceSumSquare" => {
-            let squares = writer.op("Mul", &[input, input], vec![]);
-            writer.reduce_to("ReduceSum", &squares, &axes, keep, output);
-        }
-        "ReduceL2" => {
-            let squares = writer.op("Mul", &[input, input], vec![]);
-            let sum = writer.reduce("ReduceSum", &squares, &axes, keep);
-            let wide = writer.cast(&sum, DataType::Double);
-            let root = writer.op("Sqrt", &[&wide], vec![]);
-            back(writer, &root);
-        }
-        "ReduceLogSum" => {
-            let sum = writer.reduce("ReduceSum", input, &axes, keep);
-            let wide = writer.cast(&sum, DataType::Double);
-            let logarithm = writer.op("Log", &[&wide], vec![]);
-            back(writer, &logarithm);
-        }
-        "ReduceLogSumExp" => {
-            let wide = writer.cast(input, DataType::Double);
-            let result = writer.reduce("ReduceLogSumExp", &wide, &axes, keep);
-            back(writer, &result);
-        }
-        _ => return false,
-    }
+    let sum = writer.reduce("ReduceSum", input, &axes, keep);
+    let wide = writer.cast(&sum, DataType::Double);
+    let logarithm = writer.op("Log", &[&wide], vec![]);
+    writer.named("Cast", &[&logarithm], output, vec![integer("to", dtype as i64)]);
     true
 }
 
@@ -82,11 +63,27 @@ pub(super) fn of_infinities(node: &NodeProto, facts: &Facts, writer: &mut Writer
     let other = writer.cast(&other, DataType::Int32);
     let mut operands = vec![other.as_str()];
     operands.extend(node.input[1..].iter().map(String::as_str));
-    let any = writer.op("ReduceMax", &operands, node.attribute.clone());
-    let any = writer.cast(&any, DataType::Bool);
+    let most = writer.op("ReduceMax", &operands, node.attribute.clone());
+    // Of no elements at all tract answers the smallest number.
+    let zero = writer.scalar(DataType::Int32, 0.0);
+    let any = writer.op("Greater", &[&most, &zero], vec![]);
     operands[0] = input;
     let found = writer.op(&node.op_type, &operands, node.attribute.clone());
     writer.named("Where", &[&any, &found, &infinity], output, vec![]);
+    true
+}
+
+/// Whether all or any are true, which tract does not reduce.
+pub(super) fn of_truth(node: &NodeProto, facts: &Facts, writer: &mut Writer) -> bool {
+    let (Some(input), [output]) = (node.input.first(), node.output.as_slice()) else { return false };
+    if facts.dtype(input) != Some(DataType::Bool) {
+        return false;
+    }
+    let mut operands = node.input.clone();
+    operands[0] = writer.cast(input, DataType::Uint8);
+    let operands: Vec<&str> = operands.iter().map(String::as_str).collect();
+    let found = writer.op(&node.op_type, &operands, node.attribute.clone());
+    writer.named("Cast", &[&found], output, vec![integer("to", DataType::Bool as i64)]);
     true
 }
 

@@ -1,9 +1,10 @@
 //! `Softmax` among quantised values: tract makes a table of it, as if each element stood alone. It becomes the exponential
-//! over its sum.
+//! over its sum. `LogSoftmax` everywhere: tract takes the logarithm of a softmax, which is nothing where that is too small.
 
 use corymb_onnx::is_standard;
 use tract_onnx::pb::{GraphProto, NodeProto};
 
+use super::facts::Facts;
 use super::writer::Writer;
 use crate::proto::integer_attribute;
 
@@ -27,5 +28,27 @@ pub(super) fn spelled(node: &NodeProto, writer: &mut Writer) -> bool {
     let exponential = writer.op("Exp", &[&shifted], vec![]);
     let sum = writer.reduce("ReduceSum", &exponential, &[axis], true);
     writer.named("Div", &[&exponential, &sum], output, vec![]);
+    true
+}
+
+/// The shifted input less the logarithm of the sum of its exponentials.
+pub(super) fn logarithm(node: &NodeProto, facts: &Facts, writer: &mut Writer) -> bool {
+    let ([input], [output]) = (node.input.as_slice(), node.output.as_slice()) else { return false };
+    let axis = if writer.opset >= SOFTMAX_OF_ONE_AXIS {
+        integer_attribute(node, "axis").unwrap_or(-1)
+    } else {
+        // Before, all axes from one on were normalised together.
+        let (given, rank) = (integer_attribute(node, "axis").unwrap_or(1), facts.rank(input).unwrap_or(0));
+        if given != -1 && given + 1 != rank {
+            return false;
+        }
+        -1
+    };
+    let largest = writer.reduce("ReduceMax", input, &[axis], true);
+    let shifted = writer.op("Sub", &[input, &largest], vec![]);
+    let exponential = writer.op("Exp", &[&shifted], vec![]);
+    let sum = writer.reduce("ReduceSum", &exponential, &[axis], true);
+    let logarithm = writer.op("Log", &[&sum], vec![]);
+    writer.named("Sub", &[&shifted, &logarithm], output, vec![]);
     true
 }
