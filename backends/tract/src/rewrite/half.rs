@@ -7,8 +7,8 @@ use super::facts::Facts;
 use super::writer::{Writer, integer, integers};
 use crate::proto::integer_attribute;
 
-/// Operators that add many elements up.
-const SUMMING: [&str; 13] = [
+/// Operators that add many elements up, and one that tract approximates.
+const WIDENED: [&str; 14] = [
     "GlobalAveragePool",
     "GlobalLpPool",
     "GroupNormalization",
@@ -22,13 +22,14 @@ const SUMMING: [&str; 13] = [
     "ReduceMean",
     "ReduceSum",
     "ReduceSumSquare",
+    "Sigmoid",
 ];
 
 /// The same operator between two casts.
 pub(super) fn widened(node: &NodeProto, facts: &Facts, writer: &mut Writer) -> bool {
     let is_half = |name: &String| facts.dtype(name) == Some(DataType::Float16);
     let ([output], true) = (node.output.as_slice(), node.input.first().is_some_and(is_half)) else { return false };
-    if !SUMMING.contains(&node.op_type.as_str()) {
+    if !WIDENED.contains(&node.op_type.as_str()) {
         return false;
     }
     let mut wide = node.clone();

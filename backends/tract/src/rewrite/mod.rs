@@ -81,6 +81,7 @@ fn stands_for(node: &NodeProto, facts: &Facts, quantised: bool, writer: &mut Wri
         "Upsample" => shapes::repeated(node, facts, writer),
         operator if operator.starts_with("Reduce") => {
             reductions::of_integers(node, facts, writer)
+                || reductions::of_truth(node, facts, writer)
                 || reductions::of_infinities(node, facts, writer)
                 || half::widened(node, facts, writer)
         }

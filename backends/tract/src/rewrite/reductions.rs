@@ -82,11 +82,27 @@ pub(super) fn of_infinities(node: &NodeProto, facts: &Facts, writer: &mut Writer
     let other = writer.cast(&other, DataType::Int32);
     let mut operands = vec![other.as_str()];
     operands.extend(node.input[1..].iter().map(String::as_str));
-    let any = writer.op("ReduceMax", &operands, node.attribute.clone());
-    let any = writer.cast(&any, DataType::Bool);
+    let most = writer.op("ReduceMax", &operands, node.attribute.clone());
+    // Of no elements at all tract answers the smallest number.
+    let zero = writer.scalar(DataType::Int32, 0.0);
+    let any = writer.op("Greater", &[&most, &zero], vec![]);
     operands[0] = input;
     let found = writer.op(&node.op_type, &operands, node.attribute.clone());
     writer.named("Where", &[&any, &found, &infinity], output, vec![]);
+    true
+}
+
+/// Whether all or any are true, which tract does not reduce.
+pub(super) fn of_truth(node: &NodeProto, facts: &Facts, writer: &mut Writer) -> bool {
+    let (Some(input), [output]) = (node.input.first(), node.output.as_slice()) else { return false };
+    if facts.dtype(input) != Some(DataType::Bool) {
+        return false;
+    }
+    let mut operands = node.input.clone();
+    operands[0] = writer.cast(input, DataType::Uint8);
+    let operands: Vec<&str> = operands.iter().map(String::as_str).collect();
+    let found = writer.op(&node.op_type, &operands, node.attribute.clone());
+    writer.named("Cast", &[&found], output, vec![integer("to", DataType::Bool as i64)]);
     true
 }
 
