@@ -90,7 +90,7 @@ fn models_list_tells_what_would_run() {
     assert!(text.starts_with("mine (version 1)\n"), "{text}");
     let unknown = crate::harness::root().join("tests/fixtures/models/unknown_operator.onnx");
     let text = output(&["models", "list", "--model", &format!("u={}", unknown.display())]);
-    assert!(text.contains("reason   no backend can run it: ") && text.contains("tract lacks Frobnicate"), "{text}");
+    assert!(text.contains("reason      no backend can run it: ") && text.contains("tract lacks Frobnicate"), "{text}");
 }
 
 #[test]

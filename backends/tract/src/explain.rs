@@ -35,9 +35,15 @@ pub(crate) fn label(node: &NodeProto) -> &str {
     if node.name.is_empty() { node.output.first().map_or("", String::as_str) } else { &node.name }
 }
 
+/// Whether tract has no way to run an operator, whatever its operands are.
+pub(crate) fn is_beyond_tract(error: &TractError) -> bool {
+    let root = error.root_cause().to_string();
+    root.contains("can not be typed") || root.contains("can not be made a TypedOp")
+}
+
 fn reason(error: &TractError) -> String {
     let root = error.root_cause().to_string();
-    if root.contains("can not be typed") || root.contains("can not be made a TypedOp") {
+    if is_beyond_tract(error) {
         return "tract reads the operator, but cannot run it".to_owned();
     }
     if root.contains("input is variable") {

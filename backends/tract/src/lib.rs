@@ -18,6 +18,7 @@ mod rewrite;
 mod session;
 mod signature;
 mod simplify;
+mod steering;
 mod stored;
 mod support;
 mod values;
@@ -30,7 +31,7 @@ use std::sync::Arc;
 
 use corymb_core::{
     Availability, Backend, BackendError, Device, FileSource, LoadOptions, Model, ModelFiles, ModelInfo, RUN_BYTES,
-    Signature, UnsupportedOperator,
+    Signature, TensorSpec, UnsupportedOperator,
 };
 use corymb_onnx::{Declared, report};
 use tract_onnx::tract_core::internal::{TractError, TractResult, TypedSimplePlan};
@@ -48,6 +49,8 @@ const TRACT_VERSION: &str = "0.23.9";
 const NAME: &str = "tract";
 /// Sizes tried for open dimensions, to see whether tract takes the graph at all.
 const PROBES: [usize; 3] = [1, 16, 64];
+/// Values tried for inputs that decide shapes.
+const PROBE_VALUES: [i64; 2] = [1, 0];
 
 /// A node as the table of what is verified knows it.
 #[derive(Clone, Debug)]
@@ -174,7 +177,8 @@ impl Tract {
             return Err(report);
         }
         close_outputs(file, declared, &graph, &symbols)?;
-        can_be_typed(&graph, &declared.signature).map_err(|error| blame(file, &error))?;
+        let steering = places(file, &declared.signature);
+        can_be_typed(&graph, &declared.signature, &steering).map_err(|error| blame(file, &error))?;
         Ok(graph)
     }
 
@@ -229,7 +233,9 @@ impl Tract {
         let signature = declared.signature;
         let looked = Graph::of(files, &signature);
 
-        let first = match shapes_of_one_row(&signature, looked.rows.axes.as_ref()) {
+        let steering = places(&file, &signature);
+        let one_row = shapes_of_one_row(&signature, looked.rows.axes.as_ref()).filter(|_| steering.is_empty());
+        let first = match one_row {
             Some(shapes) => {
                 let plan = self.first_plan(graph.clone(), &signature, &shapes, files);
                 plan.inspect_err(|error| tracing::debug!(%error, "no plan for one row")).ok().map(|plan| (shapes, plan))
@@ -239,11 +245,11 @@ impl Tract {
         let kept = if first.is_some() {
             None
         } else {
-            can_be_typed(&graph, &signature).map_err(|error| refused_by(&file, &error))?;
+            can_be_typed(&graph, &signature, &steering).map_err(|error| refused_by(&file, &error))?;
             Some(graph)
         };
         let (stamp, run_bytes) = (file.stamp.clone(), self.run_bytes);
-        let source = Source { files: kept_files(files), stamp, graph: kept, run_bytes };
+        let source = Source { files: kept_files(files), stamp, graph: kept, run_bytes, steering };
         Ok(TractModel::new(Plans::new(signature, source, weights, first), looked))
     }
 
@@ -307,19 +313,39 @@ fn kept_files(files: &ModelFiles) -> ModelFiles {
     }
 }
 
+/// The places in the signature of the inputs that decide shapes.
+fn places(file: &OnnxFile, signature: &Signature) -> Vec<usize> {
+    let steering = steering::steering(file.graph());
+    let inputs = signature.inputs.iter().enumerate();
+    inputs.filter(|(_, spec)| steering.contains(spec.name.as_str())).map(|(index, _)| index).collect()
+}
+
 /// Whether tract understands the graph: with some sizes in place of its open dimensions, or with these open.
-fn can_be_typed(graph: &InferenceModel, signature: &Signature) -> TractResult<()> {
-    let probe = |size: usize| {
-        let shapes: Vec<Vec<usize>> = signature
-            .required_inputs()
-            .map(|spec| spec.shape.iter().map(|dim| dim.fixed().unwrap_or(size)).collect())
-            .collect();
+fn can_be_typed(graph: &InferenceModel, signature: &Signature, steering: &[usize]) -> TractResult<()> {
+    let steers: Vec<bool> = (0..signature.inputs.len()).map(|index| steering.contains(&index)).collect();
+    let required = || signature.inputs.iter().zip(&steers).filter(|(spec, _)| !spec.optional);
+    let probe = |size: usize, value: i64| {
+        let fixed = |spec: &TensorSpec| spec.shape.iter().map(|dim| dim.fixed().unwrap_or(size)).collect::<Vec<_>>();
         let mut graph = graph.clone();
-        plan::fix_inputs(&mut graph, signature.required_inputs().zip(shapes.iter().map(Vec::as_slice)))?;
+        let mut values = Vec::new();
+        for (place, (spec, _)) in required().enumerate().filter(|(_, (_, steers))| **steers) {
+            values.push((place, plan::filled(spec, &fixed(spec), value)?));
+        }
+        plan::fix_values(&mut graph, values)?;
+        let open: Vec<_> = required().filter(|(_, steers)| !**steers).map(|(spec, _)| (spec, fixed(spec))).collect();
+        plan::fix_inputs(&mut graph, open.iter().map(|(spec, shape)| (*spec, shape.as_slice())))?;
         typed(graph)
     };
-    // Open dimensions last: they make tract panic on recurrent networks, which is caught but not silent.
-    if PROBES.into_iter().any(|size| probe(size).is_ok()) { Ok(()) } else { typed(graph.clone()) }
+    if steering.is_empty() {
+        // Open dimensions last: they make tract panic on recurrent networks, which is caught but not silent.
+        return if PROBES.into_iter().any(|size| probe(size, 0).is_ok()) { Ok(()) } else { typed(graph.clone()) };
+    }
+    let mut tried = PROBES.into_iter().flat_map(|size| PROBE_VALUES.map(|value| (size, value)));
+    match tried.find_map(|(size, value)| probe(size, value).err().filter(explain::is_beyond_tract)) {
+        Some(error) => Err(error),
+        // Which values make sense only the caller knows: with others the graph need not be possible.
+        None => Ok(()),
+    }
 }
 
 fn typed(graph: InferenceModel) -> TractResult<()> {

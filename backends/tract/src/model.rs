@@ -7,13 +7,16 @@ use corymb_core::{
     TensorSpec, Tensors,
 };
 use corymb_onnx::{analyse_rows, answer_without_rows, axes_without_rows, check_empty, tables};
-use tract_onnx::tract_core::internal::{TValue, TVec, TractError, TypedSimplePlan};
+use tract_onnx::tract_core::internal::{
+    IntoArcTensor as _, TValue, TVec, Tensor as TractTensor, TractError, TypedSimplePlan,
+};
 
 use crate::convert::{from_tract, into_tract};
 use crate::explain;
 use crate::memory::{self, Need};
-use crate::plans::{Plan, Plans, Shapes};
+use crate::plans::{Key, Plan, Plans, Shapes};
 use crate::session::Session;
+use crate::steering::MOST_ELEMENTS;
 
 /// Plans whose state an instance keeps between runs.
 const STATES: usize = 4;
@@ -80,7 +83,7 @@ struct TractInstance {
     plans: Arc<Plans>,
     without_rows: Option<Arc<BatchAxes>>,
     /// Most recently used last.
-    states: Vec<(Shapes, Session)>,
+    states: Vec<(Key, Session)>,
     symbolic: Option<Session>,
 }
 
@@ -116,15 +119,17 @@ impl TractInstance {
         let shapes: Shapes =
             signature.inputs.iter().map(|spec| Some(inputs.get(&spec.name)?.shape().to_vec())).collect();
         let values = || -> Result<TVec<TValue>, BackendError> {
-            let given = signature.inputs.iter().filter_map(|spec| Some((&spec.name, inputs.get(&spec.name)?)));
+            let open = signature.inputs.iter().enumerate().filter(|(index, _)| !plans.steering().contains(index));
+            let given = open.filter_map(|(_, spec)| Some((&spec.name, inputs.get(&spec.name)?)));
             given.map(|(name, tensor)| into_tract(name, tensor)).collect()
         };
+        let key = Key { shapes, steering: steering_values(&plans, inputs)? };
         let failed = |error: TractError| BackendError::Failed(explain::failed_run(&error));
         // A state is put back only after a run that went well: after an error it holds what was computed so far.
-        let (mut state, symbolic) = self.take_state(&shapes)?;
+        let (mut state, symbolic) = self.take_state(&key)?;
         if symbolic {
             let model = state.plan().model();
-            let given = shapes.iter().filter_map(|shape| shape.as_deref());
+            let given = key.shapes.iter().filter_map(|shape| shape.as_deref());
             let need = memory::symbols(model, given).and_then(|symbols| Need::of(model, &symbols)).map_err(failed)?;
             need.check(plans.run_bytes()).map_err(|error| BackendError::InvalidInput(error.to_string()))?;
         }
@@ -136,13 +141,13 @@ impl TractInstance {
             // Some operators need their shapes fixed.
             Err(error) if symbolic => {
                 tracing::debug!(%error, "the plan for open dimensions failed");
-                let mut state = spawn(&self.plans.concrete(&shapes)?)?;
+                let mut state = spawn(&self.plans.concrete(&key)?)?;
                 let outputs = state.run(values()?).map_err(failed)?;
-                self.keep(shapes, state);
+                self.keep(key, state);
                 outputs
             }
             Ok(outputs) => {
-                self.keep(shapes, state);
+                self.keep(key, state);
                 outputs
             }
             Err(error) => return Err(failed(error)),
@@ -155,21 +160,21 @@ impl TractInstance {
         wanted.map(|(spec, value)| Ok((spec.name.as_str(), from_tract(spec, value)?))).collect()
     }
 
-    fn keep(&mut self, shapes: Shapes, state: Session) {
+    fn keep(&mut self, key: Key, state: Session) {
         if !state.forgets() {
             return;
         }
         if self.states.len() == STATES {
             self.states.remove(0);
         }
-        self.states.push((shapes, state));
+        self.states.push((key, state));
     }
 
-    fn take_state(&mut self, shapes: &Shapes) -> Result<(Session, bool), BackendError> {
-        if let Some(index) = self.states.iter().position(|(known, _)| known == shapes) {
+    fn take_state(&mut self, key: &Key) -> Result<(Session, bool), BackendError> {
+        if let Some(index) = self.states.iter().position(|(known, _)| known == key) {
             return Ok((self.states.remove(index).1, false));
         }
-        match self.plans.get(shapes)? {
+        match self.plans.get(key)? {
             Plan::Concrete(plan) => Ok((spawn(&plan)?, false)),
             Plan::Symbolic(plan) => match self.symbolic.take() {
                 Some(state) => Ok((state, true)),
@@ -177,6 +182,22 @@ impl TractInstance {
             },
         }
     }
+}
+
+/// The values of a request that a plan takes as constants.
+fn steering_values(plans: &Plans, inputs: &Tensors) -> Result<Vec<(usize, Arc<TractTensor>)>, BackendError> {
+    let specs = plans.steering().iter().map(|&index| (index, &plans.signature().inputs[index].name));
+    let given = specs.filter_map(|(index, name)| Some((index, name, inputs.get(name)?)));
+    let values = given.map(|(index, name, tensor)| {
+        if tensor.len() > MOST_ELEMENTS {
+            let (given, name) = (tensor.len(), name.as_str());
+            return Err(BackendError::InvalidInput(format!(
+                "input '{name}' decides shapes and has {given} elements; at most {MOST_ELEMENTS} are taken"
+            )));
+        }
+        Ok((index, into_tract(name, tensor)?.into_arc_tensor()))
+    });
+    values.collect()
 }
 
 fn spawn(plan: &Arc<TypedSimplePlan>) -> Result<Session, BackendError> {

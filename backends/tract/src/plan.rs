@@ -32,12 +32,7 @@ pub(crate) fn parse(
     // A name that nothing makes has become an input.
     for (name, tensor) in constants {
         let Some(&outlet) = parsed.outlets_by_name.get(&name) else { continue };
-        let tensor = tensor.into_arc_tensor();
-        let fact = TypedFact::try_from(Arc::clone(&tensor))?;
-        let node = parsed.model.node_mut(outlet.node);
-        node.op = Const::new(tensor)?.into();
-        node.outputs[0].fact = fact.into();
-        parsed.model.inputs.retain(|input| *input != outlet);
+        set_constant(&mut parsed.model, outlet, tensor)?;
         parsed.unresolved_inputs.retain(|unresolved| *unresolved != name);
     }
     match parsed.unresolved_inputs.first() {
@@ -47,6 +42,33 @@ pub(crate) fn parse(
             Ok(parsed.model)
         }
     }
+}
+
+/// Makes constants of inputs, each by its place among them.
+pub(crate) fn fix_values(model: &mut InferenceModel, values: Vec<(usize, Tensor)>) -> TractResult<()> {
+    let inputs = model.input_outlets()?.to_vec();
+    for (index, tensor) in values {
+        let Some(&outlet) = inputs.get(index) else { bail!("the graph has no input {index}") };
+        set_constant(model, outlet, tensor)?;
+    }
+    Ok(())
+}
+
+/// A tensor of `spec`'s type in which every element is `value`.
+pub(crate) fn filled(spec: &TensorSpec, shape: &[usize], value: i64) -> TractResult<Tensor> {
+    let dtype = datum_type(spec.dtype).ok_or_else(|| format_err!("{} is not a type of tract's", spec.dtype))?;
+    let count = shape.iter().product();
+    Ok(Tensor::from_shape(shape, &vec![value; count])?.cast_to_dt(dtype)?.into_owned())
+}
+
+fn set_constant(model: &mut InferenceModel, outlet: OutletId, tensor: Tensor) -> TractResult<()> {
+    let tensor = tensor.into_arc_tensor();
+    let fact = TypedFact::try_from(Arc::clone(&tensor))?;
+    let node = model.node_mut(outlet.node);
+    node.op = Const::new(tensor)?.into();
+    node.outputs[0].fact = fact.into();
+    model.inputs.retain(|input| *input != outlet);
+    Ok(())
 }
 
 /// Gives the inputs of `model`, in their order, these types and shapes.

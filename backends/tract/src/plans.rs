@@ -1,10 +1,11 @@
-//! The plans of one model: one per set of input shapes, because tract is several times slower on open dimensions.
+//! The plans of one model: one per set of input shapes, because tract is several times slower on open dimensions, and of the
+//! values that decide shapes, because tract wants these constant.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use corymb_core::{BackendError, ModelFiles, Signature, TensorSpec};
-use tract_onnx::tract_core::internal::{TractError, TypedSimplePlan};
+use tract_onnx::tract_core::internal::{Tensor, TractError, TypedSimplePlan};
 use tract_onnx::tract_hir::infer::InferenceModel;
 
 use crate::file::{OnnxFile, Stamp};
@@ -13,6 +14,20 @@ use crate::simplify::simplify;
 
 /// The shape of each input of the signature; none for an input that is left to its default.
 pub(crate) type Shapes = Vec<Option<Vec<usize>>>;
+
+/// What a plan is made for.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Key {
+    pub(crate) shapes: Shapes,
+    /// The values of the inputs that decide shapes, by their place in the signature.
+    pub(crate) steering: Vec<(usize, Arc<Tensor>)>,
+}
+
+impl From<Shapes> for Key {
+    fn from(shapes: Shapes) -> Self {
+        Self { shapes, steering: Vec::new() }
+    }
+}
 
 /// What all plans but the first may hold in weights, together: each packs its own copy.
 const PLAN_BYTES: u64 = 256 << 20;
@@ -41,6 +56,8 @@ pub(crate) struct Source {
     pub(crate) graph: Option<InferenceModel>,
     /// What the tensors of one run may take together.
     pub(crate) run_bytes: u64,
+    /// The places in the signature of the inputs that decide shapes.
+    pub(crate) steering: Vec<usize>,
 }
 
 /// Makes, keeps and evicts plans. Shared by the instances of a model.
@@ -55,10 +72,10 @@ pub(crate) struct Plans {
 
 struct Table {
     /// First those that are never evicted, then the others, least recently used first.
-    plans: Vec<(Shapes, Arc<TypedSimplePlan>)>,
+    plans: Vec<(Key, Arc<TypedSimplePlan>)>,
     /// How many stay: the plan that was made at load, if one was.
     pinned: usize,
-    counts: Vec<(Shapes, u32)>,
+    counts: Vec<(Key, u32)>,
 }
 
 enum Symbolic {
@@ -75,7 +92,7 @@ impl Plans {
         first: Option<(Shapes, Arc<TypedSimplePlan>)>,
     ) -> Self {
         let capacity = (PLAN_BYTES / weights.max(1)).clamp(*PLANS.start(), *PLANS.end());
-        let plans: Vec<_> = first.into_iter().collect();
+        let plans: Vec<_> = first.into_iter().map(|(shapes, plan)| (Key::from(shapes), plan)).collect();
         Self {
             signature,
             source,
@@ -89,26 +106,32 @@ impl Plans {
         self.source.run_bytes
     }
 
+    /// The places in the signature of the inputs that decide shapes.
+    pub(crate) fn steering(&self) -> &[usize] {
+        &self.source.steering
+    }
+
     pub(crate) fn signature(&self) -> &Signature {
         &self.signature
     }
 
-    /// The plan for `shapes`, made now if it has to be.
+    /// The plan for `key`, made now if it has to be.
     ///
     /// # Errors
     /// [`BackendError::InvalidInput`] when the graph cannot take these shapes, [`BackendError::Failed`] when its file
     /// is no longer what it was.
-    pub(crate) fn get(&self, shapes: &Shapes) -> Result<Plan, BackendError> {
-        if let Some(plan) = self.known(shapes) {
+    pub(crate) fn get(&self, key: &Key) -> Result<Plan, BackendError> {
+        if let Some(plan) = self.known(key) {
             return Ok(Plan::Concrete(plan));
         }
         let mut symbolic = lock(&self.making);
-        if let Some(plan) = self.known(shapes) {
+        if let Some(plan) = self.known(key) {
             return Ok(Plan::Concrete(plan));
         }
-        // The symbolic plan has no inputs for values that replace defaults.
-        let replaces = self.signature.inputs.iter().zip(shapes).any(|(spec, shape)| spec.optional && shape.is_some());
-        if !replaces && !lock(&self.table).deserves_a_plan(shapes, self.capacity) {
+        // The symbolic plan has no inputs for values that replace defaults, and shapes of its own for those that decide them.
+        let replaces =
+            self.signature.inputs.iter().zip(&key.shapes).any(|(spec, shape)| spec.optional && shape.is_some());
+        if !replaces && key.steering.is_empty() && !lock(&self.table).deserves_a_plan(key, self.capacity) {
             if matches!(*symbolic, Symbolic::Untried) {
                 *symbolic = match self.make(None) {
                     Ok(plan) => Symbolic::Made(plan),
@@ -122,47 +145,62 @@ impl Plans {
                 return Ok(Plan::Symbolic(Arc::clone(plan)));
             }
         }
-        self.make_and_keep(shapes).map(Plan::Concrete)
+        self.make_and_keep(key).map(Plan::Concrete)
     }
 
-    /// A plan for `shapes` alone, whatever the room: for when the symbolic one fails on them.
-    pub(crate) fn concrete(&self, shapes: &Shapes) -> Result<Arc<TypedSimplePlan>, BackendError> {
+    /// A plan for `key` alone, whatever the room: for when the symbolic one fails on them.
+    pub(crate) fn concrete(&self, key: &Key) -> Result<Arc<TypedSimplePlan>, BackendError> {
         let _making = lock(&self.making);
-        self.known(shapes).map_or_else(|| self.make_and_keep(shapes), Ok)
+        self.known(key).map_or_else(|| self.make_and_keep(key), Ok)
     }
 
-    fn make_and_keep(&self, shapes: &Shapes) -> Result<Arc<TypedSimplePlan>, BackendError> {
-        let plan = self.make(Some(shapes))?;
-        lock(&self.table).insert(shapes, &plan, self.capacity);
+    fn make_and_keep(&self, key: &Key) -> Result<Arc<TypedSimplePlan>, BackendError> {
+        let plan = self.make(Some(key))?;
+        lock(&self.table).insert(key, &plan, self.capacity);
         Ok(plan)
     }
 
-    fn known(&self, shapes: &Shapes) -> Option<Arc<TypedSimplePlan>> {
-        lock(&self.table).touch(shapes)
+    fn known(&self, key: &Key) -> Option<Arc<TypedSimplePlan>> {
+        lock(&self.table).touch(key)
     }
 
-    fn make(&self, shapes: Option<&Shapes>) -> Result<Arc<TypedSimplePlan>, BackendError> {
+    fn make(&self, key: Option<&Key>) -> Result<Arc<TypedSimplePlan>, BackendError> {
         // tract's analysis panics on some graphs that it cannot take; here that is an answer like any other.
-        catch_unwind(AssertUnwindSafe(|| self.make_unguarded(shapes)))
-            .unwrap_or_else(|_| Err(BackendError::Failed("tract panicked while it made a plan".to_owned())))
+        catch_unwind(AssertUnwindSafe(|| self.make_unguarded(key))).unwrap_or_else(|_| {
+            let what = "tract panicked while it made a plan";
+            Err(match key {
+                // As far as is known the values are to blame.
+                Some(key) if !key.steering.is_empty() => {
+                    BackendError::InvalidInput("the model does not take these values".to_owned())
+                }
+                _ => BackendError::Failed(what.to_owned()),
+            })
+        })
     }
 
-    fn make_unguarded(&self, shapes: Option<&Shapes>) -> Result<Arc<TypedSimplePlan>, BackendError> {
+    fn make_unguarded(&self, key: Option<&Key>) -> Result<Arc<TypedSimplePlan>, BackendError> {
         let inputs = self.signature.inputs.iter().enumerate();
-        let given: Vec<(&TensorSpec, &[usize])> =
-            inputs.clone().filter_map(|(index, spec)| Some((spec, shapes?.get(index)?.as_deref()?))).collect();
+        let given: Vec<(usize, &TensorSpec, &[usize])> =
+            inputs.filter_map(|(index, spec)| Some((index, spec, key?.shapes.get(index)?.as_deref()?))).collect();
         let replaced: Vec<&str> =
-            given.iter().filter(|(spec, _)| spec.optional).map(|(spec, _)| spec.name.as_str()).collect();
+            given.iter().filter(|(_, spec, _)| spec.optional).map(|(_, spec, _)| spec.name.as_str()).collect();
         let mut graph = match &self.source.graph {
             Some(graph) if replaced.is_empty() => graph.clone(),
             _ => self.read_again(&replaced)?,
         };
         let name = self.source.files.model.name();
+        let steered = key.is_some_and(|key| !key.steering.is_empty());
+        let taken = if steered { "shapes and values" } else { "shapes" };
         let refused = |error: TractError| {
-            BackendError::InvalidInput(format!("the model does not take these shapes: {}", error.root_cause()))
+            BackendError::InvalidInput(format!("the model does not take these {taken}: {}", error.root_cause()))
         };
-        if shapes.is_some() {
-            plan::fix_inputs(&mut graph, given).map_err(refused)?;
+        if let Some(key) = key {
+            let value = |index: usize| key.steering.iter().find(|(place, _)| *place == index).map(|(_, value)| value);
+            let values = given.iter().enumerate().filter_map(|(place, (index, ..))| Some((place, value(*index)?)));
+            let values = values.map(|(place, value)| (place, Tensor::clone(value))).collect();
+            plan::fix_values(&mut graph, values).map_err(refused)?;
+            let open = given.iter().filter(|(index, ..)| value(*index).is_none());
+            plan::fix_inputs(&mut graph, open.map(|(_, spec, shape)| (*spec, *shape))).map_err(refused)?;
         }
         plan::compile(graph, &name, self.source.run_bytes).map_err(refused)
     }
@@ -181,8 +219,8 @@ impl Plans {
 }
 
 impl Table {
-    fn touch(&mut self, shapes: &Shapes) -> Option<Arc<TypedSimplePlan>> {
-        let index = self.plans.iter().position(|(known, _)| known == shapes)?;
+    fn touch(&mut self, key: &Key) -> Option<Arc<TypedSimplePlan>> {
+        let index = self.plans.iter().position(|(known, _)| known == key)?;
         let plan = Arc::clone(&self.plans[index].1);
         if index >= self.pinned {
             self.plans[index..].rotate_left(1);
@@ -190,27 +228,27 @@ impl Table {
         Some(plan)
     }
 
-    fn deserves_a_plan(&mut self, shapes: &Shapes, capacity: usize) -> bool {
+    fn deserves_a_plan(&mut self, key: &Key, capacity: usize) -> bool {
         if self.plans.len() < capacity {
             return true;
         }
-        let index = self.counts.iter().position(|(known, _)| known == shapes).unwrap_or_else(|| {
+        let index = self.counts.iter().position(|(known, _)| known == key).unwrap_or_else(|| {
             if self.counts.len() == COUNTED {
                 self.counts.remove(0);
             }
-            self.counts.push((shapes.clone(), 0));
+            self.counts.push((key.clone(), 0));
             self.counts.len() - 1
         });
         self.counts[index].1 += 1;
         self.counts[index].1 > PROMOTED_AFTER
     }
 
-    fn insert(&mut self, shapes: &Shapes, plan: &Arc<TypedSimplePlan>, capacity: usize) {
-        self.counts.retain(|(known, _)| known != shapes);
+    fn insert(&mut self, key: &Key, plan: &Arc<TypedSimplePlan>, capacity: usize) {
+        self.counts.retain(|(known, _)| known != key);
         if self.plans.len() >= capacity {
             self.plans.remove(self.pinned);
         }
-        self.plans.push((shapes.clone(), Arc::clone(plan)));
+        self.plans.push((key.clone(), Arc::clone(plan)));
     }
 }
 
@@ -236,12 +274,12 @@ mod tests {
         let signature = declared(&file.proto).signature;
         let constants = simplify(&mut file.proto, &[]).constants;
         let graph = plan::parse(&file.proto, constants, None, RUN_BYTES).expect("parsed");
-        let source = Source { files, stamp: None, graph: Some(graph), run_bytes: RUN_BYTES };
+        let source = Source { files, stamp: None, graph: Some(graph), run_bytes: RUN_BYTES, steering: Vec::new() };
         Plans::new(signature, source, 1 << 40, None)
     }
 
-    fn of_length(length: usize) -> Shapes {
-        vec![Some(vec![1, length, 3])]
+    fn of_length(length: usize) -> Key {
+        vec![Some(vec![1, length, 3])].into()
     }
 
     fn is_concrete(plan: &Plan) -> bool {
@@ -260,13 +298,13 @@ mod tests {
         }
         assert!(is_concrete(&plans.get(&of_length(3)).expect("a plan")));
         let table = lock(&plans.table);
-        let kept: Vec<&Shapes> = table.plans.iter().map(|(shapes, _)| shapes).collect();
+        let kept: Vec<&Key> = table.plans.iter().map(|(key, _)| key).collect();
         assert_eq!(kept, [&of_length(1), &of_length(3)], "the least recently used one went");
     }
 
     #[test]
     fn shapes_that_the_graph_refuses_are_the_callers_mistake() {
-        let error = plans("linear.onnx").get(&vec![Some(vec![1, 5])]).map(drop).expect_err("refused");
+        let error = plans("linear.onnx").get(&vec![Some(vec![1, 5])].into()).map(drop).expect_err("refused");
         assert!(matches!(error, BackendError::InvalidInput(_)), "{error:?}");
     }
 }

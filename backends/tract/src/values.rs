@@ -6,6 +6,8 @@ use std::collections::HashSet;
 use corymb_onnx::is_standard;
 use tract_onnx::pb::{GraphProto, NodeProto};
 
+use crate::steering::steering;
+
 const REASON: &str = "its size comes from a value of the request, which tract cannot bound";
 
 /// Names of values that depend on the elements of an input, not on its shape alone.
@@ -16,7 +18,9 @@ impl<'a> FromValues<'a> {
     /// For a graph whose inputs are a request's, or for a subgraph within `outer`, all of whose inputs may be anything.
     pub(crate) fn of(graph: &'a GraphProto, outer: Option<&FromValues<'a>>) -> Self {
         let mut names: HashSet<&str> = outer.map(|outer| outer.0.clone()).unwrap_or_default();
-        names.extend(graph.input.iter().map(|input| input.name.as_str()));
+        // A plan knows the values of those that decide shapes.
+        let known = if outer.is_none() { steering(graph) } else { HashSet::new() };
+        names.extend(graph.input.iter().map(|input| input.name.as_str()).filter(|name| !known.contains(name)));
         // Nodes need not be in order: go on until nothing is new.
         loop {
             let before = names.len();

@@ -198,7 +198,7 @@ impl Measuring {
         self.apply(&version);
         self.warm_sizes(&version).await;
         if only_rows {
-            if version.division.rows == PROVED && self.record.compared.is_none() {
+            if !self.is_trusted(&version) && self.record.compared.is_none() {
                 // Worth its cost only once somebody sends several rows.
                 self.measure_when_rows_come(&version, 2, share, widen);
             }
@@ -228,6 +228,11 @@ impl Measuring {
             }
             self.warmed += 1;
         }
+    }
+
+    /// Whether the manifest says that rows are independent, so that nothing has to be compared.
+    fn is_trusted(&self, version: &Version) -> bool {
+        version.division.rows != PROVED || self.sharing.enabled == Some(true)
     }
 
     /// Measures when a request of at least so many rows has come.
@@ -326,7 +331,7 @@ impl Measuring {
                 self.record.set_time(rows, took);
             }
         }
-        if share && version.division.rows == PROVED {
+        if share && !self.is_trusted(&version) {
             // As many rows as one run will hold.
             let uncompared = Record { compared: Some((0, String::new())), ..self.record.clone() };
             let gathered = match rows_by(&uncompared, &self.sharing, false, !apart_only).0 {
@@ -446,7 +451,7 @@ impl Measuring {
         let Some(queue) = &version.queue else { return };
         let profile = queue.profile();
         if queue.axes().is_some() && self.sharing.enabled != Some(false) {
-            let trusted = version.division.rows != PROVED;
+            let trusted = self.is_trusted(version);
             let (rows, words) = rows_by(&self.record, &self.sharing, trusted, profile.batches_pay);
             if queue.rows() != rows {
                 tracing::info!(model = version.model, version = version.version, batching = words, "batching");
@@ -486,5 +491,7 @@ impl Measuring {
     }
 }
 
+#[cfg(test)]
+mod decisions;
 #[cfg(test)]
 mod tests;

@@ -14,7 +14,8 @@ const NODES: usize = 200_000;
 
 /// Replaces the calls of all functions that can be. What is left over is refused as a function.
 pub(super) fn inline(model: &mut ModelProto) {
-    if model.functions.is_empty() {
+    // A function that shadows a standard operator is refused: engines disagree about what that means.
+    if model.functions.is_empty() || model.functions.iter().any(|function| is_standard(function.domain())) {
         return;
     }
     let opset = standard_opset(model);
@@ -49,10 +50,10 @@ impl Inliner<'_> {
             for subgraph in subgraphs_mut(&mut node) {
                 self.graph(subgraph, depth);
             }
-            let called = self.functions.iter().find(|function| {
-                function.name() == node.op_type
-                    && (function.domain() == node.domain || is_standard(function.domain()) && is_standard(&node.domain))
-            });
+            let called = self
+                .functions
+                .iter()
+                .find(|function| function.name() == node.op_type && function.domain() == node.domain);
             match called {
                 None => written.push(node),
                 Some(function) if self.may(function, &node, depth) => {

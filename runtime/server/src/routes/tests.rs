@@ -358,9 +358,11 @@ async fn health_and_metadata_are_what_clients_parse() {
     ]);
     assert_eq!(metadata["inputs"], inputs);
     assert_eq!(metadata["outputs"][0], json!({ "name": "scores", "datatype": "FP32", "shape": [-1, 2] }));
+    let rows = "the graph was not looked at";
+    let choice = "the best that is usable";
     assert_eq!(
         metadata["parameters"],
-        json!({ "backend": "fake", "device": "cpu", "choice": "the best that is usable" })
+        json!({ "backend": "fake", "device": "cpu", "choice": choice, "rows": "unknown", "rows_advice": rows })
     );
     assert_eq!(get_url(&router, "/v2/models/m/versions/1").await.json(), metadata);
 
