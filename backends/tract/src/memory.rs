@@ -3,11 +3,12 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::Arc;
 
 use corymb_core::too_much_memory;
 use tract_onnx::tract_core::internal::{
-    EvalContext, EvalOp, Op, OutletId, StaticName, SymbolValues, TDim, TValue, TVec, TractResult, TypedFact,
-    TypedModel, TypedOp, Validation, bail,
+    EvalContext, EvalOp, Op, OutletId, StaticName, SymbolValues, TDim, TValue, TVec, Tensor, TractResult, TypedFact,
+    TypedModel, TypedOp, Validation,
 };
 use tract_onnx::tract_core::ops::konst::Const;
 use tract_onnx::tract_core::ops::logic::IfThenElse;
@@ -15,6 +16,8 @@ use tract_onnx::tract_core::ops::scan::{OptScan, Scan};
 use tract_onnx::tract_hir::infer::{
     Factoid as _, InferenceFact, InferenceModel, InferenceModelPatch, InferenceNode, InferenceOp,
 };
+
+use crate::explain::refuse;
 
 /// What the tensors of one run take at most at the same time, and the node that makes the largest of them.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -77,7 +80,7 @@ impl Need {
     /// That this is within `limit` bytes.
     pub(crate) fn check(&self, limit: u64) -> TractResult<()> {
         if self.bytes > limit {
-            bail!(too_much_memory(self.bytes, self.largest, &format!("'{}'", self.node), limit));
+            return refuse(too_much_memory(self.bytes, self.largest, &format!("'{}'", self.node), limit));
         }
         Ok(())
     }
@@ -132,6 +135,28 @@ impl fmt::Debug for Bounded {
     }
 }
 
+impl Bounded {
+    /// tract counts the elements of a range of constants in 32 bits, and makes it at once.
+    fn check_range(&self, inputs: &[&InferenceFact]) -> TractResult<()> {
+        let known = |fact: &&InferenceFact| {
+            let value: Arc<Tensor> = fact.value.concretize()?;
+            value.cast_to_scalar::<f64>().ok()
+        };
+        let known: Option<Vec<f64>> = inputs.iter().map(known).collect();
+        let Some(&[start, limit, step]) = known.as_deref() else { return Ok(()) };
+        let widest = size_of::<u64>() as u64;
+        let bytes = ((limit - start) / step).ceil().max(0.0) * widest as f64;
+        if bytes > self.limit.min(i32::MAX as u64 * widest) as f64 {
+            return refuse(too_large(&self.name, bytes as u64, self.limit));
+        }
+        Ok(())
+    }
+}
+
+fn too_large(node: &str, bytes: u64, limit: u64) -> String {
+    format!("'{node}' would make a tensor of {bytes} bytes; at most {limit} are allowed by --max-run-memory")
+}
+
 impl PartialEq for Bounded {
     fn eq(&self, other: &Self) -> bool {
         self.name == other.name
@@ -175,13 +200,16 @@ impl InferenceOp for Bounded {
         outputs: TVec<&InferenceFact>,
         observed: TVec<&InferenceFact>,
     ) -> TractResult<(TVec<InferenceFact>, TVec<InferenceFact>, TVec<InferenceFact>)> {
+        if self.op.name() == "Range" {
+            self.check_range(&inputs)?;
+        }
         let facts = self.op.infer_facts(inputs, outputs, observed)?;
         for fact in &facts.1 {
             let (Some(dtype), Some(elements)) = (fact.datum_type.concretize(), elements(fact)) else { continue };
             let bytes = elements.saturating_mul(dtype.size_of() as u64);
             if bytes > self.limit {
                 let Self { name, limit, .. } = self;
-                bail!("'{name}' would make a tensor of {bytes} bytes; at most {limit} are allowed by --max-run-memory");
+                return refuse(too_large(name, bytes, *limit));
             }
         }
         if self.op.name().starts_with("Split")
@@ -190,14 +218,14 @@ impl InferenceOp for Bounded {
             && given != parts
         {
             // tract would leave out what is over.
-            bail!("'{}' splits {given} elements into parts of {parts} together", self.name);
+            return refuse(format!("'{}' splits {given} elements into parts of {parts} together", self.name));
         }
         if self.op.name().eq_ignore_ascii_case("TopK")
             && let (Some(given), Some(found)) = (facts.0.first().and_then(elements), facts.1.first().and_then(elements))
             && found > given
         {
             // tract would give as many as there are.
-            bail!("'{}' asks for {found} elements of {given}", self.name);
+            return refuse(format!("'{}' asks for {found} elements of {given}", self.name));
         }
         Ok(facts)
     }

@@ -16,6 +16,7 @@ use tract_onnx::tract_core::ops::scan::Scan;
 use tract_onnx::tract_core::optim::Optimizer;
 use tract_onnx::tract_hir::infer::{Factoid as _, InferenceFact, InferenceModel, InferenceModelExt as _};
 
+use crate::explain::refuse;
 use crate::memory::{self, Need};
 use crate::simplify::SYMBOL_PREFIX;
 
@@ -36,7 +37,7 @@ pub(crate) fn parse(
         parsed.unresolved_inputs.retain(|unresolved| *unresolved != name);
     }
     match parsed.unresolved_inputs.first() {
-        Some(name) => bail!("uses '{name}', which nothing makes"),
+        Some(name) => refuse(format!("uses '{name}', which nothing makes")),
         None => {
             memory::bound(&mut parsed.model, run_bytes);
             Ok(parsed.model)

@@ -8,6 +8,7 @@ use corymb_core::{BackendError, ModelFiles, Signature, TensorSpec};
 use tract_onnx::tract_core::internal::{Tensor, TractError, TypedSimplePlan};
 use tract_onnx::tract_hir::infer::InferenceModel;
 
+use crate::explain::own_words;
 use crate::file::{OnnxFile, Stamp};
 use crate::plan;
 use crate::simplify::simplify;
@@ -192,7 +193,8 @@ impl Plans {
         let steered = key.is_some_and(|key| !key.steering.is_empty());
         let taken = if steered { "shapes and values" } else { "shapes" };
         let refused = |error: TractError| {
-            BackendError::InvalidInput(format!("the model does not take these {taken}: {}", error.root_cause()))
+            let why = own_words(&error).map(|why| format!(": {why}")).unwrap_or_default();
+            BackendError::InvalidInput(format!("the model does not take these {taken}{why}"))
         };
         if let Some(key) = key {
             let value = |index: usize| key.steering.iter().find(|(place, _)| *place == index).map(|(_, value)| value);
