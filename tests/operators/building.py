@@ -105,7 +105,7 @@ ALIKE = 2
 """Of cases that differ in nothing that is likely to matter so many are drawn."""
 TELLERS = (*"Add Sub Mul Div Pow Mod And Or Xor Equal Greater Less GreaterOrEqual LessOrEqual BitShift BitwiseAnd BitwiseOr BitwiseXor Where Clip".split(), "MatMul", "Gemm", "Einsum")
 """Operators that may compute otherwise where their first operand is a constant."""
-SPATIAL = ("Conv", "Pool", "Resize", "Norm", "Gather", "Scatter", "MatMul", "Transpose", "Flatten", "Attention", "LRN", "Softmax", "Hardmax", "Compress", "Trilu", "DFT", "Rotary")
+SPATIAL = ("Conv", "Pool", "Resize", "Norm", "Gather", "Scatter", "MatMul", "Transpose", "Flatten", "Attention", "LRN", "Softmax", "Hardmax", "Compress", "Trilu", "DFT", "Rotary", "uantizeLinear", "QLinear")
 
 
 def short(operand):

@@ -4,6 +4,7 @@
 """
 
 import argparse
+import itertools
 import json
 import multiprocessing
 import pathlib
@@ -14,6 +15,7 @@ import network
 import onnx_suites
 import other
 import shaping
+import zoo_cases
 from building import Suite, finish
 
 
@@ -38,7 +40,7 @@ def main():
             if document is not None:
                 file.write(json.dumps(document) + "\n")
                 written += 1
-        for document in onnx_suites.documents(chosen.tenth):
+        for document in itertools.chain(onnx_suites.documents(chosen.tenth), zoo_cases.documents(chosen.tenth)):
             file.write(json.dumps(document) + "\n")
             written += 1
     chosen.file.with_name("left-out.txt").write_text("".join(f"{line}\n" for line in left_out))

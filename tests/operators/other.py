@@ -274,7 +274,14 @@ def classical(suite):
                     "class_treeids": [0, 0, 0, 0, 0, 0], "class_nodeids": [2, 2, 3, 3, 4, 4], "class_ids": [0, 1, 0, classes - 1, 1, 0], "class_weights": [0.7, 0.3, 0.2, 0.8, 0.55, 0.45],
                     "classlabels_int64s": [0, 1, 2][:classes], "post_transform": post,
                 }
-                suite.add("TreeEnsembleClassifier", [x], tree, opset=1, outputs=2, **ml)
+                for opset in (1, 3):
+                    suite.add("TreeEnsembleClassifier", [x], tree, opset=opset, outputs=2, **ml)
+                leaves = {"base_values": [0.1, -0.1, 0.2][:classes]}
+                kept = {"nodes_hitrates": [1.0] * 5, "nodes_missing_value_tracks_true": [0] * 5}
+                for extra in (leaves, kept, {**leaves, **kept}):
+                    suite.add("TreeEnsembleClassifier", [x], {**tree, **extra}, opset=3, outputs=2, **ml)
+                targets = {name.replace("class_", "target_"): value for name, value in tree.items() if not name.startswith("classlabels")}
+                suite.add("TreeEnsembleRegressor", [x], {**targets, **kept, "n_targets": classes}, opset=3, **ml)
     for dtype in ("f32", "i64", "f64", "i32"):
         suite.add("ArrayFeatureExtractor", [values(dtype, (4, 3), 133), ints(0, 2)], opset=1, const=(1,), **ml)
 

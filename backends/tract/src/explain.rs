@@ -7,7 +7,8 @@ use corymb_core::UnsupportedOperator;
 use tract_onnx::pb::{GraphProto, NodeProto};
 use tract_onnx::tract_core::internal::{TractError, TractResult};
 
-use crate::proto::subgraphs;
+use crate::proto::{label, subgraphs};
+use crate::rewrite::origin;
 
 /// What is said here of a graph or a request, among errors of tract's about its own insides.
 #[derive(Debug)]
@@ -40,14 +41,18 @@ pub(crate) fn report(graph: &GraphProto, error: &TractError) -> UnsupportedOpera
     let reason = reason(error);
     let named = error.chain().filter_map(|cause| node_name(&cause.to_string())).find_map(|name| find(graph, &name));
     match named {
-        Some(node) => UnsupportedOperator {
-            operator: node.op_type.clone(),
-            domain: node.domain.clone(),
-            node: label(node).to_owned(),
-            reason,
-        },
+        Some(node) => on(node, reason),
         None => corymb_onnx::report("Graph", "", &reason),
     }
+}
+
+/// A report on `node`; on that of the file where it stands for another.
+pub(crate) fn on(node: &NodeProto, reason: String) -> UnsupportedOperator {
+    let (operator, domain) = (node.op_type.as_str(), node.domain.as_str());
+    // What is written in others is standard.
+    let (node, operator, domain) =
+        origin(&node.name).map_or((label(node), operator, domain), |(node, operator)| (node, operator, ""));
+    UnsupportedOperator { operator: operator.to_owned(), domain: domain.to_owned(), node: node.to_owned(), reason }
 }
 
 /// A run that failed, in words for the caller: at which node. What tract says is about its own insides, and is logged.
@@ -57,11 +62,6 @@ pub(crate) fn failed_run(error: &TractError) -> String {
         Some(node) => format!("run the model: tract failed at the node '{node}'"),
         None => "run the model: tract failed".to_owned(),
     }
-}
-
-/// The node's name; where it has none, that of the first value it makes, which is what tract calls it.
-pub(crate) fn label(node: &NodeProto) -> &str {
-    if node.name.is_empty() { node.output.first().map_or("", String::as_str) } else { &node.name }
 }
 
 /// Whether tract has no way to run an operator, whatever its operands are.

@@ -5,6 +5,7 @@
 
 mod attributes;
 mod operands;
+mod padding;
 mod schemas;
 
 use tract_onnx::pb::NodeProto;
@@ -19,14 +20,14 @@ pub(crate) fn operand_name(operator: &str, since: i64, place: usize) -> Option<&
 }
 
 /// A field of a form, with several values where the graph does not tell which it is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Field {
     pub(crate) name: String,
     pub(crate) values: Vec<String>,
 }
 
 /// The form of one node.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Form {
     /// With its domain where that is not the standard one.
     pub(crate) operator: String,

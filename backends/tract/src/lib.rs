@@ -25,7 +25,7 @@ mod values;
 mod verified;
 
 use std::any::Any;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -38,6 +38,7 @@ use tract_onnx::tract_core::internal::{TractError, TractResult, TypedSimplePlan}
 use tract_onnx::tract_hir::infer::{InferenceModel, InferenceModelExt as _};
 
 use crate::file::OnnxFile;
+use crate::form::Form;
 use crate::model::{Graph, TractModel};
 use crate::plans::{Plans, Shapes, Source};
 use crate::signature::{declared, shapes_of_one_row};
@@ -195,7 +196,7 @@ impl Tract {
                 .map_err(|error| refused(files, &[explain::report(file.graph(), &error)]))?;
             let mut found = Vec::new();
             forms::walk(&file.proto, &graph, &mut |node, form| {
-                let (node, operator) = (explain::label(node).to_owned(), form.operator.clone());
+                let (node, operator) = (crate::proto::label(node).to_owned(), form.operator.clone());
                 let line = |fields: String| format!("{operator}\t{}\t{fields}", form.since);
                 let lines = form.variants().into_iter().map(line).collect();
                 found.push(NodeForms { node, operator, lines });
@@ -266,14 +267,18 @@ impl Tract {
     }
 }
 
-/// The nodes whose forms `table` does not hold.
+/// The nodes whose forms `table` does not trust. What stands for a node of the file is said of that node.
 fn unverified(file: &OnnxFile, graph: &InferenceModel, table: &Table) -> Vec<UnsupportedOperator> {
+    let mut asked: HashMap<Form, Option<String>> = HashMap::new();
     let mut reports = Vec::new();
     forms::walk(&file.proto, graph, &mut |node, form| {
-        if !table.holds(&form) {
-            let (operator, domain) = (node.op_type.clone(), node.domain.clone());
-            let (node, reason) = (explain::label(node).to_owned(), table.condition(&form));
-            reports.push(UnsupportedOperator { operator, domain, node, reason });
+        let doubt = asked.entry(form).or_insert_with_key(|form| table.doubt(form));
+        if let Some(reason) = doubt {
+            let mut report = explain::on(node, reason.clone());
+            if report.operator != node.op_type {
+                report.reason = format!("is computed by others, of which {reason}");
+            }
+            reports.push(report);
         }
     });
     reports

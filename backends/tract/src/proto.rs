@@ -8,6 +8,11 @@ pub(crate) fn standard_opset(model: &ModelProto) -> i64 {
     model.opset_import.iter().find(|set| is_standard(&set.domain)).map_or(0, |set| set.version)
 }
 
+/// The node's name; where it has none, that of the first value it makes, which is what tract calls it.
+pub(crate) fn label(node: &NodeProto) -> &str {
+    if node.name.is_empty() { node.output.first().map_or("", String::as_str) } else { &node.name }
+}
+
 /// The value of an attribute that is an integer.
 pub(crate) fn integer_attribute(node: &NodeProto, name: &str) -> Option<i64> {
     node.attribute.iter().find(|attribute| attribute.name == name).map(|found| found.i)

@@ -9,9 +9,8 @@ use corymb_onnx::{is_standard, report};
 use tract_onnx::model::OnnxOpRegister;
 use tract_onnx::pb::{GraphProto, ModelProto, NodeProto};
 
-use crate::explain::label;
 use crate::mistakes::{self, Surroundings, unread};
-use crate::proto::{standard_opset, subgraphs};
+use crate::proto::{label, standard_opset, subgraphs};
 use crate::values::FromValues;
 
 /// The newest operator set whose operators are known to keep the meaning that tract gives them.

@@ -11,7 +11,7 @@ mod words;
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
-use self::operator::{Doubt, Operator};
+use self::operator::Operator;
 use crate::form::Form;
 
 /// The lines of the table by operator, read where they are asked for.

@@ -106,31 +106,37 @@ impl Findings {
         self.forms.iter().filter(|(_, known)| known.is_verified()).map(|(line, _)| line.as_str())
     }
 
-    /// The table, sorted: one line for a form of all versions of an operator that it is verified of.
+    /// Forms of which a case was not right.
+    fn refuted(&self) -> impl Iterator<Item = &str> {
+        self.forms.iter().filter(|(_, known)| !known.faults().is_empty()).map(|(line, _)| line.as_str())
+    }
+
+    /// The table, sorted: one line for a form, with the versions of the operator in which it is verified, and those in which
+    /// it is refuted.
     pub(crate) fn table(&self) -> String {
-        let mut versions: BTreeMap<(&str, &str), BTreeSet<u64>> = BTreeMap::new();
-        for line in self.verified() {
+        let mut versions: BTreeMap<(&str, &str), [BTreeSet<u64>; 2]> = BTreeMap::new();
+        for (place, line) in self.verified().map(|line| (0, line)).chain(self.refuted().map(|line| (1, line))) {
             if let Some((operator, since, fields)) = columns(line) {
-                versions.entry((operator, fields)).or_default().extend(since.parse::<u64>());
+                versions.entry((operator, fields)).or_default()[place].extend(since.parse::<u64>());
             }
         }
         let mut text = String::new();
         for ((operator, fields), versions) in versions {
-            let versions = versions.iter().map(u64::to_string).collect::<Vec<_>>().join(",");
+            let [verified, refuted] =
+                versions.map(|versions| versions.iter().map(u64::to_string).collect::<Vec<_>>().join(","));
             // Writing to a String cannot fail.
-            let _ = writeln!(text, "{operator}\t{versions}\t{fields}");
+            let _ = writeln!(text, "{operator}\t{verified}\t{refuted}\t{fields}");
         }
         text
     }
 
     /// How the table that is there differs from these findings; for a `part` of the suite only what contradicts it.
     pub(crate) fn differences(&self, table: &str, part: bool) -> Vec<String> {
-        let listed: Vec<String> = table.lines().flat_map(lines).collect();
-        let listed: BTreeSet<&str> = listed.iter().map(String::as_str).collect();
-        let found: BTreeSet<&str> = self.verified().collect();
+        let listed: [BTreeSet<String>; 2] =
+            [1, 2].map(|column| table.lines().flat_map(|line| lines(line, column)).collect());
         let mut differences = Vec::new();
-        for line in &listed {
-            match self.forms.get(*line) {
+        for line in &listed[0] {
+            match self.forms.get(line.as_str()) {
                 Some(known) if !known.faults().is_empty() => {
                     differences.push(format!("is not verified: {line}  ({})", known.faults()[0]));
                 }
@@ -140,7 +146,13 @@ impl Findings {
             }
         }
         if !part {
-            differences.extend(found.difference(&listed).map(|line| format!("is verified, and not listed: {line}")));
+            let found: [BTreeSet<&str>; 2] = [self.verified().collect(), self.refuted().collect()];
+            for (kind, found, listed) in [("verified", &found[0], &listed[0]), ("refuted", &found[1], &listed[1])] {
+                let missing = found.iter().filter(|line| !listed.contains(**line));
+                differences.extend(missing.map(|line| format!("is {kind}, and not listed: {line}")));
+            }
+            let healed = listed[1].iter().filter(|line| !found[1].contains(line.as_str()));
+            differences.extend(healed.map(|line| format!("is not refuted any more: {line}")));
         }
         differences
     }
@@ -178,16 +190,19 @@ impl Findings {
     }
 }
 
+/// Operator, version and fields of a form.
 fn columns(line: &str) -> Option<(&str, &str, &str)> {
     let (operator, rest) = line.split_once('\t')?;
-    let (versions, fields) = rest.split_once('\t')?;
-    Some((operator, versions, fields))
+    let (since, fields) = rest.split_once('\t')?;
+    Some((operator, since, fields))
 }
 
-/// The forms of a line of the table.
-fn lines(line: &str) -> Vec<String> {
-    let Some((operator, versions, fields)) = columns(line) else { return Vec::new() };
-    versions.split(',').map(|since| format!("{operator}\t{since}\t{fields}")).collect()
+/// The forms of a line of the table: of the verified versions in column 1, of the refuted ones in column 2.
+fn lines(line: &str, column: usize) -> Vec<String> {
+    let columns: Vec<&str> = line.split('\t').collect();
+    let [operator, _, _, fields] = columns[..] else { return Vec::new() };
+    let versions = columns[column].split(',').filter(|version| !version.is_empty());
+    versions.map(|since| format!("{operator}\t{since}\t{fields}")).collect()
 }
 
 #[cfg(test)]
@@ -217,15 +232,15 @@ mod tests {
             result(&["Add\t14\tx0=f32"], true, wrong()),
         ];
         let findings = Findings::of(&cases, &results);
-        let table = "Add\t7,14\tx0=f32\nWhere\t9\tx0=bool\n";
+        let table = "Add\t7,14\t\tx0=f32\nMod\t\t13\tx0=f32\nWhere\t9\t\tx0=bool\n";
         assert_eq!(findings.table(), table);
         assert_eq!(findings.rewritten_wrongly, ["Attention b: 2 for 1"]);
         assert_eq!(findings.differences(table, false), [] as [&str; 0]);
-        let spoilt = format!("{table}Mod\t13\tx0=f32\n");
+        let spoilt = format!("{table}Mod\t13\t\tx0=f32\n");
         for part in [false, true] {
             assert_eq!(findings.differences(&spoilt, part), ["is not verified: Mod\t13\tx0=f32  (Mod b: 2 for 1)"]);
         }
-        assert_eq!(findings.differences("Where\t9\tx0=bool\n", true), [] as [&str; 0]);
-        assert_eq!(findings.differences("Where\t9\tx0=bool\n", false).len(), 2);
+        assert_eq!(findings.differences("Where\t9\t\tx0=bool\n", true), [] as [&str; 0]);
+        assert_eq!(findings.differences("Where\t9\t\tx0=bool\n", false).len(), 3);
     }
 }

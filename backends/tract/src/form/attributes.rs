@@ -4,6 +4,7 @@ use tract_onnx::pb::attribute_proto::AttributeType;
 use tract_onnx::pb::{AttributeProto, NodeProto};
 
 use super::operands::{Operands, dtype_of_proto};
+use super::padding::pads;
 use super::schemas::Schema;
 
 /// Integers that stand for a choice: each value is a class of its own.
@@ -220,20 +221,6 @@ fn list(name: &str, values: &[i64], operands: &Operands<'_>) -> Option<String> {
     }
 }
 
-/// None where nothing is padded.
-pub(super) fn pads(values: &[i64]) -> Option<&'static str> {
-    let (begin, end) = values.split_at(values.len() / 2);
-    if values.iter().all(|value| *value == 0) {
-        None
-    } else if values.iter().any(|value| *value < 0) {
-        Some("negative")
-    } else if begin == end {
-        Some("symmetric")
-    } else {
-        Some("asymmetric")
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -243,13 +230,5 @@ mod tests {
         assert_eq!(equation("bhqd,bhkd->bhqk"), "abcd,abed->abce");
         assert_eq!(equation("ij->"), "ab->");
         assert_eq!(equation("...ij,...jk"), "...ab,...bc");
-    }
-
-    #[test]
-    fn pads_are_told_apart_by_sign_and_sides() {
-        assert_eq!(pads(&[0, 0]), None);
-        assert_eq!(pads(&[1, 2, 1, 2]), Some("symmetric"));
-        assert_eq!(pads(&[0, 1]), Some("asymmetric"));
-        assert_eq!(pads(&[-1, 1]), Some("negative"));
     }
 }

@@ -7,6 +7,7 @@ use tract_onnx::pb::tensor_proto::DataType;
 use tract_onnx::tract_core::internal::{DatumType, OutletId, TDim, Tensor};
 use tract_onnx::tract_hir::infer::{Factoid as _, InferenceFact, InferenceModel};
 
+use super::padding::pads;
 use crate::values::FromValues;
 
 /// From this rank on ranks are one class.
@@ -363,7 +364,7 @@ fn numbers(operator: &str, operand: usize, tensor: std::sync::Arc<Tensor>) -> St
     let Ok(view) = wide.to_plain_array_view::<i64>() else { return "?".to_owned() };
     let values: Vec<i64> = view.iter().copied().collect();
     if operator == "Pad" && operand == 1 {
-        return super::attributes::pads(&values).unwrap_or_default().to_owned();
+        return pads(&values).unwrap_or_default().to_owned();
     }
     let mut class = String::new();
     if is_axes(operator, operand) {

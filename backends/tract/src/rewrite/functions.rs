@@ -5,7 +5,8 @@ use std::collections::{HashMap, HashSet};
 use corymb_onnx::is_standard;
 use tract_onnx::pb::{AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto};
 
-use crate::proto::{standard_opset, subgraphs, subgraphs_mut};
+use super::writer::standing_for;
+use crate::proto::{label, standard_opset, subgraphs, subgraphs_mut};
 
 /// How deep functions may call each other.
 const DEPTH: usize = 32;
@@ -103,14 +104,15 @@ impl Inliner<'_> {
                 names.insert(name, wanted.clone());
             }
         }
-        let scope = Scope { names, prefix: format!("corymb.call{}", self.calls) };
+        let (prefix, node) = (format!("corymb.call{}", self.calls), format!("{}.{}", standing_for(call), self.calls));
+        let scope = Scope { names, prefix, node };
         let mut nodes: Vec<NodeProto> = function.node.clone();
         for node in &mut nodes {
             scope.rename_node(node);
             fill(node, call);
         }
         nodes.extend(aliases.into_iter().map(|(name, wanted)| NodeProto {
-            name: format!("{wanted}.corymb.Identity"),
+            name: format!("{}.{wanted}", scope.node),
             op_type: "Identity".to_owned(),
             input: vec![scope.renamed(name)],
             output: vec![wanted.clone()],
@@ -124,6 +126,8 @@ impl Inliner<'_> {
 struct Scope<'a> {
     names: HashMap<&'a str, String>,
     prefix: String,
+    /// What the names of its nodes begin with.
+    node: String,
 }
 
 impl Scope<'_> {
@@ -136,9 +140,7 @@ impl Scope<'_> {
     }
 
     fn rename_node(&self, node: &mut NodeProto) {
-        if !node.name.is_empty() {
-            node.name = format!("{}.{}", self.prefix, node.name);
-        }
+        node.name = format!("{}.{}", self.node, label(node));
         for name in node.input.iter_mut().chain(&mut node.output) {
             *name = self.renamed(name);
         }

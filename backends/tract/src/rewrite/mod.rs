@@ -24,6 +24,7 @@ use self::writer::Writer;
 use crate::proto::{standard_opset, subgraphs_mut};
 
 pub(crate) use self::softmax::{SOFTMAX_OF_ONE_AXIS, is_quantised};
+pub(crate) use self::writer::origin;
 
 /// Before this version of the format every initializer had to be listed among the inputs, and all are constants.
 const DEFAULTS_SINCE_IR: i64 = 4;

@@ -5,12 +5,27 @@ use tract_onnx::pb::attribute_proto::AttributeType;
 use tract_onnx::pb::tensor_proto::DataType;
 use tract_onnx::pb::{AttributeProto, NodeProto, TensorProto};
 
+use crate::proto::label;
+
 /// What names of added nodes and values hold.
 const MARK: &str = ".corymb";
 /// The operator set in which the axes of `ReduceSum`, `Squeeze` and `Unsqueeze` became an operand.
 const SUM_AXES_AS_OPERAND: i64 = 13;
 /// The operator set in which those of the other reductions did.
 const AXES_AS_OPERAND: i64 = 18;
+
+/// What the names of nodes that stand for `node` begin with, before a dot.
+pub(super) fn standing_for(node: &NodeProto) -> String {
+    format!("{}{MARK}:{}", label(node), node.op_type)
+}
+
+/// The node of the file that a node stands for, from the latter's name: its name, or that of its first value, and its
+/// operator. None where the node is the file's own.
+pub(crate) fn origin(name: &str) -> Option<(&str, &str)> {
+    let (node, rest) = name.split_once(MARK)?;
+    let (operator, _) = rest.strip_prefix(':')?.split_once('.')?;
+    Some((node, operator))
+}
 
 /// The nodes of a graph as they are written anew, and the constants that these need.
 pub(super) struct Writer {
@@ -19,18 +34,21 @@ pub(super) struct Writer {
     pub(super) opset: i64,
     /// What names of the values that stand for the present node begin with.
     base: String,
+    /// The same of the names of nodes, as [`origin`] reads them.
+    node: String,
     count: usize,
 }
 
 impl Writer {
     pub(super) fn new(opset: i64) -> Self {
-        Self { nodes: Vec::new(), constants: Vec::new(), opset, base: String::new(), count: 0 }
+        Self { nodes: Vec::new(), constants: Vec::new(), opset, base: String::new(), node: String::new(), count: 0 }
     }
 
     /// The values added from now on belong to `node`. Names of values are unique in a graph, so theirs are.
     pub(super) fn begin(&mut self, node: &NodeProto) {
         let output = node.output.iter().find(|name| !name.is_empty()).map_or("", String::as_str);
         self.base = format!("{output}{MARK}");
+        self.node = standing_for(node);
         self.count = 0;
     }
 
@@ -49,7 +67,7 @@ impl Writer {
     /// As [`Self::op`], for an output that has its name.
     pub(super) fn named(&mut self, operator: &str, inputs: &[&str], output: &str, attribute: Vec<AttributeProto>) {
         self.nodes.push(NodeProto {
-            name: format!("{output}{MARK}.{operator}"),
+            name: format!("{}.{}.{operator}", self.node, self.nodes.len()),
             op_type: operator.to_owned(),
             input: inputs.iter().map(|name| (*name).to_owned()).collect(),
             output: vec![output.to_owned()],

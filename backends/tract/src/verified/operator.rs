@@ -108,12 +108,7 @@ impl Operator {
     }
 
     /// Two fields, or one, that are together in no form that was right; one, too, that is in none of the version `since`.
-    fn uncovered<'a>(
-        &self,
-        since: i64,
-        wanted: &[&str],
-        rows: impl Iterator<Item = &'a Row>,
-    ) -> Option<Vec<String>> {
+    fn uncovered<'a>(&self, since: i64, wanted: &[&str], rows: impl Iterator<Item = &'a Row>) -> Option<Vec<String>> {
         let version = self.names.len().min(MOST_NAMES);
         let mut together = vec![0_u64; version + 1];
         for row in rows.filter(|row| !row.verified.is_empty()) {
