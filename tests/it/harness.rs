@@ -1,16 +1,19 @@
 //! Starts the binary, waits for its start line, speaks HTTP to it, reads its log, stops it.
 
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 /// Nothing that a test waits for takes longer on a machine that works.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
+/// A command that has not ended by then never will.
+const COMMAND_LIMIT: Duration = Duration::from_secs(300);
 
 /// The root of the checkout.
 pub(crate) fn root() -> PathBuf {
@@ -87,7 +90,34 @@ pub(crate) fn corymb(arguments: &[&str]) -> Command {
 
 /// Runs a command to its end.
 pub(crate) fn run(arguments: &[&str]) -> Output {
-    corymb(arguments).output().expect("the binary runs")
+    let mut child = corymb(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary runs");
+    let (stdout, stderr) = (drained(child.stdout.take()), drained(child.stderr.take()));
+    let until = Instant::now() + COMMAND_LIMIT;
+    let status = loop {
+        if let Some(status) = child.try_wait().expect("a status") {
+            break status;
+        }
+        if Instant::now() > until {
+            child.kill().expect("killed");
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    };
+    let text = |reader: JoinHandle<Vec<u8>>| reader.join().expect("what it wrote");
+    Output { status, stdout: text(stdout), stderr: text(stderr) }
+}
+
+fn drained(stream: Option<impl Read + Send + 'static>) -> JoinHandle<Vec<u8>> {
+    let mut stream = stream.expect("a pipe");
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        stream.read_to_end(&mut bytes).expect("read to its end");
+        bytes
+    })
 }
 
 /// A running server. Killed when dropped.

@@ -222,10 +222,13 @@ fn broadcast(shapes: &[Vec<Option<TDim>>]) -> Vec<Broadcast> {
         (Some(TDim::Val(_)), _) => Broadcast::No,
         _ => Broadcast::Maybe,
     };
+    let others =
+        |place: usize| all.iter().enumerate().filter(move |(other, _)| *other != place).map(|(_, other)| other);
     all.iter()
         .zip(shapes)
-        .map(|(own, written)| {
-            let dims = all.iter().flat_map(|other| own.iter().zip(other)).map(|(own, other)| against(own, other));
+        .enumerate()
+        .map(|(place, (own, written))| {
+            let dims = others(place).flat_map(|other| own.iter().zip(other)).map(|(own, other)| against(own, other));
             let found: Vec<Broadcast> = dims.collect();
             if written.len() < rank || found.contains(&Broadcast::Yes) {
                 Broadcast::Yes

@@ -83,7 +83,6 @@ fn known_mistakes_are_not_in_the_table() {
         ("GlobalAveragePool", 1, "x0=f16 rank=4"),
         ("ReduceMean", 18, "x0=f16 x1=i64c"),
         ("ReduceL2", versions, "x0=i64"),
-        ("GatherND", versions, "x0=f32 x1=i64 rank=2x2"),
         ("IsInf", 10, "x0=f64"),
         ("SpaceToDepth", versions, "x0=f32 @mode=CRD"),
         ("Attention", 23, "x0=f32 x1=f32 x2=f32 x3=bool rank=4"),
