@@ -26,3 +26,4 @@ mod stats;
 mod telemetry;
 mod tidy;
 mod tune;
+mod verified;

@@ -21,11 +21,12 @@ def documents(part=None):
     for path in sorted(CASES.glob("*.json")):
         case = json.loads(path.read_text())
         requests = case.get("requests", [])
-        if case.get("tolerance", 0) > TOLERANCE or not path.with_suffix(".onnx").exists():
+        # What is known to be wrong is named in the zoo; it says nothing of the forms.
+        if case.get("tolerance", 0) > TOLERANCE or "tract" in case.get("wrong", {}) or not path.with_suffix(".onnx").exists():
             continue
         for index, request in enumerate(requests):
             name = f"zoo {path.stem} {index}"
-            if "outputs" not in request or (part is not None and digest(f"{part} {name}") % 10):
+            if "outputs" not in request or "tract" in request.get("fails", []) or (part is not None and digest(f"{part} {name}") % 10):
                 continue
             inputs, outputs = request["inputs"], request["outputs"]
             if all(given["datatype"] in KINDS for given in [*inputs, *outputs]):

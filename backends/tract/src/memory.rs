@@ -144,6 +144,9 @@ impl Bounded {
         };
         let known: Option<Vec<f64>> = inputs.iter().map(known).collect();
         let Some(&[start, limit, step]) = known.as_deref() else { return Ok(()) };
+        if [start, limit, step].iter().any(|number| number.fract() != 0.0) {
+            return refuse(format!("'{}' counts in fractions, which tract does not", self.name));
+        }
         let widest = size_of::<u64>() as u64;
         let bytes = ((limit - start) / step).ceil().max(0.0) * widest as f64;
         if bytes > self.limit.min(i32::MAX as u64 * widest) as f64 {

@@ -172,7 +172,7 @@ impl Plans {
             Err(match key {
                 // As far as is known the values are to blame.
                 Some(key) if !key.steering.is_empty() => {
-                    BackendError::InvalidInput("the model does not take these values".to_owned())
+                    BackendError::InvalidInput("on tract the model does not take these values".to_owned())
                 }
                 _ => BackendError::Failed(what.to_owned()),
             })
@@ -194,7 +194,7 @@ impl Plans {
         let taken = if steered { "shapes and values" } else { "shapes" };
         let refused = |error: TractError| {
             let why = own_words(&error).map(|why| format!(": {why}")).unwrap_or_default();
-            BackendError::InvalidInput(format!("the model does not take these {taken}{why}"))
+            BackendError::InvalidInput(format!("on tract the model does not take these {taken}{why}"))
         };
         if let Some(key) = key {
             let value = |index: usize| key.steering.iter().find(|(place, _)| *place == index).map(|(_, value)| value);

@@ -49,18 +49,13 @@ impl Findings {
         for (case, result) in cases.iter().zip(results) {
             findings.add(case, result);
         }
+        findings.explain(cases, results);
         findings.blame_rewrites(cases, results);
         findings
     }
 
     fn add(&mut self, case: &Case, result: &Result) {
-        let fault = match &result.outcome {
-            Some(Outcome::Wrong(how)) => Some(format!("{}: {how}", case.name)),
-            Some(Outcome::Failed(_)) if case.may_fail => None,
-            Some(Outcome::Failed(how)) => Some(format!("{}: {how}", case.name)),
-            None => Some(format!("{}: was not run", case.name)),
-            Some(Outcome::Right | Outcome::Refused(_)) => None,
-        };
+        let fault = fault(case, result);
         let kind = match &result.outcome {
             Some(Outcome::Right) => "right",
             Some(Outcome::Refused(_)) => "refused at load",
@@ -74,7 +69,8 @@ impl Findings {
         let right = only && matches!(result.outcome, Some(Outcome::Right));
         for line in &result.lines {
             let known = self.forms.entry(line.clone()).or_default();
-            known.itself |= !result.rewritten;
+            // What is refused is no evidence.
+            known.itself |= !result.rewritten && !matches!(result.outcome, Some(Outcome::Refused(_)));
             let (count, faults) = if result.rewritten {
                 (&mut known.rewritten_right, &mut known.rewritten_faults)
             } else {
@@ -84,6 +80,26 @@ impl Findings {
             faults.extend(fault.clone());
             if let Some(Outcome::Refused(why)) = &result.outcome {
                 known.refusal = known.refusal.take().or_else(|| Some(why.clone()));
+            }
+        }
+    }
+
+    /// Of the nodes of a rewritten case that is not right those are to blame that are in no case that is; the others are not,
+    /// where there are such.
+    fn explain(&mut self, cases: &[Case], results: &[Result]) {
+        let suspect = |known: &Known| {
+            if known.itself { !known.faults.is_empty() } else { known.rewritten_right == 0 }
+        };
+        let suspects: BTreeSet<String> =
+            self.forms.iter().filter(|(_, known)| suspect(known)).map(|(line, _)| line.clone()).collect();
+        for known in self.forms.values_mut() {
+            known.rewritten_faults.clear();
+        }
+        for (case, result) in cases.iter().zip(results).filter(|(_, result)| result.rewritten) {
+            let Some(fault) = fault(case, result) else { continue };
+            let explained = result.lines.iter().any(|line| suspects.contains(line));
+            for line in result.lines.iter().filter(|line| !explained || suspects.contains(*line)) {
+                self.forms.entry(line.clone()).or_default().rewritten_faults.push(fault.clone());
             }
         }
     }
@@ -187,6 +203,17 @@ impl Findings {
             let _ = writeln!(text, "{kind} {}: {how}  {}", case.name, result.lines.join(" | "));
         }
         text
+    }
+}
+
+/// What is to be held against the forms of a case.
+fn fault(case: &Case, result: &Result) -> Option<String> {
+    match &result.outcome {
+        Some(Outcome::Wrong(how)) => Some(format!("{}: {how}", case.name)),
+        Some(Outcome::Failed(_)) if case.may_fail => None,
+        Some(Outcome::Failed(how)) => Some(format!("{}: {how}", case.name)),
+        None => Some(format!("{}: was not run", case.name)),
+        Some(Outcome::Right | Outcome::Refused(_)) => None,
     }
 }
 

@@ -86,6 +86,10 @@ fn class(attribute: &AttributeProto, default: Option<&str>, operands: &Operands<
             if default.and_then(|text| text.parse().ok()) == Some(value) {
                 return None;
             }
+            if name == "size" {
+                // An even window is not centred.
+                return Some(if value % 2 == 0 { "even" } else { "odd" }.to_owned());
+            }
             let is_own = CHOICES.contains(&name) || (-1..=1).contains(&value);
             Some(if is_own { value.to_string() } else { sign(value < 0) })
         }

@@ -167,3 +167,33 @@ fn fits(wanted: &str, value: &str) -> bool {
     }
     value.ends_with(end)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::verified::Table;
+
+    /// Each line is taken out of the table and asked for: what the others say of it.
+    fn said_without(refuted: bool) -> (usize, usize) {
+        let (mut doubted, mut all) = (0, 0);
+        for lines in Table::embedded().lines.values() {
+            let operator = Operator::read(lines);
+            for (place, row) in operator.rows.iter().enumerate() {
+                let text = lines[place].split('\t').nth(2).expect("fields");
+                for since in if refuted { &row.refuted } else { &row.verified } {
+                    all += 1;
+                    doubted += usize::from(operator.doubt_without(*since, text, Some(place)).is_some());
+                }
+            }
+        }
+        (doubted, all)
+    }
+
+    #[test]
+    fn most_faults_are_known_by_the_forms_around_them() {
+        let (doubted, all) = said_without(true);
+        assert!(doubted * 100 >= all * 90, "{doubted} of {all} faults");
+        let (doubted, all) = said_without(false);
+        assert!(doubted * 100 <= all * 50, "{doubted} of {all} forms that are right");
+    }
+}

@@ -16,7 +16,7 @@ pub(super) fn said(form: &Form, text: &str, operator: &Operator, doubt: Doubt) -
     let present = names.iter().filter_map(|name| Some(words(form, name, value(name)?)));
     let mut said: Vec<String> = present.collect();
     if said.is_empty() {
-        said = names.iter().map(|name| format!("without {}", name.trim_start_matches('@'))).collect();
+        said = names.iter().map(|name| format!("without {}", thing(form, name))).collect();
     }
     format!("{name} {} is not verified on tract", said.join(" and "))
 }
@@ -38,14 +38,22 @@ fn words(form: &Form, name: &str, value: &str) -> String {
         name => match (name.strip_prefix('@'), name.strip_prefix('x')) {
             (Some(attribute), _) => format!("with {}", attribute_words(attribute, value)),
             (None, Some("")) => format!("of {}", operand_words(value)),
-            (None, Some(place)) => {
-                let place = place.parse().unwrap_or(usize::MAX);
-                let operand = operand_name(&form.operator, form.since, place).unwrap_or("operand");
-                format!("whose {operand} is {}", operand_words(value))
+            (None, Some(_)) => {
+                format!("whose {} is {}", operand(form, name).unwrap_or("operand"), operand_words(value))
             }
             (None, None) => format!("with {name} {value}"),
         },
     }
+}
+
+/// What a field is about.
+fn thing<'a>(form: &Form, name: &'a str) -> &'a str {
+    operand(form, name).unwrap_or_else(|| name.trim_start_matches('@'))
+}
+
+/// What ONNX calls the operand of a field `x0`, `x1` and so on.
+fn operand(form: &Form, name: &str) -> Option<&'static str> {
+    operand_name(&form.operator, form.since, name.strip_prefix('x')?.parse().ok()?)
 }
 
 fn attribute_words(attribute: &str, value: &str) -> String {
@@ -53,6 +61,7 @@ fn attribute_words(attribute: &str, value: &str) -> String {
         "*" => format!("this {attribute}"),
         "+" => format!("a positive {attribute}"),
         "-" | "*-" => format!("a negative {attribute}"),
+        _ if attribute.starts_with("classlabels_") => format!("{value} classes"),
         "[]" | "none" => format!("an empty {attribute}"),
         "?" => format!("an unknown {attribute}"),
         "first" | "middle" | "last" if attribute == "axis" => format!("its {value} axis as {attribute}"),
@@ -72,7 +81,9 @@ fn operand_words(value: &str) -> String {
         Some("") => format!("constant {dtype}"),
         Some(rest) => {
             let mut kinds: Vec<&str> = Vec::new();
-            for (letter, kind) in [('-', "negative"), ('0', "zero"), ('L', "very large"), ('e', "empty")] {
+            for (letter, kind) in
+                [('-', "negative"), ('0', "zero"), ('L', "very large"), ('e', "empty"), ('f', "fractional")]
+            {
                 kinds.extend(rest.contains(letter).then_some(kind));
             }
             format!("constant {} {dtype}", if kinds.is_empty() { rest.to_owned() } else { kinds.join(" or ") })
