@@ -1,5 +1,6 @@
 //! The rules are held against tables of cases, one line each; `tests/language.rs` says how a line is read.
 
+pub(super) mod broken;
 mod classical;
 mod control;
 mod coverage;

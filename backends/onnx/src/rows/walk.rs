@@ -190,13 +190,16 @@ impl<'a> Walk<'a> {
         if rules::draws(operator) {
             return mixes("draws random numbers");
         }
-        match rules::rule(domain, operator) {
+        let found = match rules::rule(domain, operator) {
             Some(rule) if operands.all().any(Value::is_numbered) => {
                 rules::of_numbered(rule, node, operands, &mut self.symbols)
             }
             Some(rule) => rule(node, operands, &mut self.symbols),
             None => unknown("there is no rule for what this operator does to rows"),
-        }
+        };
+        #[cfg(test)]
+        let found = super::tests::broken::spoilt(domain, operator, operands, found);
+        found
     }
 
     /// The body of a function that the file defines, with the operands and the attributes of its call.

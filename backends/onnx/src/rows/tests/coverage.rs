@@ -28,7 +28,31 @@ fn named(source: &str, prefix: &str) -> BTreeSet<String> {
     names.map(|name| format!("{prefix}{name}")).collect()
 }
 
-fn cases() -> impl Iterator<Item = &'static Case> {
+/// The operator of a case, without its operator set.
+pub(super) fn plain(case: &Case) -> String {
+    case.0.split_once(':').map_or(case.0, |(operator, _)| operator).to_owned()
+}
+
+/// The operators that there is a rule for.
+pub(super) fn known() -> BTreeSet<String> {
+    let mut known = BTreeSet::new();
+    for source in [
+        include_str!("../rules/elementwise.rs"),
+        include_str!("../rules/layout.rs"),
+        include_str!("../rules/indexing.rs"),
+        include_str!("../rules/reduction.rs"),
+        include_str!("../rules/contraction.rs"),
+        include_str!("../rules/window.rs"),
+        include_str!("../rules/network.rs"),
+    ] {
+        known.extend(named(source, ""));
+    }
+    known.extend(named(include_str!("../rules/classical.rs"), "ml."));
+    known.extend(named(include_str!("../rules/contributed.rs"), "ms."));
+    known
+}
+
+pub(super) fn cases() -> impl Iterator<Item = &'static Case> {
     let tables = [
         classical::CASES,
         elementwise::CASES,
@@ -45,27 +69,13 @@ fn cases() -> impl Iterator<Item = &'static Case> {
 
 #[test]
 fn every_operator_with_a_rule_is_in_the_tables() {
-    let mut known = BTreeSet::new();
-    for source in [
-        include_str!("../rules/elementwise.rs"),
-        include_str!("../rules/layout.rs"),
-        include_str!("../rules/indexing.rs"),
-        include_str!("../rules/reduction.rs"),
-        include_str!("../rules/contraction.rs"),
-        include_str!("../rules/window.rs"),
-        include_str!("../rules/network.rs"),
-    ] {
-        known.extend(named(source, ""));
-    }
-    known.extend(named(include_str!("../rules/classical.rs"), "ml."));
-    known.extend(named(include_str!("../rules/contributed.rs"), "ms."));
+    let known = known();
     // These have a test of their own, of both kinds.
     let listed = elementwise::UNARY.iter().chain(elementwise::SEVERAL).chain(selection::REDUCTIONS);
     let listed: BTreeSet<&str> = listed.copied().collect();
-    let plain = |case: &&Case| case.0.split_once(':').map_or(case.0, |(operator, _)| operator).to_owned();
     let refused = |case: &&Case| case.3.starts_with("mixes") || case.3.starts_with("unknown");
-    let apart: BTreeSet<String> = cases().filter(|case| !refused(case)).map(|case| plain(&case)).collect();
-    let together: BTreeSet<String> = cases().filter(refused).map(|case| plain(&case)).collect();
+    let apart: BTreeSet<String> = cases().filter(|case| !refused(case)).map(|case| plain(case)).collect();
+    let together: BTreeSet<String> = cases().filter(refused).map(|case| plain(case)).collect();
     let wanted = |exempt: &[&str], found: &BTreeSet<String>| -> Vec<String> {
         let missing = known.iter().filter(|name| {
             !exempt.contains(&name.as_str()) && !listed.contains(name.as_str()) && !found.contains(*name)

@@ -152,6 +152,28 @@ pub(super) const CASES: &[Case] = &[
     ("ms.QuantizeLinear", "2,N;3", "", "unknown"),
 ];
 
+/// What each operator of one operand does.
+pub(super) fn of_one(operator: &'static str) -> Vec<Case> {
+    let attribute = if operator == "Cast" { "to=1" } else { "" };
+    // The number of a row stays what it is, or is no row's own.
+    let kept = if operator == "Identity" { "#N,1" } else { "~N,1" };
+    vec![
+        (operator, "N,3,T", attribute, "N,3,T"),
+        (operator, "T,N", attribute, "T,N"),
+        (operator, "#N,1", attribute, kept),
+    ]
+}
+
+/// What each operator of several operands does.
+pub(super) fn of_several(operator: &'static str) -> Vec<Case> {
+    vec![
+        (operator, "N,3,T;N,3,T", "", "N,3,T"),
+        (operator, "N,3,T;3,1", "", "N,3,T"),
+        (operator, "N,3;N,N1,3", "", "mixes"),
+        (operator, "N,3;2,3", "", "unknown"),
+    ]
+}
+
 #[test]
 fn rows_stay_where_they_are() {
     check(CASES);
@@ -159,27 +181,14 @@ fn rows_stay_where_they_are() {
 
 #[test]
 fn operators_of_one_operand_keep_rows() {
-    for operator in UNARY {
-        let attribute = if *operator == "Cast" { "to=1" } else { "" };
-        check(&[(operator, "N,3,T", attribute, "N,3,T"), (operator, "T,N", attribute, "T,N")]);
-        // The number of a row stays what it is, or is no row's own.
-        let kept = if *operator == "Identity" { "#N,1" } else { "~N,1" };
-        check(&[(operator, "#N,1", attribute, kept)]);
-    }
+    UNARY.iter().for_each(|operator| check(&of_one(operator)));
     check(&[("Cast", "#N,1", "to=7", "#N,1"), ("Cast", "&N,2", "to=6", "&N,2"), ("Identity", "&N,2", "", "&N,2")]);
     check(&[("Cast", "#N,1", "to=3", "~N,1"), ("Relu", "[N]", "", "mixes computes with the number of rows")]);
 }
 
 #[test]
 fn operators_of_several_operands_are_broadcast() {
-    for operator in SEVERAL {
-        check(&[
-            (operator, "N,3,T;N,3,T", "", "N,3,T"),
-            (operator, "N,3,T;3,1", "", "N,3,T"),
-            (operator, "N,3;N,N1,3", "", "mixes"),
-            (operator, "N,3;2,3", "", "unknown"),
-        ]);
-    }
+    SEVERAL.iter().for_each(|operator| check(&of_several(operator)));
 }
 
 /// Arithmetic with the sizes that `Shape` says.

@@ -26,7 +26,8 @@ pub(super) fn check(cases: &[Case]) {
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
 }
 
-fn wrong(case: &Case) -> Result<(), String> {
+/// What is wrong about a case; nothing where its results are as they should be.
+pub(super) fn wrong(case: &Case) -> Result<(), String> {
     let (operator, operands, attributes, expected) = *case;
     let (operator, opset) = operator.split_once(':').map_or((operator, DEFAULT_OPSET), |(operator, opset)| {
         (operator, opset.parse().unwrap_or_else(|_| panic!("no operator set: {opset}")))
