@@ -81,7 +81,7 @@ impl Hazards {
 
 #[test]
 fn what_a_graph_cannot_answer_fails_alone() {
-    let cases = [
+    let cases = vec![
         "gather_tokens",
         "div_i64",
         "div_i32",
@@ -93,11 +93,13 @@ fn what_a_graph_cannot_answer_fails_alone() {
         "fill_by_value",
         "expand_by_value",
         "tile_by_value",
-        "pad_by_value",
-        "one_hot_by_value",
         "top_k_by_value",
     ];
     for engine in engines() {
+        let mut cases = cases.clone();
+        if engine.0 == "onnxruntime" {
+            cases.extend(["one_hot_by_value", "pad_by_value"]);
+        }
         let hazards = Hazards::start(&engine, &cases, &[]);
         let process = hazards.server.id();
         for case in cases {

@@ -58,6 +58,9 @@ def unary(suite):
                         suite.add(operator, [np.array([np.nan, 1, -np.inf], dtype=DTYPES[dtype][0])], attributes, opset=opset, unlike=True)
                     if operator in ("Sin", "Cos", "Tan"):
                         tame = tame[np.abs(tame) <= 100] if tame.dtype.kind == "f" else tame
+                    if "approximate" in attributes:
+                        # The formula says infinity times nothing, its limit nothing: engines differ.
+                        tame = tame[tame != -np.inf]
                     suite.add(operator, [tame], attributes, opset=opset, unlike=True)
 
 

@@ -74,8 +74,8 @@ fn every_operator_with_a_rule_is_in_the_tables() {
     let listed = elementwise::UNARY.iter().chain(elementwise::SEVERAL).chain(selection::REDUCTIONS);
     let listed: BTreeSet<&str> = listed.copied().collect();
     let refused = |case: &&Case| case.3.starts_with("mixes") || case.3.starts_with("unknown");
-    let apart: BTreeSet<String> = cases().filter(|case| !refused(case)).map(|case| plain(case)).collect();
-    let together: BTreeSet<String> = cases().filter(refused).map(|case| plain(case)).collect();
+    let apart: BTreeSet<String> = cases().filter(|case| !refused(case)).map(plain).collect();
+    let together: BTreeSet<String> = cases().filter(refused).map(plain).collect();
     let wanted = |exempt: &[&str], found: &BTreeSet<String>| -> Vec<String> {
         let missing = known.iter().filter(|name| {
             !exempt.contains(&name.as_str()) && !listed.contains(name.as_str()) && !found.contains(*name)
