@@ -74,6 +74,8 @@ fn stands_for(node: &NodeProto, facts: &Facts, quantised: bool, writer: &mut Wri
         "Gemm" => half::gemm(node, facts, writer),
         "Attention" => attention::spelled(node, facts, writer),
         "Mod" => arithmetic::modulo(node, facts, writer),
+        "Softplus" => arithmetic::softplus(node, facts, writer),
+        "Gelu" => arithmetic::gelu(node, facts, writer) || half::widened(node, facts, writer),
         "BitShift" => arithmetic::shift(node, facts, writer),
         "IsInf" => arithmetic::is_infinite(node, facts, writer),
         "Einsum" => arithmetic::sum_of_all(node, writer),
