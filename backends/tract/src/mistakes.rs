@@ -42,9 +42,11 @@ impl<'a> Surroundings<'a> {
 pub(crate) fn known(node: &NodeProto, around: &Surroundings<'_>) -> Option<String> {
     if !is_standard(&node.domain) {
         return match node.op_type.as_str() {
-            "TreeEnsembleClassifier" => trees(node).map(str::to_owned),
+            "TreeEnsembleClassifier" => post_transform(node).or_else(|| trees(node)),
+            "LinearClassifier" => post_transform(node),
             _ => None,
-        };
+        }
+        .map(str::to_owned);
     }
     let reason = match node.op_type.as_str() {
         "RNN" | "GRU" | "LSTM" => recurrent(node),
@@ -110,6 +112,11 @@ fn recurrent(node: &NodeProto) -> Option<&'static str> {
     } else {
         None
     }
+}
+
+fn post_transform(node: &NodeProto) -> Option<&'static str> {
+    let lacks = text_attribute(node, "post_transform") == Some("SOFTMAX_ZERO");
+    lacks.then_some("tract has no post_transform SOFTMAX_ZERO")
 }
 
 fn trees(node: &NodeProto) -> Option<&'static str> {
