@@ -15,14 +15,16 @@ let session, connections = 0, farewells = 0, answered = 0, again = 0;
 /** The connection for the next request: another one once the server has said farewell on the last. */
 function current() {
   if (!session || session.closed || session.destroyed) {
-    session = http2.connect(`http://${address}`);
+    const opened = http2.connect(`http://${address}`);
     connections += 1;
     // Errors are those of the requests on it.
-    session.on("error", () => {});
-    session.on("goaway", (code) => {
+    opened.on("error", () => {});
+    opened.on("goaway", (code) => {
       if (code === http2.constants.NGHTTP2_NO_ERROR) farewells += 1;
-      if (session && !session.closed) session.close();
+      // A server says it twice: the second one must not close the connection that came after the first.
+      if (!opened.closed) opened.close();
     });
+    session = opened;
   }
   return session;
 }

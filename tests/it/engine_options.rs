@@ -92,6 +92,24 @@ fn a_model_with_its_tokenizer_inside_is_served() {
     assert_eq!((&listed[0]["backend"], &listed[0]["reason"]), (&json!("onnxruntime"), &Value::Null), "{listed}");
 }
 
+/// The first sessions of a process register the library's domains, which models that load at once must not do at once.
+#[test]
+fn models_with_the_same_library_load_at_once() {
+    let (Some(prefix), Some(library)) = (onnxruntime_environment(), extensions()) else { return };
+    let manifest = format!("[onnxruntime]\ncustom_operators = ['{LIBRARY}']\n[instances]\ncount = 2");
+    let lower = model("lower_case", &manifest);
+    let models: Vec<String> = (0..6).map(|number| format!("lower{number}={}", lower.path().display())).collect();
+    let mut flags = vec!["--custom-operators", &library];
+    models.iter().for_each(|model| flags.extend(["--model", model]));
+    for _ in 0..16 {
+        let server = Server::start_with(&flags, &[("VIRTUAL_ENV", &prefix)]);
+        for number in 0..6 {
+            let answer = infer(&server, &format!("lower{number}"), &["HeLLo"]);
+            assert_eq!(output(&answer, "lower"), &json!(["hello"]));
+        }
+    }
+}
+
 #[test]
 fn a_library_that_is_not_allowed_is_not_loaded() {
     let Some(prefix) = onnxruntime_environment() else { return };

@@ -90,6 +90,7 @@ fn what_a_graph_cannot_answer_fails_alone() {
         "wrong_shapes",
         "split_remainder",
         "range_by_value",
+        "range_of_fractions",
         "fill_by_value",
         "expand_by_value",
         "tile_by_value",
@@ -140,6 +141,50 @@ fn a_request_takes_no_more_memory_than_a_run_may() {
             }
         }
     }
+}
+
+/// What tract does not count is told by the node and the numbers.
+#[test]
+fn a_range_that_tract_does_not_count_is_refused_in_words() {
+    let hazards = Hazards::start(&("tract", String::new()), &["range_of_fractions"], &[]);
+    let number = |name: &str, value: f64| json!({"name": name, "datatype": "FP32", "shape": [], "data": [value]});
+    for (start, limit, step, says) in [
+        (0.0, 2.5, 1.0, "'count' counts in fractions"),
+        (5.0, 1.0, 2.0, "'count' counts from 5 to 1 by 2"),
+        (1.0, 2.0, 0.0, "'count' counts from 1 to 2 by 0"),
+    ] {
+        let inputs = json!([number("start", start), number("limit", limit), number("step", step)]);
+        hazards.ensure_refused("range_of_fractions", &inputs, &["these values of 'start', 'limit', 'step'", says]);
+    }
+}
+
+/// A few bytes that ask for 16 GiB: fewer than any counter overflows at, and as many as tract would make at once.
+#[test]
+fn a_count_in_a_request_takes_no_more_memory_than_a_run_may() {
+    for engine in engines() {
+        let hazards = Hazards::start(&engine, &["range_by_value"], &["--max-run-memory", "1GiB"]);
+        let requests = requests("range_by_value");
+        for count in [1_u64 << 31, 1 << 28] {
+            let inputs = json!([{"name": "limit", "datatype": "INT64", "shape": [], "data": [count]}]);
+            hazards.ensure_refused("range_by_value", &inputs, &["bytes", "1073741824 are allowed"]);
+            hazards.ensure_answered("range_by_value", &requests[0]);
+        }
+    }
+}
+
+/// The log is read by programs: a panic does not break into its lines.
+#[test]
+fn a_panic_is_a_line_of_the_log() {
+    let model = model("one_hot_negative_axis");
+    let arguments = ["--backend", "tract", "--model", &model];
+    let server = Server::start_with(&arguments, &[("RUST_BACKTRACE", "1")]);
+    let inputs = json!([{"name": "x", "datatype": "INT64", "shape": [2, 2], "data": [0, 2, -1, 5]}]);
+    let body = json!({ "inputs": inputs }).to_string();
+    let answer = server.post("/v2/models/one_hot_negative_axis/infer", "application/json", body.as_bytes());
+    assert_eq!(answer.status, 500);
+    let event = server.event(|event| event["message"] == "panicked");
+    assert!(event["place"].as_str().is_some_and(|place| place.contains(".rs:")), "{event}");
+    assert!(event["backtrace"].as_str().is_some_and(|trace| trace.contains("one_hot")), "{event}");
 }
 
 /// tract has no loops whose number of turns a request chooses.

@@ -1,6 +1,7 @@
 //! Sessions: made from one model again and again, each with its own number of threads.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
 use corymb_core::{BackendError, Device, EngineSettings, FileSource, ModelFiles, Optimization};
@@ -134,8 +135,7 @@ impl Recipe {
         for (key, value) in &self.asked.settings.session {
             builder = builder.with_config_entry(key, value)?;
         }
-        with_operators(with_folder(builder, self.folder.as_deref())?, &self.asked.libraries)?
-            .commit_from_memory(content)
+        committed(with_folder(builder, self.folder.as_deref())?, &self.asked.libraries, content)
     }
 }
 
@@ -162,15 +162,18 @@ fn write_resolved(
     let builder = Session::builder(&library.environment)?
         .with_optimization_level(GraphOptimizationLevel::Disable)?
         .with_optimized_model_path(path)?;
-    with_operators(with_folder(builder, folder)?, operators)?.commit_from_memory(content).map(drop)
+    committed(with_folder(builder, folder)?, operators, content).map(drop)
 }
 
-/// Registers libraries of custom operators.
-fn with_operators(mut builder: SessionBuilder, libraries: &[PathBuf]) -> ort::Result<SessionBuilder> {
+/// The session, with libraries of custom operators. One at a time where there are such: ONNX Runtime looks whether their
+/// domains are in a table of the process before it adds them, and fails where another session did so in between.
+fn committed(mut builder: SessionBuilder, libraries: &[PathBuf], content: &[u8]) -> ort::Result<Session> {
+    static MAKING: Mutex<()> = Mutex::new(());
+    let _making = (!libraries.is_empty()).then(|| MAKING.lock().unwrap_or_else(PoisonError::into_inner));
     for library in libraries {
         builder = builder.with_operator_library(library)?;
     }
-    Ok(builder)
+    builder.commit_from_memory(content)
 }
 
 /// Names the folder that external data lies in, for content that comes from memory.

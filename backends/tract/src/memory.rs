@@ -136,7 +136,7 @@ impl fmt::Debug for Bounded {
 }
 
 impl Bounded {
-    /// tract counts the elements of a range of constants in 32 bits, and makes it at once.
+    /// tract counts the elements of a range of constants in 32 bits and without fractions, and makes it at once.
     fn check_range(&self, inputs: &[&InferenceFact]) -> TractResult<()> {
         let known = |fact: &&InferenceFact| {
             let value: Arc<Tensor> = fact.value.concretize()?;
@@ -146,6 +146,9 @@ impl Bounded {
         let Some(&[start, limit, step]) = known.as_deref() else { return Ok(()) };
         if [start, limit, step].iter().any(|number| number.fract() != 0.0) {
             return refuse(format!("'{}' counts in fractions, which tract does not", self.name));
+        }
+        if step == 0.0 || (step > 0.0 && limit < start) {
+            return refuse(format!("'{}' counts from {start} to {limit} by {step}, which never arrives", self.name));
         }
         let widest = size_of::<u64>() as u64;
         let bytes = ((limit - start) / step).ceil().max(0.0) * widest as f64;

@@ -168,15 +168,22 @@ impl Plans {
     fn make(&self, key: Option<&Key>) -> Result<Arc<TypedSimplePlan>, BackendError> {
         // tract's analysis panics on some graphs that it cannot take; here that is an answer like any other.
         catch_unwind(AssertUnwindSafe(|| self.make_unguarded(key))).unwrap_or_else(|_| {
-            let what = "tract panicked while it made a plan";
             Err(match key {
                 // As far as is known the values are to blame.
-                Some(key) if !key.steering.is_empty() => {
-                    BackendError::InvalidInput("on tract the model does not take these values".to_owned())
-                }
-                _ => BackendError::Failed(what.to_owned()),
+                Some(key) if !key.steering.is_empty() => BackendError::InvalidInput(self.refusal(&key.steering, None)),
+                _ => BackendError::Failed("tract panicked while it made a plan".to_owned()),
             })
         })
+    }
+
+    /// That what a caller sent is beyond the model or tract, by the inputs whose values decide shapes, and why, if that is
+    /// known.
+    fn refusal(&self, steering: &[(usize, Arc<Tensor>)], why: Option<&str>) -> String {
+        let names = steering.iter().map(|(index, _)| format!("'{}'", self.signature.inputs[*index].name));
+        let names = names.collect::<Vec<_>>().join(", ");
+        let values = if names.is_empty() { String::new() } else { format!(" with these values of {names}") };
+        let why = why.map(|why| format!(": {why}")).unwrap_or_default();
+        format!("on tract the model does not take these shapes{values}{why}")
     }
 
     fn make_unguarded(&self, key: Option<&Key>) -> Result<Arc<TypedSimplePlan>, BackendError> {
@@ -190,11 +197,9 @@ impl Plans {
             _ => self.read_again(&replaced)?,
         };
         let name = self.source.files.model.name();
-        let steered = key.is_some_and(|key| !key.steering.is_empty());
-        let taken = if steered { "shapes and values" } else { "shapes" };
         let refused = |error: TractError| {
-            let why = own_words(&error).map(|why| format!(": {why}")).unwrap_or_default();
-            BackendError::InvalidInput(format!("on tract the model does not take these {taken}{why}"))
+            let steering = key.map_or(&[][..], |key| &key.steering);
+            BackendError::InvalidInput(self.refusal(steering, own_words(&error)))
         };
         if let Some(key) = key {
             let value = |index: usize| key.steering.iter().find(|(place, _)| *place == index).map(|(_, value)| value);

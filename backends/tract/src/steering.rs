@@ -103,6 +103,7 @@ mod tests {
     use tract_onnx::pb::{TensorShapeProto, TypeProto};
 
     use super::*;
+    use crate::proto::plain_node as node;
 
     fn input(name: &str, dims: &[i64]) -> ValueInfoProto {
         let dim = dims
@@ -112,15 +113,6 @@ mod tests {
         let tensor = Tensor { elem_type: DataType::Int64 as i32, shape: Some(TensorShapeProto { dim }) };
         let kind = TypeProto { value: Some(TypeValue::TensorType(tensor)), ..TypeProto::default() };
         ValueInfoProto { name: name.to_owned(), r#type: Some(kind), ..ValueInfoProto::default() }
-    }
-
-    fn node(operator: &str, inputs: &[&str], output: &str) -> NodeProto {
-        NodeProto {
-            op_type: operator.to_owned(),
-            input: inputs.iter().map(|name| (*name).to_owned()).collect(),
-            output: vec![output.to_owned()],
-            ..NodeProto::default()
-        }
     }
 
     #[test]

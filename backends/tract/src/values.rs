@@ -72,15 +72,7 @@ mod tests {
     use tract_onnx::pb::ValueInfoProto;
 
     use super::*;
-
-    fn node(operator: &str, inputs: &[&str], output: &str) -> NodeProto {
-        NodeProto {
-            op_type: operator.to_owned(),
-            input: inputs.iter().map(|name| (*name).to_owned()).collect(),
-            output: vec![output.to_owned()],
-            ..NodeProto::default()
-        }
-    }
+    use crate::proto::plain_node as node;
 
     #[test]
     fn shapes_may_size_what_values_may_not() {

@@ -7,9 +7,6 @@ use corymb_core::{BatchAxes, Independence, RowAnalysis};
 /// The line of a manifest that trusts a model.
 const TRUST: &str = "batching.enabled = true";
 
-/// The word for rows that are independent by the graph alone.
-pub(crate) const PROVED: &str = "proved";
-
 /// What is done with the rows of one model, and what the metadata says of it.
 #[derive(Clone, Debug)]
 pub struct Division {
@@ -31,7 +28,7 @@ impl Division {
     pub fn of(rows: &RowAnalysis, enabled: Option<bool>) -> Result<Self, String> {
         let axes = rows.axes.clone().map(Arc::new);
         let (word, culprit) = match &rows.independence {
-            Independence::Proved => return Ok(Self { rows: PROVED, node: None, advice: None, axes }),
+            Independence::Proved => return Ok(Self { rows: "proved", node: None, advice: None, axes }),
             Independence::Mixes(culprit) => ("mixes", culprit),
             Independence::Unknown(culprit) => ("unknown", culprit),
         };

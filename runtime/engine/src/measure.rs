@@ -11,7 +11,6 @@ use std::time::Duration;
 use corymb_core::{FileSource, ModelFiles, Tensors};
 
 use crate::batch::{Queue, Rows};
-use crate::division::PROVED;
 use crate::pool::{Progress, Stage};
 use crate::record::{self, Record};
 use crate::sample;
@@ -198,7 +197,7 @@ impl Measuring {
         self.apply(&version);
         self.warm_sizes(&version).await;
         if only_rows {
-            if !self.is_trusted(&version) && self.record.compared.is_none() {
+            if !self.is_trusted() && self.record.compared.is_none() {
                 // Worth its cost only once somebody sends several rows.
                 self.measure_when_rows_come(&version, 2, share, widen);
             }
@@ -231,8 +230,8 @@ impl Measuring {
     }
 
     /// Whether the manifest says that rows are independent, so that nothing has to be compared.
-    fn is_trusted(&self, version: &Version) -> bool {
-        version.division.rows != PROVED || self.sharing.enabled == Some(true)
+    fn is_trusted(&self) -> bool {
+        self.sharing.enabled == Some(true)
     }
 
     /// Measures when a request of at least so many rows has come.
@@ -331,7 +330,7 @@ impl Measuring {
                 self.record.set_time(rows, took);
             }
         }
-        if share && !self.is_trusted(&version) {
+        if share && !self.is_trusted() {
             // As many rows as one run will hold.
             let uncompared = Record { compared: Some((0, String::new())), ..self.record.clone() };
             let gathered = match rows_by(&uncompared, &self.sharing, false, !apart_only).0 {
@@ -451,7 +450,7 @@ impl Measuring {
         let Some(queue) = &version.queue else { return };
         let profile = queue.profile();
         if queue.axes().is_some() && self.sharing.enabled != Some(false) {
-            let trusted = self.is_trusted(version);
+            let trusted = self.is_trusted();
             let (rows, words) = rows_by(&self.record, &self.sharing, trusted, profile.batches_pay);
             if queue.rows() != rows {
                 tracing::info!(model = version.model, version = version.version, batching = words, "batching");

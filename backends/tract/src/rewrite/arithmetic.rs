@@ -1,4 +1,4 @@
-//! Single operators on numbers: `Mod`, `BitShift`, `IsInf` and the `Einsum` that adds everything up.
+//! Single operators on numbers: `Mod`, `Softplus`, `BitShift`, `IsInf` and the `Einsum` that adds everything up.
 
 use tract_onnx::pb::NodeProto;
 use tract_onnx::pb::tensor_proto::DataType;
@@ -35,41 +35,14 @@ fn covers(left: &Fact, right: &Fact) -> bool {
         && pairs.into_iter().all(|(left, right)| *right == Some(1) || (left == right && left.is_some()))
 }
 
-/// `Softplus`, whose exponential tract lets overflow: max(x, 0) + log(1 + exp(-|x|)).
-pub(super) fn softplus(node: &NodeProto, facts: &Facts, writer: &mut Writer) -> bool {
+/// `Softplus`, whose exponential tract lets overflow: max(x, 0) + softplus(-|x|).
+pub(super) fn softplus(node: &NodeProto, writer: &mut Writer) -> bool {
     let ([input], [output]) = (node.input.as_slice(), node.output.as_slice()) else { return false };
-    let Some(dtype) = facts.dtype(input) else { return false };
-    let (zero, one) = (writer.scalar(dtype, 0.0), writer.scalar(dtype, 1.0));
-    let above = writer.op("Greater", &[input, &zero], vec![]);
-    let largest = writer.op("Where", &[&above, input, &zero], vec![]);
+    let above = writer.op("Relu", &[input], vec![]);
     let size = writer.op("Abs", &[input], vec![]);
     let negative = writer.op("Neg", &[&size], vec![]);
-    let exponential = writer.op("Exp", &[&negative], vec![]);
-    let sum = writer.op("Add", &[&exponential, &one], vec![]);
-    let logarithm = writer.op("Log", &[&sum], vec![]);
-    writer.named("Add", &[&largest, &logarithm], output, vec![]);
-    true
-}
-
-/// `Gelu` by the hyperbolic tangent, as the specification writes it out.
-pub(super) fn gelu(node: &NodeProto, facts: &Facts, writer: &mut Writer) -> bool {
-    let ([input], [output]) = (node.input.as_slice(), node.output.as_slice()) else { return false };
-    let Some(dtype) = facts.dtype(input) else { return false };
-    if text_attribute(node, "approximate") != Some("tanh") {
-        return false;
-    }
-    let mut number = |value: f64| writer.scalar(dtype, value);
-    let (half, one, share) = (number(0.5), number(1.0), number(0.044_715));
-    let factor = number((2.0 / std::f64::consts::PI).sqrt());
-    let square = writer.op("Mul", &[input, input], vec![]);
-    let cube = writer.op("Mul", &[&square, input], vec![]);
-    let part = writer.op("Mul", &[&cube, &share], vec![]);
-    let sum = writer.op("Add", &[&part, input], vec![]);
-    let scaled = writer.op("Mul", &[&sum, &factor], vec![]);
-    let tangent = writer.op("Tanh", &[&scaled], vec![]);
-    let above = writer.op("Add", &[&tangent, &one], vec![]);
-    let halved = writer.op("Mul", &[input, &half], vec![]);
-    writer.named("Mul", &[&halved, &above], output, vec![]);
+    let rest = writer.op("Softplus", &[&negative], vec![]);
+    writer.named("Add", &[&above, &rest], output, vec![]);
     true
 }
 

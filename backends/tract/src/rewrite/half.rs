@@ -38,8 +38,8 @@ pub(super) fn widened(node: &NodeProto, facts: &Facts, writer: &mut Writer) -> b
             *name = writer.cast(name, DataType::Float);
         }
     }
-    wide.output[0] = format!("{output}.corymb.wide");
-    let result = wide.output[0].clone();
+    let result = writer.fresh();
+    wide.output[0].clone_from(&result);
     writer.nodes.push(wide);
     writer.named("Cast", &[&result], output, vec![integer("to", DataType::Float16 as i64)]);
     true

@@ -52,7 +52,8 @@ impl Writer {
         self.count = 0;
     }
 
-    fn fresh(&mut self) -> String {
+    /// A name for a value that stands for the present node.
+    pub(super) fn fresh(&mut self) -> String {
         self.count += 1;
         format!("{}.{}", self.base, self.count)
     }

@@ -6,8 +6,10 @@
 mod line;
 mod sink;
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::cell::RefCell;
 use std::io::{IsTerminal as _, stderr};
+use std::panic::PanicHookInfo;
 
 use anyhow::Context as _;
 use tracing::{Event, Level, Subscriber};
@@ -50,7 +52,21 @@ pub(crate) fn start(format: LogFormat, level: &str, bridge: LogBridge) -> anyhow
     let sink = Sink::start().context("start the log's thread")?;
     let started = registry().with(filter).with(Lines { style, sink: sink.clone() }).with(bridge).try_init();
     started.map_err(|error| anyhow::anyhow!("the log could not be started: {error}"))?;
+    // Written by the standard library a panic would break into the lines of other threads.
+    std::panic::set_hook(Box::new(log_panic));
     Ok(Log(sink))
+}
+
+/// Whoever caught it says what became of it: this is where it was. With the backtrace where `RUST_BACKTRACE` asks for one.
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    let place = panic.location().map(ToString::to_string).unwrap_or_default();
+    let words = panic.payload_as_str().unwrap_or("no reason given");
+    let trace = Backtrace::capture();
+    if trace.status() == BacktraceStatus::Captured {
+        tracing::warn!(place, panic = words, backtrace = %trace, "panicked");
+    } else {
+        tracing::warn!(place, panic = words, "panicked");
+    }
 }
 
 /// Makes a line of each event.
