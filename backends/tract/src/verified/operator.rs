@@ -173,12 +173,15 @@ mod tests {
     use super::*;
     use crate::verified::Table;
 
-    /// Each line is taken out of the table and asked for: what the others say of it.
+    /// One line in so many is asked for, of all 40,000; that is enough for a share in percent.
+    const SAMPLED: usize = 8;
+
+    /// Lines are taken out of the table, each by itself, and asked for: what the others say of it.
     fn said_without(refuted: bool) -> (usize, usize) {
         let (mut doubted, mut all) = (0, 0);
         for lines in Table::embedded().lines.values() {
             let operator = Operator::read(lines);
-            for (place, row) in operator.rows.iter().enumerate() {
+            for (place, row) in operator.rows.iter().enumerate().step_by(SAMPLED) {
                 let text = lines[place].split('\t').nth(2).expect("fields");
                 for since in if refuted { &row.refuted } else { &row.verified } {
                     all += 1;
