@@ -1,5 +1,8 @@
 //! The commands beside `serve`.
 
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::{Command, Stdio};
+
 use serde_json::{Value, json};
 
 use crate::harness::{Server, flowers, folder, run};
@@ -13,6 +16,18 @@ fn output(arguments: &[&str]) -> String {
 
 fn picture_path() -> String {
     flowers().join("warmup/image_bytes.jpg").to_string_lossy().into_owned()
+}
+
+/// As `corymb … | head` has it.
+#[test]
+fn a_reader_that_goes_away_is_no_panic() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_corymb"));
+    command.args(["models", "list", "--json"]).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("the binary starts");
+    drop(child.stdout.take());
+    let output = child.wait_with_output().expect("it ends");
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    assert_eq!(output.status.signal(), Some(13), "SIGPIPE, as for other tools");
 }
 
 #[test]

@@ -3,12 +3,11 @@
 //! Such a library is code that runs in this process. A model's folder may come from anywhere, so it can only name one.
 
 use std::collections::BTreeMap;
-use std::error::Error as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use crate::library::look_at;
+use crate::library::{linker_says, look_at};
 use crate::search::OperatorLibrary;
 
 /// What ONNX Runtime calls in a library of operators.
@@ -126,11 +125,6 @@ fn python(file: &Path, version: &str) -> Result<(), String> {
     ))
 }
 
-/// The dynamic linker's own words, which stand behind the error.
-fn words(error: &libloading::Error) -> String {
-    error.source().map_or_else(|| error.to_string(), ToString::to_string)
-}
-
 /// Loads a library for good; its symbols are seen by all that come later where it is a `helper` of another.
 #[cfg(unix)]
 #[allow(unsafe_code, reason = "a library is loaded")]
@@ -138,7 +132,7 @@ fn keep(path: &Path, helper: bool) -> Result<(), String> {
     use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_LOCAL, RTLD_NOW};
     let flags = RTLD_NOW | if helper { RTLD_GLOBAL } else { RTLD_LOCAL };
     // SAFETY: the server's operator named the library, or where it lies, in order that it is run.
-    let library = unsafe { Library::open(Some(path), flags) }.map_err(|error| words(&error))?;
+    let library = unsafe { Library::open(Some(path), flags) }.map_err(|error| linker_says(&error))?;
     let library = std::mem::ManuallyDrop::new(library);
     // SAFETY: the symbol is looked for and not used.
     if !helper && unsafe { library.get::<unsafe extern "C" fn()>(ENTRY) }.is_err() {
@@ -151,7 +145,7 @@ fn keep(path: &Path, helper: bool) -> Result<(), String> {
 #[allow(unsafe_code, reason = "a library is loaded")]
 fn keep(path: &Path, _: bool) -> Result<(), String> {
     // SAFETY: the server's operator named the library in order that it is run.
-    let library = unsafe { libloading::Library::new(path) }.map_err(|error| words(&error))?;
+    let library = unsafe { libloading::Library::new(path) }.map_err(|error| linker_says(&error))?;
     std::mem::forget(library);
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! Opens ONNX Runtime's library: looked at before it is loaded, its version checked, its log led into ours.
 
+use std::error::Error as _;
 use std::ffi::CStr;
 use std::fs::File;
 use std::io::Read as _;
@@ -150,12 +151,17 @@ pub(crate) fn look_at(path: &Path) -> Result<(), String> {
 
 type GetApiBase = unsafe extern "system" fn() -> *const ort::sys::OrtApiBase;
 
+/// The dynamic linker's own words, which stand behind the error.
+pub(crate) fn linker_says(error: &libloading::Error) -> String {
+    error.source().map_or_else(|| error.to_string(), ToString::to_string)
+}
+
 /// The version that the library says of itself, if it is one that can be used.
 #[allow(unsafe_code, reason = "a library is loaded and asked through its C interface")]
 fn version(path: &Path) -> Result<String, String> {
-    let cannot_load = |error: &dyn std::fmt::Display| format!("cannot be loaded: {error}");
     // SAFETY: the user installed or named this library for this purpose; its initialisers do what ONNX Runtime's do.
-    let library = unsafe { libloading::Library::new(path) }.map_err(|error| cannot_load(&error))?;
+    let library = unsafe { libloading::Library::new(path) }
+        .map_err(|error| format!("cannot be loaded: {}", linker_says(&error)))?;
     // Never unloaded: ONNX Runtime does not promise that it can be.
     let library = std::mem::ManuallyDrop::new(library);
     // SAFETY: a library that exports this name exports this function, which exists since ONNX Runtime 1.0.

@@ -61,7 +61,12 @@ enum Command {
 
 fn main() -> ExitCode {
     let start = Instant::now();
-    let result = match Arguments::parse().command {
+    let command = Arguments::parse().command;
+    if !matches!(command, Command::Serve(_)) {
+        // `corymb … | head` ends as other tools do, not with a panic of `println!`.
+        sigpipe::reset();
+    }
+    let result = match command {
         Command::Serve(flags) => serve::serve(*flags, start),
         Command::Predict(arguments) => predict::predict(&arguments),
         Command::Bench(arguments) => bench::bench(&arguments),

@@ -1,5 +1,6 @@
 //! Benchmarks of the server binary: what it serves beside the bare engine, and how it starts. Programs, never timed tests.
 
+mod analysis;
 mod backends;
 mod bare;
 mod batching;
@@ -58,6 +59,8 @@ enum Command {
     Cycles(live::CyclesArguments),
     /// One model's latency beside many that nobody asks
     Idle(live::IdleArguments),
+    /// What the proof that rows are independent costs, beside loading the model
+    Analysis(analysis::Arguments),
     /// The hand-written handlers alone; prints the addresses of REST and gRPC
     #[command(hide = true)]
     Rival,
@@ -136,6 +139,7 @@ fn main() -> ExitCode {
         Command::Overload(arguments) => overload(&arguments),
         Command::Cycles(arguments) => cycles(&arguments),
         Command::Idle(arguments) => idle(&arguments),
+        Command::Analysis(arguments) => analysis(&arguments),
         Command::Rival => rival::run(),
     };
     match result {
@@ -235,6 +239,13 @@ fn idle(arguments: &live::IdleArguments) -> anyhow::Result<()> {
     let report = live::idle(&arguments.server.binary()?, arguments)?;
     machine.after()?;
     print(arguments.server.json, &machine, &report, live::Idle::print)
+}
+
+fn analysis(arguments: &analysis::Arguments) -> anyhow::Result<()> {
+    let mut machine = Machine::before()?;
+    let report = analysis::run(arguments)?;
+    machine.after()?;
+    print(arguments.json, &machine, &report, analysis::Analysis::print)
 }
 
 fn print<R: Serialize>(json: bool, machine: &Machine, report: &R, tables: impl FnOnce(&R)) -> anyhow::Result<()> {
