@@ -41,7 +41,7 @@ fuzz TARGET SECONDS="60" *FLAGS:
 fuzz-minimise TARGET:
     tests/fuzz/fuzz.sh minimise {{TARGET}}
 
-# The forms of operators that tract is trusted with, compared with the table; --write remakes it (8 minutes)
+# The forms of operators that tract is trusted with, compared with the table; --write makes it anew (a quarter of an hour)
 operators *ARGUMENTS:
     tests/operators/run.sh {{ARGUMENTS}}
 

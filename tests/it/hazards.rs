@@ -224,7 +224,7 @@ fn a_size_that_a_request_would_choose_is_refused_at_load() {
     let output = run(&["serve", "--port", "0", "--backend", "tract", "--model", &model("range_by_maximum")]);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success(), "{said}");
-    for part in ["Range", "count", "value of the request", "onnxruntime"] {
+    for part in ["Range", "count", "value of the request"] {
         assert!(said.contains(part), "no '{part}' in {said}");
     }
 }

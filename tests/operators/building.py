@@ -126,7 +126,9 @@ def sort_of(operator, operands, attributes, opset, const, outputs):
             return ("dim", given.scalar)
         known = place in const and (place > 0 or operator in TELLERS)
         content = ()
-        if known and place and given.dtype.kind in "iu" and given.size <= 8:
+        if known and operator in ("Add", "Sub", "Mul", "Div") and given.size and (given == given.ravel()[0]).all():
+            content = (float(given.ravel()[0]),)
+        elif known and place and given.dtype.kind in "iu" and given.size <= 8:
             content = (bool((given < 0).any()), bool((given == 0).any()), any(abs(int(number)) > 2**30 for number in given.ravel()), given.size == 0)
         elif known and place and operator == "Pow":
             content = tuple(given.ravel()[:1].tolist())
@@ -163,6 +165,8 @@ class Suite:
 
     def __init__(self, part=None):
         self.part, self.names, self.sorts = part, set(), {}
+        self.elementwise = False
+        """Whether the operators of the cases that are added compute each element by itself."""
 
     def wants(self, operator, operands, attributes, opset, const, outputs, options):
         kinds = {short(operand) for operand in operands if isinstance(operand, np.ndarray)}
@@ -174,8 +178,6 @@ class Suite:
             return False
         if opset < 13 and kinds & {"u8", "bool"} and operator in MOVES:
             return False
-        if options.get("unlike") or "label" in options:
-            return True
         return True
 
     def cases(self):
@@ -188,23 +190,26 @@ class Suite:
     def add(self, operator, operands, attributes=None, *, opset, const=(), outputs=1, **options):
         """One case. `operands` are arrays, `Dim`s, or None where one is left out; those at the places `const` are stored."""
         attributes = dict(attributes or {})
+        operands = arrays(operands)
         said = [describe(operand, place in const) for place, operand in enumerate(operands)]
         outputs = [f"y{place}" for place in range(outputs)] if isinstance(outputs, int) else outputs
         const = tuple(place for place in const if place < len(operands) and operands[place] is not None)
         if not self.wants(operator, operands, attributes, opset, const, outputs, options):
             return
         written = " ".join(f"{name}={brief(value)}" for name, value in attributes.items())
-        name = f"{operator} {opset} [{', '.join(said)}] {written} {'' if len(outputs) == 1 else outputs} {options.get('label', '')}".strip()
+        name = f"{operator} {opset} [{', '.join(said)}] {written} {'' if len(outputs) == 1 else outputs} {options.get('label', '')} {'same' if options.get('same') else ''}".strip()
         if name in self.names:
             return
         self.names.add(name)
+        options = {**options, "elementwise": self.elementwise}
         case = (name, operator, operands, attributes, opset, frozenset(const), outputs, options)
         large = any(isinstance(operand, np.ndarray) and operand.size > 1000 for operand in operands)
-        sort = name if options.get("unlike") or large else sort_of(operator, operands, attributes, opset, const, outputs)
+        sort = name if options.get("unlike") or options.get("same") or large else sort_of(operator, operands, attributes, opset, const, outputs)
         self.sorts.setdefault(sort, []).append((digest(name), case))
 
     def vary(self, operator, operands, attributes=None, *, opset, stored=(), **options):
         """The same case with every choice of operands that are constants; those at the places `stored` always are."""
+        operands = arrays(operands)
         free = [place for place, operand in enumerate(operands) if isinstance(operand, np.ndarray) and place not in stored]
         if len(free) <= 3:
             chosen = [combination for count in range(len(free) + 1) for combination in itertools.combinations(free, count)]
@@ -212,6 +217,11 @@ class Suite:
             chosen = [(), tuple(free[1:]), tuple(free), tuple(place for place in free if place in (1, 2))]
         for combination in chosen:
             self.add(operator, operands, attributes, opset=opset, const=tuple(stored) + combination, stored=stored, **options)
+
+
+def arrays(operands):
+    """NumPy makes numbers of arrays without dimensions where it computes with them."""
+    return [np.asarray(operand) if isinstance(operand, np.generic) else operand for operand in operands]
 
 
 def describe(operand, constant):
@@ -236,6 +246,10 @@ def model_of(operator, operands, attributes, opset, const, outputs, options):
     nodes, inputs, initializers, names, asked = [], [], [], [], {}
     for place, operand in enumerate(operands):
         name = f"x{place}"
+        earlier = [number for number in range(place) if options.get("same") and operands[number] is operand]
+        if operand is not None and earlier:
+            names.append(f"x{earlier[0]}")
+            continue
         names.append("" if operand is None else name)
         if isinstance(operand, Dim):
             source = f"s{place}"
@@ -243,10 +257,10 @@ def model_of(operator, operands, attributes, opset, const, outputs, options):
             inputs.append(helper.make_tensor_value_info(source, TensorProto.FLOAT, symbols))
             asked[source] = np.zeros(operand.sizes, dtype=np.float32)
             shape = f"{name}_shape" if operand.scalar else name
-            nodes.append(helper.make_node("Shape", [source], [shape], name=f"shape{place}"))
+            nodes.append(helper.make_node("Shape", [source], [shape], name=f"around_shape{place}"))
             if operand.scalar:
                 initializers.append(numpy_helper.from_array(scalar(0), f"{name}_first"))
-                nodes.append(helper.make_node("Gather", [shape, f"{name}_first"], [name], name=f"gather{place}"))
+                nodes.append(helper.make_node("Gather", [shape, f"{name}_first"], [name], name=f"around_gather{place}"))
         elif operand is not None and place in const:
             initializers.append(numpy_helper.from_array(operand, name))
         elif operand is not None:
@@ -266,7 +280,7 @@ def model_of(operator, operands, attributes, opset, const, outputs, options):
     if not inputs:
         # A model answers requests: this one has nothing to do with the node.
         inputs.append(helper.make_tensor_value_info("unrelated", TensorProto.FLOAT, [2]))
-        nodes.append(helper.make_node("Identity", ["unrelated"], ["same"], name="identity"))
+        nodes.append(helper.make_node("Identity", ["unrelated"], ["same"], name="around_identity"))
         asked["unrelated"] = np.zeros(2, dtype=np.float32)
         made = [*made, "same"]
     sets = [helper.make_opsetid("", opset if not domain else options.get("standard", 17))]
@@ -351,6 +365,7 @@ def finish(case):
         "outputs": [tensor(declared.name, array) for declared, array in zip(model.graph.output, right, strict=True)],
         "steps": steps,
         "any": bool(options.get("any")),
+        "elementwise": options["elementwise"],
         "may_fail": bool(options.get("may_fail", empty)),
     }
     return document, f"{name}: the engines disagree" if disputed else None

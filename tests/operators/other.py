@@ -118,6 +118,9 @@ def quantised(suite):
                         continue
                     for axis in ({}, {"axis": 1}, {"axis": -1}) if opset >= 13 else ({},):
                         suite.vary("DequantizeLinear", [x, scale, *point], axis, opset=opset)
+                    if shape != (7,):
+                        suite.vary("DequantizeLinear", [x.reshape(2, 2, 7), scale, *point], opset=opset)
+                        suite.vary("DequantizeLinear", [x.reshape(2, 2, 1, 7), scale, *point], opset=opset)
                     if shape == (7,):
                         suite.vary("DequantizeLinear", [x.T.copy(), scale, *point], {"axis": 0}, opset=opset)
                         suite.vary("DequantizeLinear", [x.T.reshape(1, 7, 2, 2).copy(), scale, *point], {"axis": 1}, opset=opset)
@@ -250,7 +253,8 @@ def signals(suite):
 
 
 def classical(suite):
-    x = values("f32", (4, 3), 130)
+    # Every leaf of the trees below is reached in each mode: above, below and at both thresholds.
+    x = np.array([[row, column, 0.3] for row in (1.1, 0.1, -0.7) for column in (0.8, -0.2, -1.4)], np.float32)
     ml = {"domain": "ai.onnx.ml", "unlike": True}
     for dtype in ("f32", "f64", "i64", "i32"):
         given = values(dtype, (4, 3), 131)
@@ -263,6 +267,9 @@ def classical(suite):
                         for multi in ({}, {"multi_class": 1}):
                             said = {"coefficients": weights, "classlabels_ints": [5, 7, 9][:targets], "post_transform": post, "intercepts": [0.1, -0.2, 0.3][:targets], **multi}
                             suite.add("LinearClassifier", [given], said, opset=1, outputs=2, **ml)
+                            # Two classes by one row, as scikit-learn's converters write them.
+                            one = {**said, "coefficients": weights[:3], "intercepts": [0.1], "classlabels_ints": [5, 7]}
+                            suite.add("LinearClassifier", [given], one, opset=1, outputs=2, **ml)
         for norm in ("MAX", "L1", "L2"):
             suite.add("Normalizer", [given], {"norm": norm}, opset=1, **ml)
     for classes in (2, 3):

@@ -31,8 +31,8 @@ pub fn axes_without_rows(rows: &RowAnalysis, signature: &Signature) -> Option<Ba
     let mut name = None;
     let mut alike = |spec: &TensorSpec| match spec.shape.first() {
         Some(Dim::Symbol(symbol)) => *name.get_or_insert_with(|| symbol.clone()) == *symbol,
-        Some(Dim::Unknown) => true,
-        Some(Dim::Fixed(_)) | None => false,
+        // A dimension without a name may be anything: the rank, of what says shapes.
+        Some(Dim::Unknown | Dim::Fixed(_)) | None => false,
     };
     let is_one = signature.required_inputs().all(&mut alike) && signature.outputs.iter().all(alike);
     rows.axes.clone().filter(|_| rows.is_proved() || is_one)
@@ -95,7 +95,7 @@ mod tests {
             axes_without_rows(&rows, &signature).is_some()
         };
         assert!(known(&[&[n.clone(), Dim::Fixed(3)]], &[std::slice::from_ref(&n)]));
-        assert!(known(&[&[Dim::Unknown, Dim::Fixed(3)]], &[&[Dim::Unknown]]));
+        assert!(!known(&[&[Dim::Unknown, Dim::Fixed(3)]], &[&[Dim::Unknown]]));
         assert!(!known(&[std::slice::from_ref(&n), std::slice::from_ref(&m)], &[std::slice::from_ref(&n)]));
         assert!(!known(&[std::slice::from_ref(&n)], &[&[]]));
         assert!(!known(&[std::slice::from_ref(&n)], &[&[Dim::Fixed(1)]]));

@@ -73,13 +73,18 @@ fn suspect(model: &ModelProto) -> Option<UnsupportedOperator> {
     unknown.or(newer).or(format)
 }
 
+/// A recurrent layer whose rows come before its steps, which no library up to 1.32 runs.
+fn is_batch_first(node: &NodeProto) -> bool {
+    node.attribute.iter().any(|attribute| attribute.name == "layout" && attribute.i.is_some_and(|layout| layout != 0))
+}
+
 fn unknown_operator(graph: &GraphProto, model: &ModelProto) -> Option<UnsupportedOperator> {
     let is_function = |node: &NodeProto| {
         model.functions.iter().any(|function| function.domain == node.domain && function.name == node.op_type)
     };
     let is_known = |node: &NodeProto| match node.domain.as_str() {
         "ai.onnx.ml" => ML.contains(&node.op_type.as_str()),
-        domain if is_standard(domain) => STANDARD.contains(&node.op_type.as_str()),
+        domain if is_standard(domain) => STANDARD.contains(&node.op_type.as_str()) && !is_batch_first(node),
         _ => false,
     };
     let all = graph.node.iter().filter(|node| !is_known(node) && !is_function(node));

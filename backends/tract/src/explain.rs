@@ -1,5 +1,6 @@
 //! What tract's own errors are about: the operator, its domain and its node, which its messages name by halves.
 
+use std::collections::HashSet;
 use std::error::Error;
 use std::fmt;
 
@@ -48,11 +49,21 @@ pub(crate) fn report(graph: &GraphProto, error: &TractError) -> UnsupportedOpera
 
 /// A report on `node`; on that of the file where it stands for another.
 pub(crate) fn on(node: &NodeProto, reason: String) -> UnsupportedOperator {
-    let (operator, domain) = (node.op_type.as_str(), node.domain.as_str());
-    // What is written in others is standard.
-    let (node, operator, domain) =
-        origin(&node.name).map_or((label(node), operator, domain), |(node, operator)| (node, operator, ""));
+    let own = (label(node), node.domain.as_str(), node.op_type.as_str());
+    let (node, domain, operator) = origin(&node.name).unwrap_or(own);
     UnsupportedOperator { operator: operator.to_owned(), domain: domain.to_owned(), node: node.to_owned(), reason }
+}
+
+/// The reports in a line: each reason once, and not more than anybody reads.
+pub(crate) fn few(reports: &[UnsupportedOperator]) -> String {
+    const SHOWN: usize = 4;
+    let mut seen = HashSet::new();
+    let different: Vec<_> = reports.iter().filter(|report| seen.insert((&report.operator, &report.reason))).collect();
+    let mut said: Vec<String> = different.iter().take(SHOWN).map(|report| report.to_string()).collect();
+    if different.len() > SHOWN {
+        said.push(format!("and {} more reasons", different.len() - SHOWN));
+    }
+    said.join("; ")
 }
 
 /// A run that failed, in words for the caller: at which node. What tract says is about its own insides, and is logged.

@@ -4,6 +4,8 @@ use std::time::SystemTime;
 
 use corymb_core::{BackendError, FileSource, ModelFiles};
 use corymb_onnx::{Names, is_standard};
+use tract_onnx::pb::tensor_shape_proto::dimension::Value as DimValue;
+use tract_onnx::pb::type_proto::Value as TypeValue;
 use tract_onnx::pb::{GraphProto, ModelProto};
 use tract_onnx::prelude::Framework as _;
 
@@ -70,6 +72,28 @@ impl OnnxFile {
     pub(crate) fn graph(&self) -> &GraphProto {
         static NONE: std::sync::LazyLock<GraphProto> = std::sync::LazyLock::new(GraphProto::default);
         self.proto.graph.as_ref().unwrap_or(&NONE)
+    }
+
+    /// Leaves all sizes of inputs open but 1, which is broadcast; equal ones stay equal. What outputs declare is forgotten.
+    pub(crate) fn open_dimensions(&mut self) {
+        let Some(graph) = &mut self.proto.graph else { return };
+        for (value, is_input) in
+            graph.input.iter_mut().map(|value| (value, true)).chain(graph.output.iter_mut().map(|value| (value, false)))
+        {
+            let Some(TypeValue::TensorType(tensor)) = value.r#type.as_mut().and_then(|kind| kind.value.as_mut()) else {
+                continue;
+            };
+            for dim in tensor.shape.iter_mut().flat_map(|shape| &mut shape.dim) {
+                match dim.value {
+                    Some(DimValue::DimValue(1)) if is_input => {}
+                    Some(DimValue::DimValue(size)) if is_input => {
+                        dim.value = Some(DimValue::DimParam(format!("size{size}")));
+                    }
+                    _ if is_input => {}
+                    _ => dim.value = None,
+                }
+            }
+        }
     }
 
     /// The version of the standard operator set.

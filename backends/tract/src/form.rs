@@ -10,8 +10,8 @@ mod schemas;
 
 use tract_onnx::pb::NodeProto;
 
-pub(crate) use self::operands::Facts;
 use self::operands::Operands;
+pub(crate) use self::operands::{Facts, dtype_of_proto};
 use crate::values::FromValues;
 
 /// What ONNX calls an operand of an operator, by its place.
@@ -54,6 +54,9 @@ impl Form {
             && classes != [String::new()]
         {
             add("broadcast".to_owned(), classes);
+        }
+        if let Some(places) = operands.same() {
+            add("same".to_owned(), vec![if variadic { "some".to_owned() } else { places }]);
         }
         if let Some(ranks) = operands.ranks(since) {
             add("rank".to_owned(), vec![ranks]);

@@ -1,24 +1,57 @@
 //! The forms of all nodes of a graph, of its branches and bodies too: from what tract's analysis knows of the values.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
+use corymb_core::UnsupportedOperator;
 use tract_onnx::pb::tensor_proto::DataType;
 use tract_onnx::pb::type_proto::{Tensor as TensorType, Value as TypeValue};
 use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TypeProto, ValueInfoProto};
-use tract_onnx::tract_hir::infer::{Factoid as _, InferenceFact, InferenceModel, InferenceModelExt as _};
+use tract_onnx::tract_hir::infer::{Factoid as _, InferenceFact, InferenceModelExt as _};
 
+use crate::explain;
+use crate::file::OnnxFile;
 use crate::form::{Facts, Form};
+use crate::plan::{Parsed, declared_type};
 use crate::proto::{integer_attribute, standard_opset, subgraphs};
 use crate::values::FromValues;
+use crate::verified::Table;
 
 /// Calls `see` with each node of the model that is computed, and its form. `parsed` is the same graph as tract read it.
-pub(crate) fn walk(model: &ModelProto, parsed: &InferenceModel, see: &mut dyn FnMut(&NodeProto, Form)) {
+pub(crate) fn walk(model: &ModelProto, parsed: &Parsed, see: &mut dyn FnMut(&NodeProto, Form)) {
     let Some(graph) = &model.graph else { return };
-    let mut analysed = parsed.clone();
+    let mut analysed = parsed.model.clone();
     // What was inferred before an inconsistency was met still stands in the graph.
     let _ = analysed.analyse(true);
     let walk = Walk { sets: &model.opset_import, ir_version: model.ir_version, opset: standard_opset(model) };
-    walk.graph(graph, &Facts::of(&analysed), &FromValues::of(graph, None), see);
+    walk.graph(graph, &Facts::of(&analysed, &parsed.values), &FromValues::of(graph, None), see);
+}
+
+/// What the forms of a model's nodes say of it.
+pub(crate) struct Examined {
+    /// The nodes whose forms are not trusted.
+    pub(crate) doubtful: Vec<UnsupportedOperator>,
+    /// Whether it asks if sizes are equal. tract answers no where a size is open, whatever it turns out to be: such a model
+    /// gets a plan for each set of shapes.
+    pub(crate) compares_sizes: bool,
+}
+
+/// Looks all nodes up in `table`. What stands for a node of the file is said of that node.
+pub(crate) fn examine(file: &OnnxFile, parsed: &Parsed, table: &Table) -> Examined {
+    let mut asked: HashMap<Form, Option<String>> = HashMap::new();
+    let mut reports = Vec::new();
+    let mut compares_sizes = false;
+    walk(&file.proto, parsed, &mut |node, form| {
+        compares_sizes |= form.operator == "Equal" && form.fields.iter().any(|field| field.values == ["dim"]);
+        let doubt = asked.entry(form).or_insert_with_key(|form| table.doubt(form));
+        if let Some(reason) = doubt {
+            let mut report = explain::on(node, reason.clone());
+            if report.operator != node.op_type {
+                report.reason = format!("is computed by others, of which {reason}");
+            }
+            reports.push(report);
+        }
+    });
+    Examined { doubtful: reports, compares_sizes }
 }
 
 struct Walk<'a> {
@@ -37,7 +70,7 @@ impl Walk<'_> {
     ) {
         for node in &graph.node {
             // A constant is not computed.
-            if node.op_type == "Constant" && node.domain.is_empty() {
+            if node.op_type == "Constant" && corymb_onnx::is_standard(&node.domain) {
                 continue;
             }
             let opset = self.opset_of(&node.domain);
@@ -46,7 +79,7 @@ impl Walk<'_> {
                 let given = body_inputs(node, body, facts);
                 let parsed = self.parse(body, facts, given);
                 let values = FromValues::of(body, Some(values));
-                let found = parsed.as_ref().map(Facts::of).unwrap_or_default();
+                let found = parsed.as_ref().map(|parsed| Facts::of(&parsed.model, &parsed.values)).unwrap_or_default();
                 self.graph(body, &found, &values, see);
             }
         }
@@ -60,8 +93,8 @@ impl Walk<'_> {
     }
 
     /// A branch or a body as a graph of its own, whose inputs are what it takes of the graph around it. None where
-    /// tract cannot read it: its nodes are then of unknown dtypes, and of no verified form.
-    fn parse(&self, body: &GraphProto, outer: &Facts<'_>, given: Vec<InferenceFact>) -> Option<InferenceModel> {
+    /// tract cannot read it: its nodes are then of unknown dtypes, which nothing verifies.
+    fn parse(&self, body: &GraphProto, outer: &Facts<'_>, given: Vec<InferenceFact>) -> Option<Parsed> {
         let mut inputs: Vec<(String, InferenceFact)> =
             body.input.iter().map(|input| input.name.clone()).zip(given).collect();
         let made = made(body);
@@ -83,11 +116,12 @@ impl Walk<'_> {
         let model =
             ModelProto { ir_version: self.ir_version, opset_import, graph: Some(graph), ..ModelProto::default() };
         let onnx = tract_onnx::onnx().with_ignore_value_info(true).with_ignore_output_shapes(true);
-        let mut parsed = onnx.with_ignore_output_types(true).parse(&model, None).ok()?.model;
+        let parsed = onnx.with_ignore_output_types(true).parse(&model, None).ok()?;
+        let mut parsed = Parsed { model: parsed.model, values: parsed.outlets_by_name };
         for (index, (_, fact)) in inputs.into_iter().enumerate() {
-            parsed.set_input_fact(index, fact).ok()?;
+            parsed.model.set_input_fact(index, fact).ok()?;
         }
-        let _ = parsed.analyse(true);
+        let _ = parsed.model.analyse(true);
         Some(parsed)
     }
 }
@@ -97,7 +131,10 @@ fn body_inputs(node: &NodeProto, body: &GraphProto, outer: &Facts<'_>) -> Vec<In
     let scanned = integer_attribute(node, "num_scan_inputs").and_then(|count| usize::try_from(count).ok()).unwrap_or(0);
     let states = node.input.len().saturating_sub(scanned);
     let fact = |place: usize| {
-        let Some(outer) = node.input.get(place).and_then(|name| outer.get(name)) else { return InferenceFact::new() };
+        // The count of a loop may be left out: then the body says what it is given.
+        let Some(outer) = node.input.get(place).and_then(|name| outer.get(name)) else {
+            return declared_type(&body.input[place]).map_or_else(InferenceFact::new, InferenceFact::dt);
+        };
         let known = outer.datum_type.concretize().map_or_else(InferenceFact::new, InferenceFact::dt);
         let mut shape = outer.shape.clone();
         if place < states {

@@ -1,7 +1,7 @@
 //! The tract backend: ONNX models in pure Rust, on the processor, one thread per run.
 //!
 //! tract is compiled into the binary, starts in tens of milliseconds and needs a few tens of megabytes. It knows fewer
-//! operators than ONNX Runtime, runs some of them wrongly (`support.rs`), and wants its shapes fixed (`plans.rs`).
+//! operators than ONNX Runtime, computes some of them wrongly (`verified.rs` knows which are right), and wants its shapes fixed (`plans.rs`).
 
 mod convert;
 mod explain;
@@ -25,7 +25,6 @@ mod values;
 mod verified;
 
 use std::any::Any;
-use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -38,7 +37,7 @@ use tract_onnx::tract_core::internal::{TractError, TractResult, TypedSimplePlan}
 use tract_onnx::tract_hir::infer::{InferenceModel, InferenceModelExt as _};
 
 use crate::file::OnnxFile;
-use crate::form::Form;
+use crate::forms::Examined;
 use crate::model::{Graph, TractModel};
 use crate::plans::{Plans, Shapes, Source};
 use crate::signature::{declared, shapes_of_one_row};
@@ -52,6 +51,9 @@ const NAME: &str = "tract";
 const PROBES: [usize; 3] = [1, 16, 64];
 /// Values tried for inputs that decide shapes.
 const PROBE_VALUES: [i64; 2] = [1, 0];
+
+/// What a model's owner can do about a node that is not verified.
+const WAY_OUT: &str = "; `unverified = true` in model.toml runs it all the same";
 
 /// A node as the table of what is verified knows it.
 #[derive(Clone, Debug)]
@@ -103,7 +105,8 @@ impl Backend for Tract {
                 // What the rules do not know tract says itself, if it is asked.
                 let look = || self.look_closer(&mut file, &mut declared, files, options);
                 let looked = catch_unwind(AssertUnwindSafe(look));
-                unsupported.extend(looked.unwrap_or_else(|panic| Err(panicked(&*panic))).err());
+                unsupported
+                    .extend(looked.unwrap_or_else(|panic| Err(vec![panicked(&*panic)])).err().unwrap_or_default());
             }
             let (opset, size, signature) = (file.opset(), file.size, declared.signature);
             let Graph { rows, .. } = Graph::of(files, &signature);
@@ -136,19 +139,7 @@ fn panicked(panic: &(dyn Any + Send)) -> UnsupportedOperator {
 
 fn refused(files: &ModelFiles, reports: &[UnsupportedOperator]) -> BackendError {
     let name = files.model.name();
-    BackendError::Unsupported(format!("tract cannot run '{name}': {}", few(reports)))
-}
-
-/// The reports in a line: each reason once, and not more than anybody reads.
-fn few(reports: &[UnsupportedOperator]) -> String {
-    const SHOWN: usize = 4;
-    let mut seen = HashSet::new();
-    let different: Vec<_> = reports.iter().filter(|report| seen.insert((&report.operator, &report.reason))).collect();
-    let mut said: Vec<String> = different.iter().take(SHOWN).map(|report| report.to_string()).collect();
-    if different.len() > SHOWN {
-        said.push(format!("and {} more reasons", different.len() - SHOWN));
-    }
-    said.join("; ")
+    BackendError::Unsupported(format!("tract cannot run '{name}': {}", explain::few(reports)))
 }
 
 /// What the file declares, and all that is known against it.
@@ -167,20 +158,21 @@ impl Tract {
         declared: &mut Declared,
         files: &ModelFiles,
         options: &LoadOptions,
-    ) -> Result<InferenceModel, UnsupportedOperator> {
+    ) -> Result<(), Vec<UnsupportedOperator>> {
         let Simplified { symbols, constants } = simplify(&mut file.proto, &[]);
         let blame = |file: &OnnxFile, error: &TractError| explain::report(file.graph(), error);
-        let graph = plan::parse(&file.proto, constants, files.model.folder(), self.run_bytes)
-            .map_err(|error| blame(file, &error))?;
-        if !options.unverified
-            && let Some(report) = unverified(file, &graph, Table::embedded()).into_iter().next()
-        {
-            return Err(report);
+        let parsed = plan::parse(&file.proto, constants, files.model.folder(), self.run_bytes)
+            .map_err(|error| vec![blame(file, &error)])?;
+        if !options.unverified {
+            let mut reports = forms::examine(file, &parsed, Table::embedded()).doubtful;
+            if let Some(last) = reports.last_mut() {
+                last.reason.push_str(WAY_OUT);
+                return Err(reports);
+            }
         }
-        close_outputs(file, declared, &graph, &symbols)?;
+        close_outputs(file, declared, &parsed.model, &symbols).map_err(|report| vec![report])?;
         let steering = places(file, &declared.signature);
-        can_be_typed(&graph, &declared.signature, &steering).map_err(|error| blame(file, &error))?;
-        Ok(graph)
+        can_be_typed(&parsed.model, &declared.signature, &steering).map_err(|error| vec![blame(file, &error)])
     }
 
     /// The nodes of the model that tract would compute, and the forms that the table of what is verified knows them by.
@@ -192,10 +184,10 @@ impl Tract {
         guarded(files, || {
             let mut file = OnnxFile::read(files)?;
             let Simplified { constants, .. } = simplify(&mut file.proto, &[]);
-            let graph = plan::parse(&file.proto, constants, files.model.folder(), self.run_bytes)
+            let parsed = plan::parse(&file.proto, constants, files.model.folder(), self.run_bytes)
                 .map_err(|error| refused(files, &[explain::report(file.graph(), &error)]))?;
             let mut found = Vec::new();
-            forms::walk(&file.proto, &graph, &mut |node, form| {
+            forms::walk(&file.proto, &parsed, &mut |node, form| {
                 let (node, operator) = (crate::proto::label(node).to_owned(), form.operator.clone());
                 let line = |fields: String| format!("{operator}\t{}\t{fields}", form.since);
                 let lines = form.variants().into_iter().map(line).collect();
@@ -205,8 +197,31 @@ impl Tract {
         })
     }
 
+    /// Loads the model as if its inputs declared no sizes but 1, with the one plan that then runs all shapes, which a server
+    /// uses for those that have none of their own. Whatever the model holds is trusted. For the suite that makes the table.
+    ///
+    /// # Errors
+    /// As [`Backend::load`] fails, and where tract has no such plan.
+    pub fn load_open(&self, files: &ModelFiles) -> Result<Box<dyn Model>, BackendError> {
+        guarded(files, || {
+            let mut file = OnnxFile::read(files)?;
+            file.open_dimensions();
+            let options = LoadOptions { unverified: true, ..LoadOptions::default() };
+            let model = self.load_file(file, files, &options)?;
+            Ok(Box::new(model.open()?) as Box<dyn Model>)
+        })
+    }
+
     fn load_on_cpu(self, files: &ModelFiles, options: &LoadOptions) -> Result<TractModel, BackendError> {
-        let mut file = OnnxFile::read(files)?;
+        self.load_file(OnnxFile::read(files)?, files, options)
+    }
+
+    fn load_file(
+        self,
+        mut file: OnnxFile,
+        files: &ModelFiles,
+        options: &LoadOptions,
+    ) -> Result<TractModel, BackendError> {
         let (mut declared, reports) = describe(&file);
         if !reports.is_empty() {
             return Err(refused(files, &reports));
@@ -216,18 +231,15 @@ impl Tract {
         let widened = constants.iter().map(|(_, tensor)| tensor.as_bytes().len());
         let weights = stored.chain(widened).sum::<usize>() as u64;
         let refused_by = |file: &OnnxFile, error: &TractError| refused(files, &[explain::report(file.graph(), error)]);
-        let graph = plan::parse(&file.proto, constants, files.model.folder(), self.run_bytes)
+        let parsed = plan::parse(&file.proto, constants, files.model.folder(), self.run_bytes)
             .map_err(|error| refused_by(&file, &error))?;
-        if !options.unverified {
-            let reports = unverified(&file, &graph, Table::embedded());
-            if !reports.is_empty() {
-                let name = files.model.name();
-                return Err(BackendError::Unsupported(format!(
-                    "tract is not known to run '{name}' rightly: {}; `unverified = true` in model.toml runs it all the same",
-                    few(&reports)
-                )));
-            }
+        let Examined { doubtful, compares_sizes } = forms::examine(&file, &parsed, Table::embedded());
+        if !options.unverified && !doubtful.is_empty() {
+            let (name, reports) = (files.model.name(), explain::few(&doubtful));
+            let refusal = format!("tract is not known to compute '{name}' rightly: {reports}{WAY_OUT}");
+            return Err(BackendError::Unsupported(refusal));
         }
+        let graph = parsed.model;
         // Everything is in the graph now: give back the file's content before more memory is taken.
         file.proto.graph.iter_mut().for_each(|graph| graph.initializer = Vec::new());
         close_outputs(&file, &mut declared, &graph, &symbols).map_err(|report| refused(files, &[report]))?;
@@ -250,8 +262,10 @@ impl Tract {
             Some(graph)
         };
         let (stamp, run_bytes) = (file.stamp.clone(), self.run_bytes);
-        let source = Source { files: kept_files(files), stamp, graph: kept, run_bytes, steering };
-        Ok(TractModel::new(Plans::new(signature, source, weights, first), looked))
+        let unverified = options.unverified;
+        let source = Source { files: kept_files(files), stamp, graph: kept, run_bytes, steering, unverified };
+        let plans = Plans::new(signature, source, weights, compares_sizes, first);
+        Ok(TractModel::new(plans, looked, !doubtful.is_empty()))
     }
 
     fn first_plan(
@@ -265,23 +279,6 @@ impl Tract {
         plan::fix_inputs(&mut graph, required)?;
         plan::compile(graph, &files.model.name(), self.run_bytes)
     }
-}
-
-/// The nodes whose forms `table` does not trust. What stands for a node of the file is said of that node.
-fn unverified(file: &OnnxFile, graph: &InferenceModel, table: &Table) -> Vec<UnsupportedOperator> {
-    let mut asked: HashMap<Form, Option<String>> = HashMap::new();
-    let mut reports = Vec::new();
-    forms::walk(&file.proto, graph, &mut |node, form| {
-        let doubt = asked.entry(form).or_insert_with_key(|form| table.doubt(form));
-        if let Some(reason) = doubt {
-            let mut report = explain::on(node, reason.clone());
-            if report.operator != node.op_type {
-                report.reason = format!("is computed by others, of which {reason}");
-            }
-            reports.push(report);
-        }
-    });
-    reports
 }
 
 /// Lets tract infer the outputs whose type or rank the file leaves open, and puts all into the file's order.

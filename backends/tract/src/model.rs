@@ -45,12 +45,22 @@ pub(crate) struct TractModel {
     plans: Arc<Plans>,
     graph: Graph,
     without_rows: Option<Arc<BatchAxes>>,
+    unverified: bool,
 }
 
 impl TractModel {
-    pub(crate) fn new(plans: Plans, graph: Graph) -> Self {
+    pub(crate) fn new(plans: Plans, graph: Graph, unverified: bool) -> Self {
         let without_rows = axes_without_rows(&graph.rows, plans.signature()).map(Arc::new);
-        Self { graph, without_rows, plans: Arc::new(plans) }
+        Self { graph, without_rows, plans: Arc::new(plans), unverified }
+    }
+
+    /// The same with the one plan that runs all shapes.
+    ///
+    /// # Errors
+    /// Where tract has none.
+    pub(crate) fn open(self) -> Result<Self, BackendError> {
+        let plans = Arc::into_inner(self.plans).ok_or_else(|| BackendError::Failed("it runs already".to_owned()))?;
+        Ok(Self { plans: Arc::new(plans.open()?), ..self })
     }
 }
 
@@ -67,6 +77,10 @@ impl Model for TractModel {
         // Measured: 44 ms per image in a batch of 8, 17.6 ms alone.
         let Graph { rows, tables } = &self.graph;
         Profile { rows: rows.clone(), batches_pay: false, batch_sizes: vec![1], max_threads: 1, tables: tables.clone() }
+    }
+
+    fn is_unverified(&self) -> bool {
+        self.unverified
     }
 
     fn instance(&self, _threads: usize) -> Result<Box<dyn Instance>, BackendError> {

@@ -1,11 +1,14 @@
 //! From a graph to something that runs: parse, fix the input shapes, declutter, optimise.
 
+use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 
 use corymb_core::{DType, Dim, TensorSpec};
-use tract_onnx::pb::ModelProto;
+use tract_onnx::pb::tensor_proto::DataType;
+use tract_onnx::pb::type_proto::Value as TypeValue;
+use tract_onnx::pb::{ModelProto, ValueInfoProto};
 use tract_onnx::tract_core::internal::{
     DatumType, IntoArcTensor as _, IntoTValue as _, OutletId, SymbolValues, TValue, TVec, Tensor, TractError,
     TractResult, TypedFact, TypedModel, TypedSimplePlan, bail, format_err,
@@ -20,13 +23,21 @@ use crate::explain::refuse;
 use crate::memory::{self, Need};
 use crate::simplify::SYMBOL_PREFIX;
 
+/// A graph as tract reads it.
+#[derive(Clone, Debug)]
+pub(crate) struct Parsed {
+    pub(crate) model: InferenceModel,
+    /// The values that the file names. Equal constants are one value with several names.
+    pub(crate) values: HashMap<String, OutletId>,
+}
+
 /// Parses a simplified graph, with the constants that were taken out of it; external data lies in `folder`.
 pub(crate) fn parse(
     proto: &ModelProto,
     constants: Vec<(String, Tensor)>,
     folder: Option<&Path>,
     run_bytes: u64,
-) -> TractResult<InferenceModel> {
+) -> TractResult<Parsed> {
     // An embedded model has no folder and no external data; tract says so where some is named.
     let folder = folder.map(|folder| folder.to_str().ok_or_else(|| format_err!("the folder's name is not UTF-8")));
     let mut parsed = tract_onnx::onnx().with_ignore_value_info(true).parse(proto, folder.transpose()?)?;
@@ -36,13 +47,29 @@ pub(crate) fn parse(
         set_constant(&mut parsed.model, outlet, tensor)?;
         parsed.unresolved_inputs.retain(|unresolved| *unresolved != name);
     }
+    // Of an input that is an output, too, tract forgets what is declared.
+    let graph = proto.graph.as_ref();
+    let outputs: Vec<&str> = graph.iter().flat_map(|graph| &graph.output).map(|output| output.name.as_str()).collect();
+    let inputs = graph.iter().flat_map(|graph| &graph.input);
+    for input in inputs.filter(|input| outputs.contains(&input.name.as_str())) {
+        if let (Some(&outlet), Some(dtype)) = (parsed.outlets_by_name.get(&input.name), declared_type(input)) {
+            let fact = parsed.model.outlet_fact(outlet)?.clone().with_datum_type(dtype);
+            parsed.model.set_outlet_fact(outlet, fact)?;
+        }
+    }
     match parsed.unresolved_inputs.first() {
         Some(name) => refuse(format!("uses '{name}', which nothing makes")),
         None => {
             memory::bound(&mut parsed.model, run_bytes);
-            Ok(parsed.model)
+            Ok(Parsed { model: parsed.model, values: parsed.outlets_by_name })
         }
     }
+}
+
+/// The element type that is declared of a value; none where there is none, or none of tract's.
+pub(crate) fn declared_type(value: &ValueInfoProto) -> Option<DatumType> {
+    let TypeValue::TensorType(tensor) = value.r#type.as_ref()?.value.as_ref()?;
+    DataType::try_from(tensor.elem_type).ok()?.try_into().ok()
 }
 
 /// Makes constants of inputs, each by its place among them.
@@ -200,7 +227,7 @@ mod tests {
         let nodes = file.graph().node.len();
         let constants = simplify(&mut file.proto, &[]).constants;
         assert_eq!((constants.len(), file.graph().node.len()), (1, nodes - 1), "the Cast is folded");
-        let simplified = parse(&file.proto, constants, None, corymb_core::RUN_BYTES).expect("parsed");
+        let simplified = parse(&file.proto, constants, None, corymb_core::RUN_BYTES).expect("parsed").model;
         let plain = tract_onnx::onnx().model_for_path(path).expect("parsed");
 
         let shape = [2, 3, 16, 16];

@@ -8,10 +8,12 @@ use corymb_core::{BackendError, ModelFiles, Signature, TensorSpec};
 use tract_onnx::tract_core::internal::{Tensor, TractError, TypedSimplePlan};
 use tract_onnx::tract_hir::infer::InferenceModel;
 
-use crate::explain::own_words;
+use crate::explain::{self, own_words};
 use crate::file::{OnnxFile, Stamp};
+use crate::forms;
 use crate::plan;
 use crate::simplify::simplify;
+use crate::verified;
 
 /// The shape of each input of the signature; none for an input that is left to its default.
 pub(crate) type Shapes = Vec<Option<Vec<usize>>>;
@@ -59,6 +61,8 @@ pub(crate) struct Source {
     pub(crate) run_bytes: u64,
     /// The places in the signature of the inputs that decide shapes.
     pub(crate) steering: Vec<usize>,
+    /// Whether nodes run that the table of what is verified does not hold.
+    pub(crate) unverified: bool,
 }
 
 /// Makes, keeps and evicts plans. Shared by the instances of a model.
@@ -86,10 +90,12 @@ enum Symbolic {
 }
 
 impl Plans {
+    /// `compares_sizes` says that no plan must have open dimensions.
     pub(crate) fn new(
         signature: Signature,
         source: Source,
         weights: u64,
+        compares_sizes: bool,
         first: Option<(Shapes, Arc<TypedSimplePlan>)>,
     ) -> Self {
         let capacity = (PLAN_BYTES / weights.max(1)).clamp(*PLANS.start(), *PLANS.end());
@@ -99,8 +105,21 @@ impl Plans {
             source,
             capacity: usize::try_from(capacity).unwrap_or(usize::MAX),
             table: Mutex::new(Table { pinned: plans.len(), plans, counts: Vec::new() }),
-            making: Mutex::new(Symbolic::Untried),
+            making: Mutex::new(if compares_sizes { Symbolic::Impossible } else { Symbolic::Untried }),
         }
+    }
+
+    /// No plan but the one for open dimensions.
+    ///
+    /// # Errors
+    /// Where tract has none, or where values decide shapes.
+    pub(crate) fn open(self) -> Result<Self, BackendError> {
+        if !self.source.steering.is_empty() || matches!(*lock(&self.making), Symbolic::Impossible) {
+            return Err(BackendError::Failed("there is no plan for open dimensions".to_owned()));
+        }
+        let symbolic = Symbolic::Made(self.make(None)?);
+        let table = Table { plans: Vec::new(), pinned: 0, counts: Vec::new() };
+        Ok(Self { capacity: 0, table: Mutex::new(table), making: Mutex::new(symbolic), ..self })
     }
 
     pub(crate) fn run_bytes(&self) -> u64 {
@@ -220,8 +239,22 @@ impl Plans {
             return Err(BackendError::Failed(format!("'{name}' has changed since it was loaded; load it again")));
         }
         let simplified = simplify(&mut file.proto, replaced);
-        plan::parse(&file.proto, simplified.constants, files.model.folder(), self.source.run_bytes)
-            .map_err(|error| BackendError::Failed(format!("{error:#}")))
+        let parsed = plan::parse(&file.proto, simplified.constants, files.model.folder(), self.source.run_bytes)
+            .map_err(|error| BackendError::Failed(format!("{error:#}")))?;
+        // With its default an operand is a constant, which a node may have been verified with alone.
+        let reports = if replaced.is_empty() || self.source.unverified {
+            Vec::new()
+        } else {
+            forms::examine(&file, &parsed, verified::Table::embedded()).doubtful
+        };
+        if reports.is_empty() {
+            return Ok(parsed.model);
+        }
+        let names = replaced.iter().map(|name| format!("'{name}'")).collect::<Vec<_>>().join(", ");
+        let reports = explain::few(&reports);
+        Err(BackendError::InvalidInput(format!(
+            "tract is not known to be right where a request gives {names}: {reports}"
+        )))
     }
 }
 
@@ -252,7 +285,7 @@ impl Table {
 
     fn insert(&mut self, key: &Key, plan: &Arc<TypedSimplePlan>, capacity: usize) {
         self.counts.retain(|(known, _)| known != key);
-        if self.plans.len() >= capacity {
+        if self.plans.len() >= capacity.max(self.pinned + 1) {
             self.plans.remove(self.pinned);
         }
         self.plans.push((key.clone(), Arc::clone(plan)));
@@ -280,9 +313,10 @@ mod tests {
         let mut file = OnnxFile::read(&files).expect("a model");
         let signature = declared(&file.proto).signature;
         let constants = simplify(&mut file.proto, &[]).constants;
-        let graph = plan::parse(&file.proto, constants, None, RUN_BYTES).expect("parsed");
-        let source = Source { files, stamp: None, graph: Some(graph), run_bytes: RUN_BYTES, steering: Vec::new() };
-        Plans::new(signature, source, 1 << 40, None)
+        let graph = plan::parse(&file.proto, constants, None, RUN_BYTES).expect("parsed").model;
+        let (graph, steering) = (Some(graph), Vec::new());
+        let source = Source { files, stamp: None, graph, run_bytes: RUN_BYTES, steering, unverified: false };
+        Plans::new(signature, source, 1 << 40, false, None)
     }
 
     fn of_length(length: usize) -> Key {

@@ -87,6 +87,12 @@ pub trait Model: Send + Sync {
     /// How it wants to be fed.
     fn profile(&self) -> Profile;
 
+    /// Whether it has nodes that the backend is not known to compute rightly, and was loaded because
+    /// [`LoadOptions::unverified`] allows it.
+    fn is_unverified(&self) -> bool {
+        false
+    }
+
     /// One more executable copy, whose runs use at most `threads` threads, the caller's among them; weights are shared.
     ///
     /// # Errors
@@ -173,7 +179,7 @@ pub struct LoadOptions {
     pub device: Device,
     /// A folder for what is expensive to compute from the file again, e.g. an optimised graph. None: keep nothing.
     pub cache: Option<PathBuf>,
-    /// Whether the user trusts a backend with what it is not known to compute rightly.
+    /// Whether nodes may run that a backend is not known to compute rightly.
     pub unverified: bool,
     /// What the model asks of its engine. A backend that is not meant takes no notice.
     pub settings: EngineSettings,

@@ -46,6 +46,7 @@ pub(crate) fn load(shared: &Arc<Shared>, folder: &ModelFolder) -> Result<Loaded,
     let all_copies = copies.of_each * devices.len();
     let parallel = all_copies.min(shared.pool.workers());
     let capacity = Arc::new(Capacity::new(&folder.name, parallel, manifest.batching.latency_target));
+    let unverified = model.is_some_and(Model::is_unverified);
     let mut division = Division::none();
     let queue = match chosen {
         Some(Chosen { models, .. }) => {
@@ -86,7 +87,7 @@ pub(crate) fn load(shared: &Arc<Shared>, folder: &ModelFolder) -> Result<Loaded,
         priority: manifest.queue.priority.unwrap_or(NO_PRIORITY),
         reason,
         division,
-        unverified: manifest.unverified,
+        unverified,
         settings: format!("{:?}", manifest.onnxruntime.settings()),
         findings: Mutex::default(),
         _held: folder.held.clone(),

@@ -88,7 +88,7 @@ fn servers_and_engines_are_known_where_they_should_be() {
                 "opentelemetry-otlp",
                 "opentelemetry-prometheus",
             ],
-            &["corymb", "corymb-tests-bench"],
+            &["corymb", "corymb-tests-bench", "corymb-tests-operators"],
         ),
     ];
     for (crate_name, dependencies) in dependencies() {
@@ -146,6 +146,7 @@ fn crates_import_only_what_lies_below_them() {
         ("corymb-images", &["corymb-core"]),
         ("corymb-plugin-host", &["corymb-core", "corymb-images"]),
         ("corymb-tests-zoo", &["corymb-core"]),
+        ("corymb-tests-operators", &["corymb-backend-tract", "corymb-core"]),
     ]);
     for (crate_name, dependencies) in dependencies() {
         let Some(allowed) = allowed.get(crate_name.as_str()) else {

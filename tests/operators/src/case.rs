@@ -24,6 +24,9 @@ pub(crate) struct Case {
     /// Whether an answer's elements may be anything, as of operators that draw at random.
     #[serde(default)]
     pub(crate) any: bool,
+    /// Whether each element is computed by itself, so that the others do not excuse how far it is off.
+    #[serde(default)]
+    pub(crate) elementwise: bool,
     /// Whether a failure says nothing: nothing is computed, as of empty tensors. A wrong answer is wrong all the same.
     #[serde(default)]
     pub(crate) may_fail: bool,

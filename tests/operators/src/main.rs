@@ -41,9 +41,18 @@ enum Mode {
     Part,
 }
 
+/// What the suite has at least: with fewer cases the generator is broken.
+const CASES: usize = 100_000;
+/// The same of a tenth of it.
+const CASES_OF_PART: usize = 9_000;
+
 /// Whether all is as it should be.
 fn suite(path: &Path, table: &Path, mode: Mode) -> Result<bool, String> {
     let cases = case::read(path)?;
+    let expected = if mode == Mode::Part { CASES_OF_PART } else { CASES };
+    if cases.len() < expected {
+        return Err(format!("{} has {} cases; at least {expected} are expected", path.display(), cases.len()));
+    }
     let results = children::run(path, cases.len()).map_err(|error| format!("run the cases: {error}"))?;
     let findings = Findings::of(&cases, &results);
     let report = path.with_file_name("report.txt");
@@ -51,17 +60,19 @@ fn suite(path: &Path, table: &Path, mode: Mode) -> Result<bool, String> {
     std::fs::write(&report, findings.report(&cases, &results)).map_err(written)?;
     println!("{}", findings.summary());
     println!("what is not verified, and why: {}", report.display());
-    for fault in &findings.rewritten_wrongly {
-        println!("a rewrite is at fault: {fault}");
-    }
+    let known = || std::fs::read_to_string(table).map_err(|error| format!("{}: {error}", table.display()));
+    let mut complaints = match mode {
+        Mode::Part => table::contradictions(&cases, &results, &known()?),
+        Mode::Check => findings.differences(&known()?),
+        Mode::Write => Vec::new(),
+    };
     if mode == Mode::Write {
         std::fs::write(table, findings.table()).map_err(written)?;
-        return Ok(findings.rewritten_wrongly.is_empty());
     }
-    let known = std::fs::read_to_string(table).map_err(|error| format!("{}: {error}", table.display()))?;
-    let differences = findings.differences(&known, mode == Mode::Part);
-    for difference in &differences {
-        println!("{difference}");
+    if mode != Mode::Part {
+        let blamed = findings.rewritten_wrongly.iter().map(|fault| format!("a rewrite is at fault: {fault}"));
+        complaints.extend(blamed);
     }
-    Ok(differences.is_empty() && findings.rewritten_wrongly.is_empty())
+    complaints.iter().for_each(|complaint| println!("{complaint}"));
+    Ok(complaints.is_empty())
 }

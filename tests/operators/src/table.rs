@@ -146,30 +146,29 @@ impl Findings {
         text
     }
 
-    /// How the table that is there differs from these findings; for a `part` of the suite only what contradicts it.
-    pub(crate) fn differences(&self, table: &str, part: bool) -> Vec<String> {
-        let listed: [BTreeSet<String>; 2] =
-            [1, 2].map(|column| table.lines().flat_map(|line| lines(line, column)).collect());
+    /// How the table that is there differs from these findings.
+    pub(crate) fn differences(&self, table: &str) -> Vec<String> {
+        let listed = Listed::read(table);
+        let found: [BTreeSet<&str>; 2] = [self.verified().collect(), self.refuted().collect()];
         let mut differences = Vec::new();
-        for line in &listed[0] {
-            match self.forms.get(line.as_str()) {
+        for line in &listed.verified {
+            match self.forms.get(line) {
                 Some(known) if !known.faults().is_empty() => {
                     differences.push(format!("is not verified: {line}  ({})", known.faults()[0]));
                 }
-                None if !part => differences.push(format!("no case has this form: {line}")),
-                Some(known) if !known.is_verified() && !part => differences.push(format!("no case passes: {line}")),
-                _ => {}
+                Some(known) if !known.is_verified() => differences.push(format!("no case passes: {line}")),
+                Some(_) => {}
+                None => differences.push(format!("no case has this form: {line}")),
             }
         }
-        if !part {
-            let found: [BTreeSet<&str>; 2] = [self.verified().collect(), self.refuted().collect()];
-            for (kind, found, listed) in [("verified", &found[0], &listed[0]), ("refuted", &found[1], &listed[1])] {
-                let missing = found.iter().filter(|line| !listed.contains(**line));
-                differences.extend(missing.map(|line| format!("is {kind}, and not listed: {line}")));
-            }
-            let healed = listed[1].iter().filter(|line| !found[1].contains(line.as_str()));
-            differences.extend(healed.map(|line| format!("is not refuted any more: {line}")));
+        for (kind, found, listed) in
+            [("verified", &found[0], &listed.verified), ("refuted", &found[1], &listed.refuted)]
+        {
+            let missing = found.iter().filter(|line| !listed.contains(**line));
+            differences.extend(missing.map(|line| format!("is {kind}, and not listed: {line}")));
         }
+        let healed = listed.refuted.iter().filter(|line| !found[1].contains(line.as_str()));
+        differences.extend(healed.map(|line| format!("is not refuted any more: {line}")));
         differences
     }
 
@@ -204,6 +203,43 @@ impl Findings {
         }
         text
     }
+}
+
+/// The forms that a table lists.
+struct Listed {
+    verified: BTreeSet<String>,
+    refuted: BTreeSet<String>,
+}
+
+impl Listed {
+    fn read(table: &str) -> Self {
+        let [verified, refuted] = [1, 2].map(|column| table.lines().flat_map(|line| lines(line, column)).collect());
+        Self { verified, refuted }
+    }
+}
+
+/// Where the cases of a part of the suite contradict the table. A part says nothing of what it does not hold, and does not
+/// tell which node of a rewritten case is to blame.
+pub(crate) fn contradictions(cases: &[Case], results: &[Result], table: &str) -> Vec<String> {
+    let listed = Listed::read(table);
+    let is_verified = |line: &String| listed.verified.contains(line);
+    let contradiction = |(case, result): (&Case, &Result)| {
+        let lines = result.lines.as_slice();
+        match (fault(case, result), lines) {
+            (Some(fault), _) if result.rewritten => {
+                lines.iter().all(is_verified).then(|| format!("a rewrite is at fault: {fault}"))
+            }
+            (Some(fault), _) => {
+                lines.iter().find(|line| is_verified(line)).map(|line| format!("is not verified: {line}  ({fault})"))
+            }
+            (None, [line]) if !result.rewritten && matches!(result.outcome, Some(Outcome::Right)) => {
+                let is_known = is_verified(line) || listed.refuted.contains(line);
+                (!is_known).then(|| format!("is right, and not listed: {line}  ({})", case.name))
+            }
+            _ => None,
+        }
+    };
+    cases.iter().zip(results).filter_map(contradiction).collect()
 }
 
 /// What is to be held against the forms of a case.
@@ -262,12 +298,18 @@ mod tests {
         let table = "Add\t7,14\t\tx0=f32\nMod\t\t13\tx0=f32\nWhere\t9\t\tx0=bool\n";
         assert_eq!(findings.table(), table);
         assert_eq!(findings.rewritten_wrongly, ["Attention b: 2 for 1"]);
-        assert_eq!(findings.differences(table, false), [] as [&str; 0]);
-        let spoilt = format!("{table}Mod\t13\t\tx0=f32\n");
-        for part in [false, true] {
-            assert_eq!(findings.differences(&spoilt, part), ["is not verified: Mod\t13\tx0=f32  (Mod b: 2 for 1)"]);
-        }
-        assert_eq!(findings.differences("Where\t9\t\tx0=bool\n", true), [] as [&str; 0]);
-        assert_eq!(findings.differences("Where\t9\t\tx0=bool\n", false).len(), 3);
+        assert_eq!(findings.differences(table), [] as [&str; 0]);
+        assert_eq!(contradictions(&cases[..5], &results[..5], table), [] as [&str; 0]);
+        assert_eq!(contradictions(&cases, &results, table), ["a rewrite is at fault: Attention b: 2 for 1"]);
+        let fault = "is not verified: Mod\t13\tx0=f32  (Mod b: 2 for 1)";
+        let spoilt = table.replace("Mod\t\t13", "Mod\t13\t");
+        assert_eq!(findings.differences(&spoilt), [fault, "is refuted, and not listed: Mod\t13\tx0=f32"]);
+        assert_eq!(contradictions(&cases[..5], &results[..5], &spoilt), [fault]);
+        let without = "Where\t9\t\tx0=bool\n";
+        assert_eq!(findings.differences(without).len(), 3);
+        let new = |line: &str, case: &str| format!("is right, and not listed: {line}  ({case})");
+        let expected =
+            [new("Mod\t13\tx0=f32", "Mod a"), new("Add\t7\tx0=f32", "Add a"), new("Add\t14\tx0=f32", "Add b")];
+        assert_eq!(contradictions(&cases[..5], &results[..5], without), expected);
     }
 }

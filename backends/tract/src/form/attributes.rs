@@ -8,7 +8,7 @@ use super::padding::pads;
 use super::schemas::Schema;
 
 /// Integers that stand for a choice: each value is a class of its own.
-const CHOICES: [&str; 34] = [
+const CHOICES: [&str; 35] = [
     "align_corners",
     "allowzero",
     "ceil_mode",
@@ -32,6 +32,7 @@ const CHOICES: [&str; 34] = [
     "mode",
     "noop_with_empty_axes",
     "onesided",
+    "output_datatype",
     "output_dtype",
     "p",
     "periodic",
@@ -46,6 +47,8 @@ const CHOICES: [&str; 34] = [
 ];
 /// The longest text that is a class of its own.
 const MAX_TEXT: usize = 48;
+/// What stands for what has no class, and for letters that a line of the table cannot hold.
+const UNREADABLE: char = '~';
 /// The most texts of a list that make a class of their own.
 const MAX_TEXTS: usize = 6;
 
@@ -115,12 +118,14 @@ fn class(attribute: &AttributeProto, default: Option<&str>, operands: &Operands<
             Some(if texts.len() > MAX_TEXTS { "*".to_owned() } else { texts.join(",") })
         }
         Ok(AttributeType::Ints) => list(name, &attribute.ints, operands),
+        // One row of coefficients for two classes is laid out in a way of its own.
+        Ok(AttributeType::Floats) if name == "intercepts" => Some(count(attribute.floats.len()).to_owned()),
         Ok(AttributeType::Floats) => Some(if attribute.floats.is_empty() { "[]" } else { "*" }.to_owned()),
         Ok(AttributeType::Tensor) => {
-            Some(attribute.t.as_ref().map_or("?", |tensor| dtype_of_proto(tensor.data_type)).to_owned())
+            Some(attribute.t.as_ref().map_or("~", |tensor| dtype_of_proto(tensor.data_type)).to_owned())
         }
         Ok(AttributeType::Graph | AttributeType::Graphs) => Some("graph".to_owned()),
-        _ => Some("?".to_owned()),
+        _ => Some(UNREADABLE.to_string()),
     }
 }
 
@@ -139,12 +144,13 @@ fn sign(negative: bool) -> String {
 
 /// A text without what would break a line of the table.
 fn text(bytes: &[u8]) -> String {
-    let is_plain = |letter: char| letter.is_ascii_graphic() && letter != '|';
+    // A `?` stands for any text where forms are compared.
+    let is_plain = |letter: char| letter.is_ascii_graphic() && !['|', '?'].contains(&letter);
     String::from_utf8_lossy(bytes)
         .chars()
         .filter(|letter| *letter != ' ')
         .take(MAX_TEXT)
-        .map(|letter| if is_plain(letter) { letter } else { '?' })
+        .map(|letter| if is_plain(letter) { letter } else { UNREADABLE })
         .collect()
 }
 
@@ -170,11 +176,13 @@ fn equation(written: &str) -> String {
 /// Where the axis is. From which end it is counted is no matter of its own: the suite tries both.
 fn axis(value: i64, operands: &Operands<'_>) -> String {
     let Some(rank) = operands.rank(0) else { return "?".to_owned() };
-    let place = if value < 0 { value + rank as i64 } else { value };
+    let rank = rank as i64;
+    let place = if value < 0 { value.saturating_add(rank) } else { value };
     match place {
         0 => "first",
-        place if place + 1 == rank as i64 => "last",
-        _ => "middle",
+        place if place == rank - 1 => "last",
+        place if (0..rank).contains(&place) => "middle",
+        _ => "outside",
     }
     .to_owned()
 }

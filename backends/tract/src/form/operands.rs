@@ -20,18 +20,10 @@ const LARGE: i64 = i32::MAX as i64;
 pub(crate) struct Facts<'a>(HashMap<&'a str, &'a InferenceFact>);
 
 impl<'a> Facts<'a> {
-    /// Of a graph that has been analysed.
-    pub(crate) fn of(model: &'a InferenceModel) -> Self {
-        let mut facts = HashMap::new();
-        for node in model.nodes() {
-            for (slot, output) in node.outputs.iter().enumerate() {
-                let label = model.outlet_label(OutletId::new(node.id, slot));
-                // Inputs and constants have no label; they are called as their node is.
-                let name = label.or_else(|| node.inputs.is_empty().then_some(node.name.as_str()));
-                facts.extend(name.map(|name| (name, &output.fact)));
-            }
-        }
-        Self(facts)
+    /// Of a graph that has been analysed, and the values that the file names in it.
+    pub(crate) fn of(model: &'a InferenceModel, values: &'a HashMap<String, OutletId>) -> Self {
+        let fact = |(name, outlet): (&'a String, &OutletId)| Some((name.as_str(), model.outlet_fact(*outlet).ok()?));
+        Self(values.iter().filter_map(fact).collect())
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<&'a InferenceFact> {
@@ -82,6 +74,18 @@ impl<'a> Operands<'a> {
         vec![("x".to_owned(), kinds.into_iter().collect::<Vec<_>>().join("+")), ("count".to_owned(), count)]
     }
 
+    /// Which operands are one value, not known at load: an engine may then compute otherwise.
+    pub(super) fn same(&self) -> Option<String> {
+        let is_open = |name: &str| self.facts.get(name).is_some_and(|fact| constant(fact).is_none());
+        let inputs = &self.node.input;
+        let again = |name: &String| {
+            !name.is_empty() && is_open(name) && inputs.iter().filter(|other| *other == name).count() > 1
+        };
+        let places = inputs.iter().enumerate().filter(|(_, name)| again(name)).map(|(place, _)| place.to_string());
+        let places = places.collect::<Vec<_>>().join("");
+        (!places.is_empty()).then_some(places)
+    }
+
     fn class_among_many(&self, operand: usize) -> String {
         let Some(fact) = self.fact(operand) else { return "?".to_owned() };
         // What is joined is moved as it is, but for sizes.
@@ -98,14 +102,15 @@ impl<'a> Operands<'a> {
         let (dtype, constant) = (dtype(fact), constant(fact));
         if sizes(&self.node.op_type, operand) {
             return match constant {
-                Some(tensor) => format!("{dtype}c{}", numbers(&self.node.op_type, operand, tensor)),
+                Some(tensor) => format!("{dtype}c{}", numbers(&self.node.op_type, operand, &tensor)),
                 None if self.values.holds(&self.node.input[operand]) => dtype.to_owned(),
                 None if dtype == "dim" => dtype.to_owned(),
                 None => format!("{dtype}s"),
             };
         }
         match constant {
-            Some(tensor) if self.node.op_type == "Pow" && operand == 1 => format!("{dtype}c{}", exponent(tensor)),
+            Some(tensor) if self.node.op_type == "Pow" && operand == 1 => format!("{dtype}c{}", exponent(&tensor)),
+            Some(tensor) if ARITHMETIC.contains(&self.node.op_type.as_str()) => format!("{dtype}c{}", uniform(&tensor)),
             Some(_) if tells_constant(&self.node.op_type, operand) => format!("{dtype}c"),
             _ => dtype.to_owned(),
         }
@@ -320,7 +325,7 @@ fn dtype(fact: &InferenceFact) -> &'static str {
 }
 
 /// The dtype of a stored tensor, by its number in the format.
-pub(super) fn dtype_of_proto(data_type: i32) -> &'static str {
+pub(crate) fn dtype_of_proto(data_type: i32) -> &'static str {
     match DataType::try_from(data_type) {
         Ok(DataType::Bool) => "bool",
         Ok(DataType::Uint8) => "u8",
@@ -347,19 +352,14 @@ fn constant(fact: &InferenceFact) -> Option<std::sync::Arc<Tensor>> {
 
 /// What the numbers of a constant are like: `-` some are negative, `0` some are zero, `L` some are beyond any size,
 /// `e` there are none. Pads are told apart as attributes are.
-#[allow(clippy::needless_pass_by_value, reason = "the caller has no other use for it")]
-fn numbers(operator: &str, operand: usize, tensor: std::sync::Arc<Tensor>) -> String {
-    if tensor.datum_type().is_float() {
-        let wide = tensor.cast_to::<f64>().ok();
-        let view = wide.as_ref().and_then(|wide| wide.to_plain_array_view::<f64>().ok());
-        // Of scales a fraction says nothing, of counts it does.
-        let fraction = operator == "Range" && view.is_some_and(|view| view.iter().any(|value| value.fract() != 0.0));
-        return if tensor.len() == 0 {
-            "e"
-        } else if fraction {
-            "f"
-        } else {
-            ""
+fn numbers(operator: &str, operand: usize, tensor: &Tensor) -> String {
+    if tensor.datum_type().is_float() || tensor.datum_type() == DatumType::Bool {
+        // Of scales a fraction says nothing, of counts it does; what drops nothing is the same as what does not drop.
+        return match operator {
+            _ if tensor.len() == 0 => "e",
+            "Range" if any(tensor, |value| value.fract() != 0.0) => "f",
+            "Dropout" if !any(tensor, |value| value != 0.0) => "0",
+            _ => "",
         }
         .to_owned();
     }
@@ -392,8 +392,7 @@ fn is_axes(operator: &str, operand: usize) -> bool {
 }
 
 /// The exponents that an engine may compute otherwise than by a general power.
-#[allow(clippy::needless_pass_by_value, reason = "the caller has no other use for it")]
-fn exponent(tensor: std::sync::Arc<Tensor>) -> String {
+fn exponent(tensor: &Tensor) -> String {
     if tensor.len() != 1 {
         return String::new();
     }
@@ -402,6 +401,31 @@ fn exponent(tensor: std::sync::Arc<Tensor>) -> String {
         Some(value) if [-1.0, -0.5, 0.0, 0.5, 1.0, 2.0, 3.0].contains(&value) => value.to_string(),
         _ => String::new(),
     }
+}
+
+/// Operators that tract leaves out, or replaces, by the value of a constant whose elements are all alike.
+const ARITHMETIC: [&str; 4] = ["Add", "Sub", "Mul", "Div"];
+
+/// `0` or `1` where all elements are that, `2` where they are one power of two in a dtype of integers.
+fn uniform(tensor: &Tensor) -> &'static str {
+    let Ok(wide) = tensor.cast_to::<f64>() else { return "?" };
+    let Ok(view) = wide.to_plain_array_view::<f64>() else { return "?" };
+    let Some(&first) = view.first() else { return "e" };
+    if view.iter().any(|value| *value != first) {
+        return "";
+    }
+    match first {
+        0.0 => "0",
+        1.0 => "1",
+        power if tensor.datum_type().is_integer() && power > 1.0 && (power as u64).is_power_of_two() => "2",
+        _ => "",
+    }
+}
+
+/// Whether there is such an element.
+fn any(tensor: &Tensor, is_such: impl Fn(f64) -> bool) -> bool {
+    let Ok(wide) = tensor.cast_to::<f64>() else { return true };
+    wide.to_plain_array_view::<f64>().is_ok_and(|view| view.iter().any(|value| is_such(*value)))
 }
 
 #[cfg(test)]

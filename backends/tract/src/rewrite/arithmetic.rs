@@ -1,4 +1,4 @@
-//! Single operators on numbers: `Mod`, `Softplus`, `BitShift`, `IsInf` and the `Einsum` that adds everything up.
+//! Single operators on numbers: `Mod`, `Mul` by zero, `Softplus`, `BitShift`, `IsInf` and the `Einsum` that adds everything up.
 
 use tract_onnx::pb::NodeProto;
 use tract_onnx::pb::tensor_proto::DataType;
@@ -33,6 +33,23 @@ fn covers(left: &Fact, right: &Fact) -> bool {
     let pairs = left.iter().rev().zip(right.iter().rev());
     left.len() >= right.len()
         && pairs.into_iter().all(|(left, right)| *right == Some(1) || (left == right && left.is_some()))
+}
+
+/// `Mul` by a constant of zeros, whose result tract takes for zeros: of what is not finite it is NaN.
+pub(super) fn nothing(node: &NodeProto, facts: &Facts, writer: &mut Writer) -> bool {
+    let ([left, right], [output]) = (node.input.as_slice(), node.output.as_slice()) else { return false };
+    let is_zero = |name: &str| {
+        let elements = facts.of(name).singles.unwrap_or_default();
+        !elements.is_empty() && elements.iter().all(|element| *element == 0.0)
+    };
+    let (value, zero) = match (is_zero(left), is_zero(right)) {
+        (_, true) => (left, right),
+        (true, false) => (right, left),
+        (false, false) => return false,
+    };
+    let difference = writer.op("Sub", &[value, value], vec![]);
+    writer.named("Add", &[&difference, zero], output, vec![]);
+    true
 }
 
 /// `Softplus`, whose exponential tract lets overflow: max(x, 0) + softplus(-|x|).

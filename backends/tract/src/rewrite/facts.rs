@@ -1,6 +1,6 @@
 //! What a file says of its values, followed through its nodes: element types, sizes, and small constants.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use corymb_onnx::is_standard;
 use tract_onnx::pb::tensor_proto::DataType;
@@ -40,7 +40,9 @@ impl Facts {
                 self.0.insert(value.name.clone(), fact);
             }
         }
-        for tensor in &graph.initializer {
+        // What is an input, too, a request may replace.
+        let inputs: HashSet<&str> = graph.input.iter().map(|input| input.name.as_str()).collect();
+        for tensor in graph.initializer.iter().filter(|tensor| !inputs.contains(tensor.name.as_str())) {
             self.0.insert(tensor.name.clone(), stored(tensor));
         }
     }

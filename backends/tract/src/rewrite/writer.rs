@@ -16,15 +16,16 @@ const AXES_AS_OPERAND: i64 = 18;
 
 /// What the names of nodes that stand for `node` begin with, before a dot.
 pub(super) fn standing_for(node: &NodeProto) -> String {
-    format!("{}{MARK}:{}", label(node), node.op_type)
+    format!("{}{MARK}:{}:{}", label(node), node.domain, node.op_type)
 }
 
-/// The node of the file that a node stands for, from the latter's name: its name, or that of its first value, and its
-/// operator. None where the node is the file's own.
-pub(crate) fn origin(name: &str) -> Option<(&str, &str)> {
+/// The node of the file that a node stands for, from the latter's name: its name, or that of its first value, its domain
+/// and its operator. None where the node is the file's own.
+pub(crate) fn origin(name: &str) -> Option<(&str, &str, &str)> {
     let (node, rest) = name.split_once(MARK)?;
-    let (operator, _) = rest.strip_prefix(':')?.split_once('.')?;
-    Some((node, operator))
+    let (domain, rest) = rest.strip_prefix(':')?.split_once(':')?;
+    let (operator, _) = rest.split_once('.')?;
+    Some((node, domain, operator))
 }
 
 /// The nodes of a graph as they are written anew, and the constants that these need.
