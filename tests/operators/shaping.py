@@ -327,6 +327,26 @@ def shapes(suite):
                     suite.vary("ConstantOfShape", [target], attributes, opset=opset)
                 suite.add("ConstantOfShape", [Dim(2, 3)], attributes, opset=opset)
                 suite.add("ConstantOfShape", [Dim(2)], attributes, opset=opset)
+    # Sizes are values like others.
+    for operator in ("Shape", "Size"):
+        for opset in versions(operator).values():
+            for given in (Dim(5, scalar=True), Dim(5), Dim(5, 3)):
+                suite.add(operator, [given], opset=opset)
+    for opset in versions("Reshape").values():
+        for given in (Dim(5, scalar=True), Dim(5)):
+            for shape in (ints(1), ints(-1), ints(1, 1), ints(1, -1), ints(-1, 1)):
+                suite.add("Reshape", [given, shape], opset=opset, const=(1,))
+        for shape in (ints(2), ints(-1), ints(2, 1), ints(1, 2), ints(1, -1)):
+            suite.add("Reshape", [Dim(5, 3), shape], opset=opset, const=(1,))
+    for operator in ("Flatten", "Transpose", "Squeeze"):
+        for opset in versions(operator).values():
+            for given in (Dim(5), Dim(5, 3)):
+                if operator != "Squeeze" or given.sizes == (5,):
+                    suite.add(operator, [given], opset=opset)
+    for operator in ("ReduceProd", "ReduceSum", "ReduceMax", "ReduceMin"):
+        for opset in versions(operator).values():
+            for keep in ({}, {"keepdims": 0}):
+                suite.add(operator, [Dim(5, 3)], keep, opset=opset)
     for opset in versions("Range").values():
         for dtype in ("f32", "f64", "i64", "i32", "i16"):
             for start, limit, delta in ((0, 5, 1), (1, 10, 3), (5, 0, -1), (0, 5, 2), (-3, 3, 1), (-3, -1, 1), (0, -4, -2), (4, 4, 1), (1, 6, 1), (5, -1, -2)):
@@ -440,6 +460,15 @@ def branches(suite):
         for condition in (True, False):
             suite.vary("If", [np.array(condition)], {"then_branch": then, "else_branch": other}, opset=opset)
             suite.vary("If", [np.array([condition])], {"then_branch": then, "else_branch": other}, opset=opset)
+        # Several values, as a layer and its state have them.
+        for count in (2, 3):
+            names = ["a", "b", "c"][:count]
+            some = graph("then", [helper.make_node("Constant", [], [name], value=table) for name in names], names)
+            doubled = [helper.make_node("Add", [name, name], [f"{name}{name}"], name=f"inner_{name}") for name in names]
+            others = graph("else", [helper.make_node("Constant", [], [name], value=table) for name in names] + doubled, [f"{name}{name}" for name in names])
+            for condition in (True, False):
+                for shape in ((), (1,)):
+                    suite.vary("If", [np.full(shape, condition)], {"then_branch": some, "else_branch": others}, opset=opset, outputs=count)
     for opset in versions("Scan").values():
         if opset < 9:
             continue

@@ -6,7 +6,10 @@ use corymb_core::UnsupportedOperator;
 use tract_onnx::pb::tensor_proto::DataType;
 use tract_onnx::pb::type_proto::{Tensor as TensorType, Value as TypeValue};
 use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TypeProto, ValueInfoProto};
-use tract_onnx::tract_hir::infer::{Factoid as _, InferenceFact, InferenceModelExt as _};
+use tract_onnx::tract_core::internal::TDim;
+use tract_onnx::tract_hir::infer::{
+    DimFact, Factoid as _, InferenceFact, InferenceModel, InferenceModelExt as _, ShapeFactoid,
+};
 
 use crate::explain;
 use crate::file::OnnxFile;
@@ -22,8 +25,34 @@ pub(crate) fn walk(model: &ModelProto, parsed: &Parsed, see: &mut dyn FnMut(&Nod
     let mut analysed = parsed.model.clone();
     // What was inferred before an inconsistency was met still stands in the graph.
     let _ = analysed.analyse(true);
+    let mut facts = Facts::of(&analysed, &parsed.values, &[]);
+    if facts.are_open() {
+        let examples: Vec<InferenceModel> =
+            EXAMPLES.into_iter().filter_map(|size| example(&parsed.model, size)).collect();
+        facts = Facts::of(&analysed, &parsed.values, &examples);
+    }
     let walk = Walk { sets: &model.opset_import, ir_version: model.ir_version, opset: standard_opset(model) };
-    walk.graph(graph, &Facts::of(&analysed, &parsed.values), &FromValues::of(graph, None), see);
+    walk.graph(graph, &facts, &FromValues::of(graph, None), see);
+}
+
+/// Sizes that stand for open dimensions: networks on pictures halve them up to five times.
+const EXAMPLES: [usize; 2] = [32, 64];
+
+/// The graph, analysed with `size` for each open dimension of its inputs.
+fn example(model: &InferenceModel, size: usize) -> Option<InferenceModel> {
+    let mut model = model.clone();
+    for (index, outlet) in model.input_outlets().ok()?.to_vec().into_iter().enumerate() {
+        let fact = model.outlet_fact(outlet).ok()?.clone();
+        let Some(rank) = fact.shape.rank().concretize() else { continue };
+        let dims = (0..usize::try_from(rank).ok()?).map(|axis| {
+            let known = fact.shape.dim(axis).and_then(|dim| dim.concretize()?.to_i64().ok());
+            DimFact::from(TDim::Val(known.unwrap_or(size as i64)))
+        });
+        let shape = ShapeFactoid::closed(dims.collect());
+        model.set_input_fact(index, fact.with_shape(shape)).ok()?;
+    }
+    let _ = model.analyse(true);
+    Some(model)
 }
 
 /// What the forms of a model's nodes say of it.
@@ -79,7 +108,8 @@ impl Walk<'_> {
                 let given = body_inputs(node, body, facts);
                 let parsed = self.parse(body, facts, given);
                 let values = FromValues::of(body, Some(values));
-                let found = parsed.as_ref().map(|parsed| Facts::of(&parsed.model, &parsed.values)).unwrap_or_default();
+                let found =
+                    parsed.as_ref().map(|parsed| Facts::of(&parsed.model, &parsed.values, &[])).unwrap_or_default();
                 self.graph(body, &found, &values, see);
             }
         }
@@ -145,7 +175,7 @@ fn body_inputs(node: &NodeProto, body: &GraphProto, outer: &Facts<'_>) -> Vec<In
         if says || shape.rank().concretize().is_none_or(|rank| rank == 0) {
             return known;
         }
-        shape = tract_onnx::tract_hir::infer::ShapeFactoid::closed(shape.dims().skip(1).cloned().collect());
+        shape = ShapeFactoid::closed(shape.dims().skip(1).cloned().collect());
         known.with_shape(shape)
     };
     (0..body.input.len()).map(fact).collect()

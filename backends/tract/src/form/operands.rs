@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use tract_onnx::pb::NodeProto;
 use tract_onnx::pb::tensor_proto::DataType;
 use tract_onnx::tract_core::internal::{DatumType, OutletId, TDim, Tensor};
-use tract_onnx::tract_hir::infer::{Factoid as _, InferenceFact, InferenceModel};
+use tract_onnx::tract_hir::infer::{DimFact, Factoid as _, InferenceFact, InferenceModel, ShapeFactoid};
 
 use super::padding::pads;
 use crate::values::FromValues;
@@ -17,18 +17,54 @@ const LARGE: i64 = i32::MAX as i64;
 
 /// What tract's analysis knows of the values of a graph, by name.
 #[derive(Debug, Default)]
-pub(crate) struct Facts<'a>(HashMap<&'a str, &'a InferenceFact>);
+pub(crate) struct Facts<'a>(HashMap<&'a str, InferenceFact>);
 
 impl<'a> Facts<'a> {
-    /// Of a graph that has been analysed, and the values that the file names in it.
-    pub(crate) fn of(model: &'a InferenceModel, values: &'a HashMap<String, OutletId>) -> Self {
-        let fact = |(name, outlet): (&'a String, &OutletId)| Some((name.as_str(), model.outlet_fact(*outlet).ok()?));
+    /// Of a graph that has been analysed, and the values that the file names in it. `examples` are the same graph, analysed
+    /// with sizes for its open dimensions: of a value whose dtype or rank the graph leaves open they tell these, if they agree.
+    pub(crate) fn of(
+        model: &InferenceModel,
+        values: &'a HashMap<String, OutletId>,
+        examples: &[InferenceModel],
+    ) -> Self {
+        let fact = |(name, outlet): (&'a String, &OutletId)| {
+            let mut fact = model.outlet_fact(*outlet).ok()?.clone();
+            let others: Option<Vec<&InferenceFact>> =
+                examples.iter().map(|example| example.outlet_fact(*outlet).ok()).collect();
+            let others = others.unwrap_or_default();
+            if fact.datum_type.concretize().is_none()
+                && let Some(dtype) = agreed(others.iter().map(|other| other.datum_type.concretize()))
+            {
+                fact = fact.with_datum_type(dtype);
+            }
+            if fact.shape.rank().concretize().is_none()
+                && let Some(rank) = agreed(others.iter().map(|other| other.shape.rank().concretize()))
+                && let Ok(rank) = usize::try_from(rank)
+            {
+                fact = fact.with_shape(ShapeFactoid::closed(std::iter::repeat_n(DimFact::default(), rank).collect()));
+            }
+            Some((name.as_str(), fact))
+        };
         Self(values.iter().filter_map(fact).collect())
     }
 
-    pub(crate) fn get(&self, name: &str) -> Option<&'a InferenceFact> {
-        self.0.get(name).copied()
+    /// Whether a dtype or a rank is not known.
+    pub(crate) fn are_open(&self) -> bool {
+        let is_open =
+            |fact: &InferenceFact| fact.datum_type.concretize().is_none() || fact.shape.rank().concretize().is_none();
+        self.0.values().any(is_open)
     }
+
+    pub(crate) fn get(&self, name: &str) -> Option<&InferenceFact> {
+        self.0.get(name)
+    }
+}
+
+/// What all say that say anything, if it is one thing.
+fn agreed<T: PartialEq>(said: impl Iterator<Item = Option<T>>) -> Option<T> {
+    let mut said = said.flatten();
+    let first = said.next()?;
+    said.all(|other| other == first).then_some(first)
 }
 
 /// The operands of one node.
@@ -43,7 +79,7 @@ impl<'a> Operands<'a> {
         Self { node, facts, values }
     }
 
-    fn fact(&self, operand: usize) -> Option<&'a InferenceFact> {
+    fn fact(&self, operand: usize) -> Option<&InferenceFact> {
         self.facts.get(self.node.input.get(operand)?)
     }
 
@@ -86,6 +122,12 @@ impl<'a> Operands<'a> {
         (!places.is_empty()).then_some(places)
     }
 
+    /// Whether the node is computed at load. Its numbers are then no matter.
+    fn is_constant(&self) -> bool {
+        let given = (0..self.count()).filter_map(|operand| self.fact(operand));
+        given.map(|fact| constant(fact).is_some()).reduce(|all, one| all && one).unwrap_or(false)
+    }
+
     fn class_among_many(&self, operand: usize) -> String {
         let Some(fact) = self.fact(operand) else { return "?".to_owned() };
         // What is joined is moved as it is, but for sizes.
@@ -110,7 +152,9 @@ impl<'a> Operands<'a> {
         }
         match constant {
             Some(tensor) if self.node.op_type == "Pow" && operand == 1 => format!("{dtype}c{}", exponent(&tensor)),
-            Some(tensor) if ARITHMETIC.contains(&self.node.op_type.as_str()) => format!("{dtype}c{}", uniform(&tensor)),
+            Some(tensor) if ARITHMETIC.contains(&self.node.op_type.as_str()) && !self.is_constant() => {
+                format!("{dtype}c{}", uniform(&tensor))
+            }
             Some(_) if tells_constant(&self.node.op_type, operand) => format!("{dtype}c"),
             _ => dtype.to_owned(),
         }
