@@ -221,8 +221,8 @@ impl<'a> Operands<'a> {
         shapes.iter_mut().for_each(|shape| shape.truncate(shape.len().saturating_sub(keeps_last)));
         let found = broadcast(&shapes);
         if variadic && self.count() > 2 {
-            let some = found.iter().any(|operand| *operand == Broadcast::Yes);
-            let open = found.iter().any(|operand| *operand == Broadcast::Maybe);
+            let some = found.contains(&Broadcast::Yes);
+            let open = found.contains(&Broadcast::Maybe);
             return Some(match (some, open) {
                 (true, _) => vec!["some".to_owned()],
                 (false, true) => vec![String::new(), "some".to_owned()],
