@@ -224,8 +224,8 @@ def of_sizes(suite):
         for since, opset in versions(operator).items():
             if opset < 9:
                 continue
-            for number in (1, 2, 3, 5, 7, -2):
-                if operator == "Pow" and number < 0:
+            for number in (0, 1, 2, 3, 4, 5, 7, -2):
+                if operator == "Pow" and number < 0 or operator in ("Div", "Mod") and not number:
                     continue
                 for given in ([size, scalar(number)], [scalar(number), size], [wide, scalar(number)], [wide, ints(number, 2)], [size, ints(number)],
                               [ints(number), size], [ints(number, 2), wide], [ints(number), wide], [wide, ints(number)]):

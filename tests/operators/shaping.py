@@ -334,10 +334,23 @@ def shapes(suite):
                 suite.add(operator, [given], opset=opset)
     for opset in versions("Reshape").values():
         for given in (Dim(5, scalar=True), Dim(5)):
-            for shape in (ints(1), ints(-1), ints(1, 1), ints(1, -1), ints(-1, 1)):
+            for shape in (ints(), ints(1), ints(-1), ints(1, 1), ints(1, -1), ints(-1, 1)):
                 suite.add("Reshape", [given, shape], opset=opset, const=(1,))
         for shape in (ints(2), ints(-1), ints(2, 1), ints(1, 2), ints(1, -1)):
             suite.add("Reshape", [Dim(5, 3), shape], opset=opset, const=(1,))
+    for opset in versions("TopK").values():
+        for outputs in (["y", "i"], ["y", ""]):
+            if opset >= 10:
+                suite.add("TopK", [Dim(5, 3), ints(1)], {"axis": 0}, opset=opset, const=(1,), outputs=outputs)
+    for opset in versions("Shape").values():
+        for dtype in ("bool", "f32", "i64"):
+            for attributes in ({"end": 1}, {"start": 1, "end": 2}, {"start": 1}, {"end": 2}, {"start": -1}, {"end": -1}):
+                if opset >= 15:
+                    suite.add("Shape", [values(dtype, (2, 3, 4), 30)], attributes, opset=opset)
+    for opset in versions("Gather").values():
+        for given in (values("f32", (6, 3), 31), values("i64", (6,), 31)):
+            suite.add("Gather", [given, Dim(3, 2)], opset=opset)
+            suite.add("Gather", [given, Dim(3, scalar=True)], opset=opset)
     for operator in ("Flatten", "Transpose", "Squeeze"):
         for opset in versions(operator).values():
             for given in (Dim(5), Dim(5, 3)):

@@ -16,6 +16,7 @@ use crate::file::OnnxFile;
 use crate::form::{Facts, Form};
 use crate::plan::{Parsed, declared_type};
 use crate::proto::{integer_attribute, standard_opset, subgraphs};
+use crate::rewrite::Facts as Declared;
 use crate::values::FromValues;
 use crate::verified::Table;
 
@@ -25,14 +26,15 @@ pub(crate) fn walk(model: &ModelProto, parsed: &Parsed, see: &mut dyn FnMut(&Nod
     let mut analysed = parsed.model.clone();
     // What was inferred before an inconsistency was met still stands in the graph.
     let _ = analysed.analyse(true);
-    let mut facts = Facts::of(&analysed, &parsed.values, &[]);
+    let declared = Declared::default().within(graph);
+    let mut facts = Facts::of(&analysed, &parsed.values, &[], &declared);
     if facts.are_open() {
         let examples: Vec<InferenceModel> =
             EXAMPLES.into_iter().filter_map(|size| example(&parsed.model, size)).collect();
-        facts = Facts::of(&analysed, &parsed.values, &examples);
+        facts = Facts::of(&analysed, &parsed.values, &examples, &declared);
     }
     let walk = Walk { sets: &model.opset_import, ir_version: model.ir_version, opset: standard_opset(model) };
-    walk.graph(graph, &facts, &FromValues::of(graph, None), see);
+    walk.graph(graph, &Known { facts, declared, values: FromValues::of(graph, None) }, see);
 }
 
 /// Sizes that stand for open dimensions: networks on pictures halve them up to five times.
@@ -83,6 +85,16 @@ pub(crate) fn examine(file: &OnnxFile, parsed: &Parsed, table: &Table) -> Examin
     Examined { doubtful: reports, compares_sizes }
 }
 
+/// What is known of the values of a graph.
+struct Known<'a> {
+    /// By tract.
+    facts: Facts<'a>,
+    /// By what the file declares, and the operators' own rules.
+    declared: Declared,
+    /// Which come from the values of a request.
+    values: FromValues<'a>,
+}
+
 struct Walk<'a> {
     sets: &'a [OperatorSetIdProto],
     ir_version: i64,
@@ -90,27 +102,21 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    fn graph(
-        &self,
-        graph: &GraphProto,
-        facts: &Facts<'_>,
-        values: &FromValues<'_>,
-        see: &mut dyn FnMut(&NodeProto, Form),
-    ) {
+    fn graph(&self, graph: &GraphProto, known: &Known<'_>, see: &mut dyn FnMut(&NodeProto, Form)) {
         for node in &graph.node {
             // A constant is not computed.
             if node.op_type == "Constant" && corymb_onnx::is_standard(&node.domain) {
                 continue;
             }
             let opset = self.opset_of(&node.domain);
-            see(node, Form::of(node, opset, facts, values));
+            see(node, Form::of(node, opset, &known.facts, &known.values));
             for body in subgraphs(node) {
-                let given = body_inputs(node, body, facts);
-                let parsed = self.parse(body, facts, given);
-                let values = FromValues::of(body, Some(values));
-                let found =
-                    parsed.as_ref().map(|parsed| Facts::of(&parsed.model, &parsed.values, &[])).unwrap_or_default();
-                self.graph(body, &found, &values, see);
+                let given = body_inputs(node, body, &known.facts);
+                let parsed = self.parse(body, &known.facts, given);
+                let declared = known.declared.within(body);
+                let found = parsed.as_ref().map(|parsed| Facts::of(&parsed.model, &parsed.values, &[], &declared));
+                let (facts, values) = (found.unwrap_or_default(), FromValues::of(body, Some(&known.values)));
+                self.graph(body, &Known { facts, declared, values }, see);
             }
         }
     }

@@ -8,6 +8,7 @@ use tract_onnx::tract_core::internal::{DatumType, OutletId, TDim, Tensor};
 use tract_onnx::tract_hir::infer::{DimFact, Factoid as _, InferenceFact, InferenceModel, ShapeFactoid};
 
 use super::padding::pads;
+use crate::rewrite::Facts as Declared;
 use crate::values::FromValues;
 
 /// From this rank on ranks are one class.
@@ -21,11 +22,13 @@ pub(crate) struct Facts<'a>(HashMap<&'a str, InferenceFact>);
 
 impl<'a> Facts<'a> {
     /// Of a graph that has been analysed, and the values that the file names in it. `examples` are the same graph, analysed
-    /// with sizes for its open dimensions: of a value whose dtype or rank the graph leaves open they tell these, if they agree.
+    /// with sizes for its open dimensions: of a value whose rank tract does not find they tell it, if they agree. `declared`
+    /// tells the dtype of one whose dtype tract does not find.
     pub(crate) fn of(
         model: &InferenceModel,
         values: &'a HashMap<String, OutletId>,
         examples: &[InferenceModel],
+        declared: &Declared,
     ) -> Self {
         let fact = |(name, outlet): (&'a String, &OutletId)| {
             let mut fact = model.outlet_fact(*outlet).ok()?.clone();
@@ -33,7 +36,7 @@ impl<'a> Facts<'a> {
                 examples.iter().map(|example| example.outlet_fact(*outlet).ok()).collect();
             let others = others.unwrap_or_default();
             if fact.datum_type.concretize().is_none()
-                && let Some(dtype) = agreed(others.iter().map(|other| other.datum_type.concretize()))
+                && let Some(dtype) = declared.dtype(name).and_then(|dtype| DatumType::try_from(dtype).ok())
             {
                 fact = fact.with_datum_type(dtype);
             }
@@ -48,11 +51,9 @@ impl<'a> Facts<'a> {
         Self(values.iter().filter_map(fact).collect())
     }
 
-    /// Whether a dtype or a rank is not known.
+    /// Whether there is a value of unknown rank.
     pub(crate) fn are_open(&self) -> bool {
-        let is_open =
-            |fact: &InferenceFact| fact.datum_type.concretize().is_none() || fact.shape.rank().concretize().is_none();
-        self.0.values().any(is_open)
+        self.0.values().any(|fact| fact.shape.rank().concretize().is_none())
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<&InferenceFact> {
@@ -219,7 +220,16 @@ impl<'a> Operands<'a> {
         let Some(mut shapes) = shapes else { return Some(vec!["?".to_owned()]) };
         // The last two dimensions of a product are not broadcast; a vector has none before them.
         shapes.iter_mut().for_each(|shape| shape.truncate(shape.len().saturating_sub(keeps_last)));
-        let found = broadcast(&shapes);
+        // A value is of its own shape, whatever is open in that.
+        let first = |operand: usize| {
+            let name = self.node.input.get(operand);
+            self.node.input.iter().position(|other| Some(other) == name).unwrap_or(operand)
+        };
+        let distinct: Vec<usize> = (0..self.count()).filter(|&operand| first(operand) == operand).collect();
+        let found = broadcast(&distinct.iter().map(|&operand| shapes[operand].clone()).collect::<Vec<_>>());
+        let place = |operand: usize| distinct.iter().position(|&other| other == first(operand));
+        let found: Vec<Broadcast> =
+            (0..self.count()).filter_map(|operand| found.get(place(operand)?).copied()).collect();
         if variadic && self.count() > 2 {
             let some = found.contains(&Broadcast::Yes);
             let open = found.contains(&Broadcast::Maybe);

@@ -30,9 +30,17 @@ pub(super) struct Fact {
 
 /// Of all values that are known at a place in the graph.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Facts(HashMap<String, Fact>);
+pub(crate) struct Facts(HashMap<String, Fact>);
 
 impl Facts {
+    /// With all that a graph says, within what is known around it.
+    pub(crate) fn within(&self, graph: &GraphProto) -> Self {
+        let mut facts = self.clone();
+        facts.enter(graph);
+        graph.node.iter().for_each(|node| facts.learn(node));
+        facts
+    }
+
     /// With what a graph says before its nodes are read.
     pub(super) fn enter(&mut self, graph: &GraphProto) {
         for value in graph.value_info.iter().chain(&graph.output).chain(&graph.input) {
@@ -51,7 +59,7 @@ impl Facts {
         self.0.get(name).cloned().unwrap_or_default()
     }
 
-    pub(super) fn dtype(&self, name: &str) -> Option<DataType> {
+    pub(crate) fn dtype(&self, name: &str) -> Option<DataType> {
         self.0.get(name)?.dtype
     }
 

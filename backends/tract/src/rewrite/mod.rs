@@ -19,10 +19,10 @@ mod writer;
 use corymb_onnx::is_standard;
 use tract_onnx::pb::{GraphProto, ModelProto, NodeProto};
 
-use self::facts::Facts;
 use self::writer::Writer;
 use crate::proto::{standard_opset, subgraphs_mut};
 
+pub(crate) use self::facts::Facts;
 pub(crate) use self::softmax::{SOFTMAX_OF_ONE_AXIS, is_quantised};
 pub(crate) use self::writer::origin;
 
