@@ -99,11 +99,15 @@ impl<'v> Operands<'v> {
     }
 }
 
+/// Of stored floating-point numbers so many are followed: those of scales and bounds, not those of weights.
+const MAX_REALS: usize = 16;
+
 /// The value of a stored tensor: its shape, and its numbers if they are few and stored in the file.
 pub(super) fn stored(tensor: &TensorProto, symbols: &mut Symbols) -> Value {
     let shape = tensor.dims.iter().map(|size| Polynomial::constant(*size)).collect();
     let count = tensor.dims.iter().try_fold(1_i64, |product, size| product.checked_mul(*size));
-    let few = count.and_then(|count| usize::try_from(count).ok()).is_some_and(|count| count <= MAX_NUMBERS);
+    let most = if matches!(tensor.data_type, elem::FLOAT | elem::DOUBLE) { MAX_REALS } else { MAX_NUMBERS };
+    let few = count.and_then(|count| usize::try_from(count).ok()).is_some_and(|count| count <= most);
     match few.then(|| elements(tensor, symbols)).flatten() {
         Some((elements, whole)) if Some(elements.len()) == count.and_then(|count| usize::try_from(count).ok()) => {
             Value::numbers(shape, elements, whole)
