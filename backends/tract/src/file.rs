@@ -4,9 +4,10 @@ use std::time::SystemTime;
 
 use corymb_core::{BackendError, FileSource, ModelFiles};
 use corymb_onnx::{Names, is_standard};
+use tract_onnx::pb::tensor_shape_proto::Dimension;
 use tract_onnx::pb::tensor_shape_proto::dimension::Value as DimValue;
 use tract_onnx::pb::type_proto::Value as TypeValue;
-use tract_onnx::pb::{GraphProto, ModelProto};
+use tract_onnx::pb::{GraphProto, ModelProto, ValueInfoProto};
 use tract_onnx::prelude::Framework as _;
 
 use crate::rewrite::rewrite;
@@ -77,29 +78,25 @@ impl OnnxFile {
     /// Leaves all sizes of inputs open but 1, which is broadcast; equal ones stay equal. What outputs declare is forgotten.
     pub(crate) fn open_dimensions(&mut self) {
         let Some(graph) = &mut self.proto.graph else { return };
-        for (value, is_input) in
-            graph.input.iter_mut().map(|value| (value, true)).chain(graph.output.iter_mut().map(|value| (value, false)))
-        {
-            let Some(TypeValue::TensorType(tensor)) = value.r#type.as_mut().and_then(|kind| kind.value.as_mut()) else {
-                continue;
-            };
-            for dim in tensor.shape.iter_mut().flat_map(|shape| &mut shape.dim) {
-                match dim.value {
-                    Some(DimValue::DimValue(1)) if is_input => {}
-                    Some(DimValue::DimValue(size)) if is_input => {
-                        dim.value = Some(DimValue::DimParam(format!("size{size}")));
-                    }
-                    _ if is_input => {}
-                    _ => dim.value = None,
-                }
+        for dim in graph.input.iter_mut().flat_map(dimensions) {
+            if let Some(DimValue::DimValue(size)) = dim.value
+                && size != 1
+            {
+                dim.value = Some(DimValue::DimParam(format!("size{size}")));
             }
         }
+        graph.output.iter_mut().flat_map(dimensions).for_each(|dim| dim.value = None);
     }
 
     /// The version of the standard operator set.
     pub(crate) fn opset(&self) -> Option<i64> {
         self.proto.opset_import.iter().find(|set| is_standard(&set.domain)).map(|set| set.version)
     }
+}
+
+fn dimensions(value: &mut ValueInfoProto) -> impl Iterator<Item = &mut Dimension> {
+    let tensor = value.r#type.as_mut().and_then(|kind| kind.value.as_mut()).map(|TypeValue::TensorType(tensor)| tensor);
+    tensor.and_then(|tensor| tensor.shape.as_mut()).into_iter().flat_map(|shape| &mut shape.dim)
 }
 
 /// What tract would meet with a panic, or not at all.

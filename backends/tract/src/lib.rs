@@ -1,7 +1,8 @@
 //! The tract backend: ONNX models in pure Rust, on the processor, one thread per run.
 //!
 //! tract is compiled into the binary, starts in tens of milliseconds and needs a few tens of megabytes. It knows fewer
-//! operators than ONNX Runtime, computes some of them wrongly (`verified.rs` knows which are right), and wants its shapes fixed (`plans.rs`).
+//! operators than ONNX Runtime, computes some of them wrongly (`verified.rs` knows which are right), and wants its shapes
+//! fixed (`plans.rs`).
 
 mod convert;
 mod explain;
@@ -234,10 +235,13 @@ impl Tract {
         let parsed = plan::parse(&file.proto, constants, files.model.folder(), self.run_bytes)
             .map_err(|error| refused_by(&file, &error))?;
         let Examined { doubtful, compares_sizes } = forms::examine(&file, &parsed, Table::embedded());
-        if !options.unverified && !doubtful.is_empty() {
-            let (name, reports) = (files.model.name(), explain::few(&doubtful));
-            let refusal = format!("tract is not known to compute '{name}' rightly: {reports}{WAY_OUT}");
-            return Err(BackendError::Unsupported(refusal));
+        if !doubtful.is_empty() {
+            let (name, nodes) = (files.model.name(), explain::few(&doubtful));
+            if !options.unverified {
+                let refusal = format!("tract is not known to compute '{name}' rightly: {nodes}{WAY_OUT}");
+                return Err(BackendError::Unsupported(refusal));
+            }
+            tracing::warn!(%name, nodes, "nodes run that tract is not known to compute rightly: the manifest allows it");
         }
         let graph = parsed.model;
         // Everything is in the graph now: give back the file's content before more memory is taken.

@@ -122,7 +122,8 @@ fn class(attribute: &AttributeProto, default: Option<&str>, operands: &Operands<
         Ok(AttributeType::Floats) if name == "intercepts" => Some(count(attribute.floats.len()).to_owned()),
         Ok(AttributeType::Floats) => Some(if attribute.floats.is_empty() { "[]" } else { "*" }.to_owned()),
         Ok(AttributeType::Tensor) => {
-            Some(attribute.t.as_ref().map_or("~", |tensor| dtype_of_proto(tensor.data_type)).to_owned())
+            let dtype = attribute.t.as_ref().and_then(|tensor| dtype_of_proto(tensor.data_type));
+            Some(dtype.map_or(UNREADABLE.to_string(), str::to_owned))
         }
         Ok(AttributeType::Graph | AttributeType::Graphs) => Some("graph".to_owned()),
         _ => Some(UNREADABLE.to_string()),

@@ -378,9 +378,9 @@ fn dtype(fact: &InferenceFact) -> &'static str {
     }
 }
 
-/// The dtype of a stored tensor, by its number in the format.
-pub(crate) fn dtype_of_proto(data_type: i32) -> &'static str {
-    match DataType::try_from(data_type) {
+/// The dtype of a stored tensor, by its number in the format; none where tract has no such.
+pub(crate) fn dtype_of_proto(data_type: i32) -> Option<&'static str> {
+    Some(match DataType::try_from(data_type) {
         Ok(DataType::Bool) => "bool",
         Ok(DataType::Uint8) => "u8",
         Ok(DataType::Uint16) => "u16",
@@ -393,8 +393,8 @@ pub(crate) fn dtype_of_proto(data_type: i32) -> &'static str {
         Ok(DataType::Float16) => "f16",
         Ok(DataType::Float) => "f32",
         Ok(DataType::Double) => "f64",
-        _ => "?",
-    }
+        _ => return None,
+    })
 }
 
 /// The value, if it is known at load whatever the shapes of a request are.

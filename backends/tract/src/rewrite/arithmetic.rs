@@ -36,7 +36,7 @@ fn covers(left: &Fact, right: &Fact) -> bool {
 }
 
 /// `Mul` by a constant of zeros, whose result tract takes for zeros: of what is not finite it is NaN.
-pub(super) fn nothing(node: &NodeProto, facts: &Facts, writer: &mut Writer) -> bool {
+pub(super) fn times_zero(node: &NodeProto, facts: &Facts, writer: &mut Writer) -> bool {
     let ([left, right], [output]) = (node.input.as_slice(), node.output.as_slice()) else { return false };
     let is_zero = |name: &str| {
         let elements = facts.of(name).singles.unwrap_or_default();

@@ -75,7 +75,7 @@ fn stands_for(node: &NodeProto, facts: &Facts, quantised: bool, writer: &mut Wri
         "Gemm" => half::gemm(node, facts, writer),
         "Attention" => attention::spelled(node, facts, writer),
         "Mod" => arithmetic::modulo(node, facts, writer),
-        "Mul" => arithmetic::nothing(node, facts, writer),
+        "Mul" => arithmetic::times_zero(node, facts, writer),
         "Softplus" => arithmetic::softplus(node, writer),
         "BitShift" => arithmetic::shift(node, facts, writer),
         "IsInf" => arithmetic::is_infinite(node, facts, writer),

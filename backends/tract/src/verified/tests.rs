@@ -39,6 +39,8 @@ fn what_is_not_verified_is_said_in_words() {
     assert_eq!(said("x0=f32 x1=i64"), "Mod whose A is FP32 and whose B is INT64 is not verified on tract");
     assert_eq!(said("x0=i64 x1=i64 @kind=1"), "Mod with kind 1 is not verified on tract");
     assert_eq!(said("x0=? x1=i64"), "Mod whose A is of unknown dtype is not verified on tract");
+    let many = Table::read("Concat\t13\t\tx=f32 count=2\n").doubt(&written("Concat", 13, "x=?+f32 count=2"));
+    assert_eq!(many.as_deref(), Some("Concat of operands of unknown dtype is not verified on tract"));
     let unknown = "Mod whose operands are of unknown shape is not verified on tract";
     assert_eq!(said("x0=f32 x1=f32 broadcast=? @fmod=1"), unknown);
     assert_eq!(table.doubt(&written("Det", 11, "x0=f32")).as_deref(), Some("Det is not verified on tract"));

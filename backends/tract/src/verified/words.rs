@@ -61,6 +61,7 @@ pub(super) fn words(form: &Form, name: &str, value: &str) -> String {
         "count" => format!("of {value} operands"),
         name => match (name.strip_prefix('@'), name.strip_prefix('x')) {
             (Some(attribute), _) => attribute_words(attribute, value),
+            (None, Some("")) if value.contains('?') => "of operands of unknown dtype".to_owned(),
             (None, Some("")) => format!("of {}", list(value.split('+').map(|class| operand_words("", 0, class)))),
             (None, Some(place)) => {
                 let place = place.parse().unwrap_or(0);
@@ -96,7 +97,7 @@ fn thing<'a>(form: &Form, name: &'a str) -> &'a str {
 fn attribute_words(attribute: &str, value: &str) -> String {
     match (attribute, value) {
         ("to" | "dtype" | "output_dtype" | "output_datatype", number) => {
-            let dtype = number.parse().ok().map(crate::form::dtype_of_proto).filter(|dtype| *dtype != "?");
+            let dtype = number.parse().ok().and_then(crate::form::dtype_of_proto);
             format!("with {attribute} {}", dtype.map_or("of a rare dtype".to_owned(), dtype_words))
         }
         ("value", dtype) if !["+", "-", "0"].contains(&dtype) => format!("with a value of {}", dtype_words(dtype)),
