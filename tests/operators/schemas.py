@@ -33,7 +33,10 @@ def line(schema):
 def main():
     schemas = [schema for schema in defs.get_all_schemas_with_history() if schema.domain in ("", "ai.onnx.ml")]
     lines = sorted(line(schema) for schema in schemas)
-    TARGET.write_text("".join(f"{text}\n" for _, _, text in lines))
+    table = "".join(f"{text}\n" for _, _, text in lines)
+    # What is the same stays untouched: everything is compiled anew after it.
+    if TARGET.read_text() != table:
+        TARGET.write_text(table)
     print(f"{len(lines)} versions of operators written to {TARGET}")
 
 

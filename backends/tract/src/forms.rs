@@ -6,7 +6,7 @@ use corymb_core::UnsupportedOperator;
 use tract_onnx::pb::tensor_proto::DataType;
 use tract_onnx::pb::type_proto::{Tensor as TensorType, Value as TypeValue};
 use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TypeProto, ValueInfoProto};
-use tract_onnx::tract_core::internal::TDim;
+use tract_onnx::tract_core::internal::{OutletId, TDim};
 use tract_onnx::tract_hir::infer::{
     DimFact, Factoid as _, InferenceFact, InferenceModel, InferenceModelExt as _, ShapeFactoid,
 };
@@ -30,25 +30,31 @@ pub(crate) fn walk(model: &ModelProto, parsed: &Parsed, see: &mut dyn FnMut(&Nod
     let mut facts = Facts::of(&analysed, &parsed.values, &[], &declared);
     if facts.are_open() {
         let examples: Vec<InferenceModel> =
-            EXAMPLES.into_iter().filter_map(|size| example(&parsed.model, size)).collect();
+            EXAMPLES.into_iter().filter_map(|(rows, size)| example(&parsed.model, rows, size)).collect();
         facts = Facts::of(&analysed, &parsed.values, &examples, &declared);
     }
     let walk = Walk { sets: &model.opset_import, ir_version: model.ir_version, opset: standard_opset(model) };
     walk.graph(graph, &Known { facts, declared, values: FromValues::of(graph, None) }, see);
 }
 
-/// Sizes that stand for open dimensions: networks on pictures halve them up to five times.
-const EXAMPLES: [usize; 2] = [32, 64];
+/// Sizes that stand for open dimensions, of the batch and of others: networks on pictures halve the latter up to five times,
+/// and some models take one row alone.
+const EXAMPLES: [(i64, i64); 3] = [(32, 32), (64, 64), (1, 64)];
 
-/// The graph, analysed with `size` for each open dimension of its inputs.
-fn example(model: &InferenceModel, size: usize) -> Option<InferenceModel> {
+/// The graph, analysed with `rows` for the first open dimension that comes first in its shape, wherever that stands, and
+/// `size` for each other open dimension of its inputs.
+fn example(model: &InferenceModel, rows: i64, size: i64) -> Option<InferenceModel> {
     let mut model = model.clone();
-    for (index, outlet) in model.input_outlets().ok()?.to_vec().into_iter().enumerate() {
+    let outlets = model.input_outlets().ok()?.to_vec();
+    let first = |outlet: &OutletId| model.outlet_fact(*outlet).ok()?.shape.dim(0)?.concretize();
+    let batch = outlets.iter().filter_map(first).find(|dim| dim.to_i64().is_err());
+    for (index, outlet) in outlets.into_iter().enumerate() {
         let fact = model.outlet_fact(outlet).ok()?.clone();
         let Some(rank) = fact.shape.rank().concretize() else { continue };
         let dims = (0..usize::try_from(rank).ok()?).map(|axis| {
-            let known = fact.shape.dim(axis).and_then(|dim| dim.concretize()?.to_i64().ok());
-            DimFact::from(TDim::Val(known.unwrap_or(size as i64)))
+            let dim = fact.shape.dim(axis).and_then(|dim| dim.concretize());
+            let open = if dim.is_some() && dim == batch { rows } else { size };
+            DimFact::from(TDim::Val(dim.and_then(|dim| dim.to_i64().ok()).unwrap_or(open)))
         });
         let shape = ShapeFactoid::closed(dims.collect());
         model.set_input_fact(index, fact.with_shape(shape)).ok()?;

@@ -8,7 +8,7 @@ use tract_onnx::pb::tensor_shape_proto::dimension::Value as DimValue;
 use tract_onnx::pb::type_proto::Value as TypeValue;
 use tract_onnx::pb::{GraphProto, NodeProto, TensorProto, ValueInfoProto};
 
-use crate::proto::integer_attribute;
+use crate::proto::{integer_attribute, subgraphs};
 
 /// The most elements of a constant that are kept.
 const FEW: usize = 64;
@@ -84,12 +84,22 @@ impl Facts {
             }
             return;
         }
+        // What a branch answers with is known where its nodes have been read.
+        let is_open = |name: &String| self.dtype(name).is_none();
+        let branches: Vec<(&GraphProto, Self)> = match node.op_type.as_str() {
+            "If" if node.output.iter().any(is_open) => {
+                subgraphs(node).map(|body| (body, self.within(body))).collect()
+            }
+            _ => Vec::new(),
+        };
         for (index, output) in node.output.iter().enumerate().filter(|(_, name)| !name.is_empty()) {
             let known = self.0.get(output);
             if known.is_some_and(|fact| fact.dtype.is_some() && fact.dims.is_some()) {
                 continue;
             }
-            let dtype = known.and_then(|fact| fact.dtype).or_else(|| self.output_dtype(node, index));
+            let of_branch = |(body, facts): &(&GraphProto, Self)| facts.dtype(&body.output.get(index)?.name);
+            let dtype = known.and_then(|fact| fact.dtype);
+            let dtype = dtype.or_else(|| self.output_dtype(node, index)).or_else(|| branches.iter().find_map(of_branch));
             let dims = known.and_then(|fact| fact.dims.clone()).or_else(|| self.same_dims(node, index));
             self.0.insert(output.clone(), Fact { dtype, dims, ..Fact::default() });
         }
