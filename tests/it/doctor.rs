@@ -2,11 +2,12 @@
 
 use std::fs;
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output};
 
 use serde_json::Value;
 
+use crate::group::ControlGroup;
 use crate::harness::{Server, corymb, run};
 
 fn document(output: &Output) -> Value {
@@ -183,60 +184,19 @@ fn the_server_tells_its_plan() {
     assert!(count("compute") == 1 && count("io") >= 2, "{names:?}");
 }
 
-/// A control group that is removed at the end.
-struct Group(PathBuf);
-
-impl Group {
-    /// None, with the reason printed, where this machine does not let us make one: only root may, and few containers.
-    fn with_one_core_and_a_gigabyte() -> Option<Vec<Self>> {
-        let name = format!("corymb-test-{}", std::process::id());
-        let v1 = |controller: &str, files: &[(&str, &str)]| {
-            Self::make(&Path::new("/sys/fs/cgroup").join(controller), &name, files)
-        };
-        let memory = 1_u64 << 30;
-        let memory = memory.to_string();
-        let made = if Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
-            Self::make(Path::new("/sys/fs/cgroup"), &name, &[("cpu.max", "100000 100000"), ("memory.max", &memory)])
-                .map(|group| vec![group])
-        } else {
-            v1("cpu", &[("cpu.cfs_period_us", "100000"), ("cpu.cfs_quota_us", "100000")])
-                .and_then(|cpu| Ok(vec![cpu, v1("memory", &[("memory.limit_in_bytes", &memory)])?]))
-        };
-        // Not a part that CI could install, so it is no failure there.
-        made.map_err(|error| eprintln!("skipped: no control group of our own: {error}")).ok()
-    }
-
-    fn make(parent: &Path, name: &str, files: &[(&str, &str)]) -> Result<Self, String> {
-        let group = Self(parent.join(name));
-        fs::create_dir(&group.0).map_err(|error| format!("{}: {error}", group.0.display()))?;
-        for (file, value) in files {
-            let path = group.0.join(file);
-            // Where the controller is not handed down the file is missing, and must not be made.
-            let file = fs::OpenOptions::new().write(true).open(&path);
-            let written = file.and_then(|mut file| std::io::Write::write_all(&mut file, value.as_bytes()));
-            written.map_err(|error| format!("{}: {error}", path.display()))?;
-        }
-        Ok(group)
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir(&self.0);
-    }
-}
-
 #[test]
 fn a_real_quota_of_one_core_is_honoured() {
-    let Some(groups) = Group::with_one_core_and_a_gigabyte() else { return };
-    let join: String = groups.iter().map(|group| format!("echo $$ > {}/cgroup.procs && ", group.0.display())).collect();
-    let script = format!("{join}exec {} doctor --json --port 0", env!("CARGO_BIN_EXE_corymb"));
-    let output = Command::new("sh").args(["-c", &script]).output().expect("runs");
+    let Some(group) = ControlGroup::new(1 << 30, Some(1)) else { return };
+    let mut doctor = group.command(env!("CARGO_BIN_EXE_corymb"));
+    let output = doctor.args(["doctor", "--json", "--port", "0"]).output().expect("runs");
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let document = document(&output);
     assert_eq!(document["quota"]["cores"], 1.0, "{document}");
     assert_eq!((&document["threads"]["workers"], &document["threads"]["io_threads"]), (&1.into(), &1.into()));
     assert_eq!(document["memory"]["limit_bytes"], 1_u64 << 30);
+    assert_eq!(document["memory"]["body_limit_bytes"], 1_u64 << 27);
+    let requests = document["memory"]["request_limit_bytes"].as_u64().expect("known");
+    assert!((1 << 29..13 << 26).contains(&requests), "{document}");
     assert!(document["memory"]["limited_by"].as_str().expect("a file").contains("corymb-test-"), "{document}");
     let taken = document["memory"]["group_bytes"].as_u64().expect("in a group");
     assert!(taken > 0 && taken < 1 << 30);

@@ -8,7 +8,10 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
 use serde_json::Value;
+
+use crate::group::ControlGroup;
 
 /// Nothing that a test waits for takes longer on a machine that works.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
@@ -60,16 +63,10 @@ pub(crate) fn onnxruntime_library(prefix: &Path) -> Option<PathBuf> {
     libraries.next()
 }
 
-/// The request file of the KFServing sample, which is not part of the project.
-pub(crate) fn sample_request() -> Option<Vec<u8>> {
-    let path = root().join("../shared/fixtures/kfserving-flowers-input.json");
-    match std::fs::read(&path) {
-        Ok(bytes) => Some(bytes),
-        Err(error) => {
-            skip(&format!("{}: {error}", path.display()));
-            None
-        }
-    }
+/// A daisy in the form of the KFServing sample's request file: its names, its key with three blanks.
+pub(crate) fn sample_request() -> Vec<u8> {
+    let picture = base64::engine::general_purpose::STANDARD.encode(picture());
+    format!(r#"{{"instances":[{{"image_bytes":{{"b64":"{picture}"}},"key":"   1"}}]}}"#).into_bytes()
 }
 
 /// Sets a flag when it is dropped, after a panic too: threads that run until it is set end with the test.
@@ -84,9 +81,15 @@ impl Drop for SetOnDrop<'_> {
 /// A command of the binary, in a world of its own: no variables but these, a cache that the tests share.
 pub(crate) fn corymb(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_corymb"));
-    command.args(arguments).env_clear().env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR")).stdin(Stdio::null());
+    isolated(&mut command).args(arguments);
     command
 }
+
+fn isolated(command: &mut Command) -> &mut Command {
+    command.env_clear().env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR")).stdin(Stdio::null())
+}
+
+const SERVE: [&str; 7] = ["serve", "--host", "127.0.0.1", "--port", "0", "--log-format", "json"];
 
 /// Runs a command to its end.
 pub(crate) fn run(arguments: &[&str]) -> Output {
@@ -140,9 +143,20 @@ impl Server {
 
     /// As [`Server::start`], ready when the log says `message`.
     pub(crate) fn start_until(arguments: &[&str], variables: &[(&str, &str)], message: &str) -> Self {
-        let mut command = corymb(&["serve", "--host", "127.0.0.1", "--port", "0", "--log-format", "json"]);
-        command.args(arguments).envs(variables.iter().copied()).stderr(Stdio::piped());
-        let mut child = command.spawn().expect("the binary starts");
+        let mut command = corymb(&SERVE);
+        command.args(arguments).envs(variables.iter().copied());
+        Self::of(command, message)
+    }
+
+    /// As [`Server::start_with`], in a control group.
+    pub(crate) fn start_in(group: &ControlGroup, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
+        let mut command = group.command(env!("CARGO_BIN_EXE_corymb"));
+        isolated(&mut command).args(SERVE).args(arguments).envs(variables.iter().copied());
+        Self::of(command, "serving")
+    }
+
+    fn of(mut command: Command, message: &str) -> Self {
+        let mut child = command.stderr(Stdio::piped()).spawn().expect("the binary starts");
         let log = Arc::new(Mutex::new(Vec::new()));
         let (sender, lines) = channel();
         let stderr = child.stderr.take().expect("piped");

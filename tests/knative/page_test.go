@@ -21,7 +21,7 @@ import (
 
 var (
 	pageFolder  = flag.String("page", "", "run KFServing's page on autoscaling, which takes five minutes, and write what it shows to this folder")
-	pageRequest = flag.String("request", "", "the request file; without one, that of KFServing's flowers sample, or one like it")
+	pageRequest = flag.String("request", "", "the request file; without one, a daisy in the form of KFServing's flowers sample")
 )
 
 // The page's numbers: recorded in June 2019 with Knative 0.7.1 and TensorFlow Serving in a cluster.
@@ -120,21 +120,18 @@ func pause(ctx context.Context, length time.Duration) error {
 	}
 }
 
-// requestFile is KFServing's own where it is at hand: it is not part of this project. Else a daisy of this project in the
-// same form.
+// requestFile is the one that a flag names, else a daisy of this project in the form of the page's.
 func requestFile(t *testing.T) string {
 	t.Helper()
-	for _, path := range []string{*pageRequest, "../../../shared/fixtures/kfserving-flowers-input.json"} {
-		path, err := filepath.Abs(path)
+	if *pageRequest != "" {
+		path, err := filepath.Abs(*pageRequest)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() {
-			return path
+		if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() {
+			t.Fatalf("%s cannot be read", *pageRequest)
 		}
-	}
-	if *pageRequest != "" {
-		t.Fatalf("%s cannot be read", *pageRequest)
+		return path
 	}
 	picture, err := os.ReadFile("../../deploy/models/flowers/warmup/image_bytes.jpg")
 	if err != nil {

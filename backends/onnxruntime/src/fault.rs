@@ -33,7 +33,10 @@ fn of_message(message: &str, code: ErrorCode, device: Device) -> BackendError {
 /// An error of a run that was refused memory: the request's fault, since another may take less.
 pub(crate) fn of_memory(error: &ort::Error, refusal: Refusal) -> BackendError {
     let node = innermost_node_of(error.message()).unwrap_or("a tensor");
-    let Refusal { asked, held, limit } = refusal;
+    let Refusal { asked, held, limit, shortage } = refusal;
+    if let Some(shortage) = shortage {
+        return BackendError::Memory(shortage);
+    }
     BackendError::InvalidInput(if asked > limit.saturating_sub(held) {
         too_much_memory(asked.saturating_add(held), asked, node, limit)
     } else {

@@ -31,6 +31,7 @@ pub(crate) struct Shared {
     pub(crate) memory: MemoryInfo<'static>,
     /// What one run may take, in bytes.
     pub(crate) run_bytes: u64,
+    pub(crate) pool: MemoryPool,
     pub(crate) watch: Arc<Watch>,
 }
 
@@ -122,7 +123,7 @@ impl OrtInstance {
         let output_names: Vec<*const c_char> = wanted.iter().map(|(_, name)| *name).collect();
         let mut outputs = vec![ptr::null_mut(); wanted.len()];
 
-        let bounded = Bounded::enter(shared.run_bytes);
+        let bounded = Bounded::enter(shared.run_bytes, &shared.pool);
         let watched = shared.watch.enter(&self.slot, &options.cancel);
         // SAFETY: names are C strings that the model keeps; values are valid and outlive the call; all arrays are valid
         // for the lengths given. `Run` may be called by several threads on one session: ONNX Runtime promises so, and

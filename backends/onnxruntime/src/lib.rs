@@ -168,7 +168,14 @@ impl Backend for OnnxRuntime {
             };
             let session = recipe.session_of(&content, 1).map_err(|error| fault::of_load(&name, &error))?;
             drop(content);
-            let model = OrtModel::new(recipe, signature, graph, session.inner(), self.watch()?, self.run_bytes)?;
+            let model = OrtModel::new(
+                recipe,
+                signature,
+                graph,
+                session.inner(),
+                self.watch()?,
+                (self.run_bytes, options.memory.clone()),
+            )?;
             Ok(Box::new(model) as Box<dyn Model>)
         })
     }

@@ -2,15 +2,16 @@
 //! until the kernel ends the process.
 //!
 //! All sessions on the processor take memory from one allocator of ours, which counts what the run on the calling thread
-//! holds. It refuses as ONNX Runtime's own allocator does, by its C++ exception `std::bad_alloc`, which the library makes
+//! holds, and takes what is more than a little from the memory that all requests share. It refuses as ONNX Runtime's own allocator does, by its C++ exception `std::bad_alloc`, which the library makes
 //! the run's error: most of its callers would write to a null pointer.
 #![allow(unsafe_code, reason = "an allocator behind a C interface")]
 
 use std::alloc::{Layout, alloc, dealloc};
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::ffi::c_void;
 use std::ptr::{self, NonNull};
 
+use corymb_core::{Holder, MemoryPool, Shortage, UNCOUNTED};
 use ort::AsPointer as _;
 use ort::environment::Environment;
 use ort::memory::MemoryInfo;
@@ -30,6 +31,9 @@ const TOO_MUCH: usize = 1 << 62;
 
 type Allocate = unsafe extern "system-unwind" fn(*mut OrtAllocator, usize) -> *mut c_void;
 
+/// So much at least is taken from the shared memory at once, in bytes, where there is so much.
+const STEP: u64 = 4 << 20;
+
 /// What a run has been refused, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Refusal {
@@ -37,18 +41,24 @@ pub(crate) struct Refusal {
     /// Beside that.
     pub(crate) held: u64,
     pub(crate) limit: u64,
+    /// Where it was the shared memory that did not suffice.
+    pub(crate) shortage: Option<Shortage>,
 }
 
 #[derive(Clone, Copy)]
 struct Account {
     limit: u64,
     held: u64,
+    /// What it may hold without asking the shared memory for more.
+    granted: u64,
     refusal: Option<Refusal>,
 }
 
 thread_local! {
     /// Of the run that this thread is in.
     static ACCOUNT: Cell<Option<Account>> = const { Cell::new(None) };
+    /// What that run has of the memory that all requests share.
+    static HOLDER: RefCell<Option<Holder>> = const { RefCell::new(None) };
 }
 
 /// Bounds what is taken on this thread until it is dropped. What a kernel takes on other threads is not counted: scratch
@@ -56,9 +66,10 @@ thread_local! {
 pub(crate) struct Bounded(());
 
 impl Bounded {
-    /// At most `limit` bytes at the same time.
-    pub(crate) fn enter(limit: u64) -> Self {
-        ACCOUNT.set(Some(Account { limit, held: 0, refusal: None }));
+    /// At most `limit` bytes at the same time, and what `pool` has.
+    pub(crate) fn enter(limit: u64, pool: &MemoryPool) -> Self {
+        HOLDER.set(Some(pool.holder()));
+        ACCOUNT.set(Some(Account { limit, held: 0, granted: UNCOUNTED, refusal: None }));
         Self(())
     }
 
@@ -71,6 +82,7 @@ impl Bounded {
 impl Drop for Bounded {
     fn drop(&mut self) {
         ACCOUNT.set(None);
+        HOLDER.set(None);
     }
 }
 
@@ -137,15 +149,32 @@ unsafe extern "system" fn free(_this: *mut OrtAllocator, block: *mut c_void) {
 /// A block of `size` bytes behind its size, if the run may have it.
 fn take(size: usize) -> Option<NonNull<u8>> {
     let Some(mut account) = ACCOUNT.get() else { return new_block(size) };
-    let Account { limit, held, .. } = account;
+    let Account { limit, held, granted, .. } = account;
     let asked = size as u64;
-    let block = if asked <= limit.saturating_sub(held) { new_block(size) } else { None };
+    let mut shortage = None;
+    let mut allowed = asked <= limit.saturating_sub(held);
+    if allowed && held + asked > granted {
+        match grant(held + asked - granted) {
+            Ok(more) => account.granted += more,
+            Err(missing) => (allowed, shortage) = (false, Some(missing)),
+        }
+    }
+    let block = if allowed { new_block(size) } else { None };
     match block {
         Some(_) => account.held += asked,
-        None => account.refusal = Some(Refusal { asked, held, limit }),
+        None => account.refusal = Some(Refusal { asked, held, limit, shortage }),
     }
     ACCOUNT.set(Some(account));
     block
+}
+
+/// Takes `missing` bytes or more from the shared memory; returns how many.
+fn grant(missing: u64) -> Result<u64, Shortage> {
+    HOLDER.with_borrow_mut(|holder| {
+        let Some(holder) = holder else { return Ok(missing) };
+        let step = missing.max(STEP);
+        holder.grow(step).map(|()| step).or_else(|_| holder.grow(missing).map(|()| missing))
+    })
 }
 
 /// The alignment of a block of `size` bytes, and how far behind the start of its memory it lies.
@@ -199,25 +228,48 @@ mod tests {
 
     #[test]
     fn a_run_holds_what_it_may_and_no_byte_more() {
-        let bounded = Bounded::enter(1000);
+        let pool = MemoryPool::default();
+        let bounded = Bounded::enter(1000, &pool);
         let (first, second) = (taken(600), taken(400));
         assert_eq!(take(1), None);
-        assert_eq!(bounded.refusal(), Some(Refusal { asked: 1, held: 1000, limit: 1000 }));
+        assert_eq!(bounded.refusal(), Some(Refusal { asked: 1, held: 1000, limit: 1000, shortage: None }));
         given_back(second);
         given_back(taken(400));
         given_back(first);
         drop(bounded);
         let unbounded = taken(2000);
         // What was taken before the run is not credited to it.
-        let bounded = Bounded::enter(1000);
+        let bounded = Bounded::enter(1000, &pool);
         given_back(unbounded);
         assert_eq!((take(1001), bounded.refusal().map(|refusal| refusal.held)), (None, Some(0)));
     }
 
     #[test]
+    fn runs_share_what_there_is() {
+        let pool = MemoryPool::fixed(8 << 20);
+        let bounded = Bounded::enter(u64::MAX, &pool);
+        let little = taken(UNCOUNTED as usize);
+        assert_eq!(pool.held(), 0, "too little to be counted");
+        let more = taken(1000);
+        assert_eq!(pool.held(), STEP);
+        assert_eq!(take(8 << 20), None);
+        let refused = bounded.refusal().and_then(|refusal| refusal.shortage);
+        assert!(matches!(refused, Some(Shortage::Never { limit, .. }) if limit == 7 << 20), "{refused:?}");
+        let mut other = pool.holder();
+        other.grow(2 << 20).expect("room");
+        assert_eq!(take(6 << 20), None);
+        let refused = bounded.refusal().and_then(|refusal| refusal.shortage);
+        assert!(matches!(refused, Some(Shortage::Now { .. })), "{refused:?}");
+        given_back(little);
+        given_back(more);
+        drop(bounded);
+        assert_eq!(pool.held(), 2 << 20);
+    }
+
+    #[test]
     fn a_size_that_no_machine_has_is_refused() {
         for size in [TOO_MUCH, isize::MAX as usize, usize::MAX] {
-            let bounded = Bounded::enter(u64::MAX);
+            let bounded = Bounded::enter(u64::MAX, &MemoryPool::default());
             assert_eq!((take(size), bounded.refusal().map(|refusal| refusal.asked)), (None, Some(size as u64)));
         }
     }

@@ -4,7 +4,7 @@ use std::ffi::CString;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::available_parallelism;
 
-use corymb_core::{BackendError, Device, Instance, Model, Profile, RowAnalysis, Signature};
+use corymb_core::{BackendError, Device, Instance, MemoryPool, Model, Profile, RowAnalysis, Signature};
 use corymb_onnx::axes_without_rows;
 use ort::session::{RunOptions, SharedSessionInner};
 
@@ -30,14 +30,15 @@ pub(crate) struct OrtModel {
 }
 
 impl OrtModel {
-    /// `first` is a session of `recipe` with one thread; `run_bytes` are what one run may take.
+    /// `first` is a session of `recipe` with one thread; `run_bytes` are what one run may take, of
+    /// `pool`.
     pub(crate) fn new(
         recipe: Recipe,
         signature: Signature,
         graph: Graph,
         first: Arc<SharedSessionInner>,
         watch: Arc<Watch>,
-        run_bytes: u64,
+        (run_bytes, pool): (u64, MemoryPool),
     ) -> Result<Self, BackendError> {
         let name = |spec: &corymb_core::TensorSpec| {
             CString::new(spec.name.as_str())
@@ -54,6 +55,7 @@ impl OrtModel {
             signature,
             watch,
             run_bytes,
+            pool,
         };
         Ok(Self { shared: Arc::new(shared), graph, recipe, first: Mutex::new(Some(first)) })
     }

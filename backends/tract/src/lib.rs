@@ -265,9 +265,9 @@ impl Tract {
             can_be_typed(&graph, &signature, &steering).map_err(|error| refused_by(&file, &error))?;
             Some(graph)
         };
-        let (stamp, run_bytes) = (file.stamp.clone(), self.run_bytes);
+        let (stamp, run_bytes, memory) = (file.stamp.clone(), self.run_bytes, options.memory.clone());
         let unverified = options.unverified;
-        let source = Source { files: kept_files(files), stamp, graph: kept, run_bytes, steering, unverified };
+        let source = Source { files: kept_files(files), stamp, graph: kept, run_bytes, memory, steering, unverified };
         let plans = Plans::new(signature, source, weights, compares_sizes, first);
         Ok(TractModel::new(plans, looked, !doubtful.is_empty()))
     }

@@ -141,12 +141,15 @@ impl TractInstance {
         let failed = |error: TractError| BackendError::Failed(explain::failed_run(&error));
         // A state is put back only after a run that went well: after an error it holds what was computed so far.
         let (mut state, symbolic) = self.take_state(&key)?;
+        let mut bytes = state.bytes();
         if symbolic {
             let model = state.plan().model();
             let given = key.shapes.iter().filter_map(|shape| shape.as_deref());
             let need = memory::symbols(model, given).and_then(|symbols| Need::of(model, &symbols)).map_err(failed)?;
             need.check(plans.run_bytes()).map_err(|error| BackendError::InvalidInput(error.to_string()))?;
+            bytes = need.bytes;
         }
+        let held = plans.hold(bytes)?;
         let outputs = match state.run(values()?) {
             Ok(outputs) if symbolic => {
                 self.symbolic = Some(state).filter(Session::forgets);
@@ -170,6 +173,7 @@ impl TractInstance {
             let (given, expected) = (outputs.len(), signature.outputs.len());
             return Err(BackendError::Failed(format!("tract made {given} outputs; expected {expected}")));
         }
+        drop(held);
         let wanted = signature.outputs.iter().zip(outputs).filter(|(spec, _)| is_wanted(spec, options));
         wanted.map(|(spec, value)| Ok((spec.name.as_str(), from_tract(spec, value)?))).collect()
     }

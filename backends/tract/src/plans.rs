@@ -4,7 +4,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use corymb_core::{BackendError, ModelFiles, Signature, TensorSpec};
+use corymb_core::{BackendError, Holder, MemoryPool, ModelFiles, Signature, TensorSpec, UNCOUNTED};
 use tract_onnx::tract_core::internal::{Tensor, TractError, TypedSimplePlan};
 use tract_onnx::tract_hir::infer::InferenceModel;
 
@@ -59,6 +59,8 @@ pub(crate) struct Source {
     pub(crate) graph: Option<InferenceModel>,
     /// What the tensors of one run may take together.
     pub(crate) run_bytes: u64,
+    /// What runs take their memory from.
+    pub(crate) memory: MemoryPool,
     /// The places in the signature of the inputs that decide shapes.
     pub(crate) steering: Vec<usize>,
     /// Whether nodes run that the table of what is verified does not hold.
@@ -124,6 +126,16 @@ impl Plans {
 
     pub(crate) fn run_bytes(&self) -> u64 {
         self.source.run_bytes
+    }
+
+    /// What a run that needs `bytes` holds of the memory that all requests share, until it is dropped.
+    ///
+    /// # Errors
+    /// [`BackendError::Memory`] where that does not suffice.
+    pub(crate) fn hold(&self, bytes: u64) -> Result<Holder, BackendError> {
+        let mut holder = self.source.memory.holder();
+        holder.grow(bytes.saturating_sub(UNCOUNTED)).map_err(BackendError::Memory)?;
+        Ok(holder)
     }
 
     /// The places in the signature of the inputs that decide shapes.
@@ -315,7 +327,8 @@ mod tests {
         let constants = simplify(&mut file.proto, &[]).constants;
         let graph = plan::parse(&file.proto, constants, None, RUN_BYTES).expect("parsed").model;
         let (graph, steering) = (Some(graph), Vec::new());
-        let source = Source { files, stamp: None, graph, run_bytes: RUN_BYTES, steering, unverified: false };
+        let (run_bytes, memory) = (RUN_BYTES, MemoryPool::default());
+        let source = Source { files, stamp: None, graph, run_bytes, memory, steering, unverified: false };
         Plans::new(signature, source, 1 << 40, false, None)
     }
 

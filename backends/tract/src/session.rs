@@ -8,9 +8,11 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
-use tract_onnx::tract_core::internal::{TValue, TVec, TractResult, TypedSimplePlan, TypedSimpleState};
+use tract_onnx::tract_core::internal::{SymbolValues, TValue, TVec, TractResult, TypedSimplePlan, TypedSimpleState};
 use tract_onnx::tract_core::ops::matmul::optimized::OptMatMul;
 use tract_onnx::tract_core::plan::{SessionId, eval};
+
+use crate::memory::Need;
 
 /// Sessions of a thread before the dead among them are looked for.
 const FEW: usize = 8;
@@ -21,12 +23,19 @@ pub(crate) struct Session {
     /// The node of a matrix product; none where there is nothing to free.
     product: Option<usize>,
     alive: Arc<()>,
+    bytes: u64,
 }
 
 impl Session {
     pub(crate) fn new(plan: &Arc<TypedSimplePlan>) -> TractResult<Self> {
         let product = plan.model().nodes().iter().position(|node| node.op_is::<OptMatMul>());
-        Ok(Self { state: plan.spawn()?, product, alive: Arc::default() })
+        let bytes = Need::of(plan.model(), &SymbolValues::default())?.bytes;
+        Ok(Self { state: plan.spawn()?, product, alive: Arc::default(), bytes })
+    }
+
+    /// What a run takes at its peak, of sizes that the plan fixes.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     pub(crate) fn plan(&self) -> &Arc<TypedSimplePlan> {

@@ -1,6 +1,6 @@
 """Trains the flowers model and writes everything that is served and said about it.
 
-    python train.py --data ../../../../shared/flowers --out .
+    python train.py --data PHOTOGRAPHS --out .
 
 EfficientNet-Lite0 with its ImageNet weights learns five kinds of flowers and "none of these": a new
 last layer on the frozen network first, then all but its earliest layers. Out come model.onnx, model.toml,

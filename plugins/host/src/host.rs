@@ -211,6 +211,7 @@ impl PluginHost for Host {
             config: options.config.clone(),
             model: model.map(|signature| model_to(&options.model, &options.version, signature)),
             memory: options.memory,
+            shared: options.pool.clone(),
             pool: Arc::clone(&self.pool),
             ticker: self.ticker.clone(),
         };

@@ -1,5 +1,6 @@
 //! The contract's `images`: pictures become tensors in the host, so that pixels never enter a guest's memory.
 
+use bytes::Bytes;
 use corymb_images::{Color, Fit, ImageError, Kernel, Layout, Limits, Plan, Region, Resize, Size};
 use wasmtime::component::Resource;
 
@@ -30,16 +31,28 @@ impl images::Host for State {
         self.call.check()?;
         let limits = Limits { max_bytes_out: self.tensor_bytes_left() as u64, ..Limits::default() };
         let regions: Vec<Region> = regions.into_iter().map(region).collect();
-        let made = self.get(&encoded)?.elements().and_then(|elements| {
-            let plan = plan_of(plan)?;
-            corymb_images::to_tensor(elements, &regions, &plan, &limits).map_err(|error| failed(&error))
-        });
+        let elements = self.get(&encoded)?.elements().map(<[Bytes]>::to_vec);
+        let made = match elements.and_then(|elements| Ok((elements, plan_of(plan)?))) {
+            Ok((elements, plan)) => {
+                let made = || corymb_images::to_tensor(&elements, &regions, &plan, &limits);
+                self.memory.beside(decoded_bytes(&elements), made)?.map_err(|error| failed(&error))
+            }
+            Err(error) => Err(error),
+        };
         let made = made.and_then(|tensor| self.charge(tensor.byte_len()).map(|()| tensor));
         Ok(match made {
             Ok(tensor) => Ok(self.push(tensor)?),
             Err(error) => Err(error),
         })
     }
+}
+
+/// What decoding takes at most: one picture at a time is decoded, a progressive JPEG into as much as this.
+fn decoded_bytes(elements: &[Bytes]) -> u64 {
+    const OF_PIXEL: u64 = 9;
+    // What cannot be decoded is told by the decoder.
+    let pixels = elements.iter().filter_map(|element| corymb_images::probe(element).ok());
+    pixels.map(|size| u64::from(size.width) * u64::from(size.height) * OF_PIXEL).max().unwrap_or(0)
 }
 
 fn failed(error: &ImageError) -> Error {

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use corymb_core::{Heartbeat, PluginError, Tensors};
+use corymb_core::{Heartbeat, MemoryPool, PluginError, Tensors};
 use wasmtime::component::Linker;
 use wasmtime::{Engine, Store, UpdateDeadline};
 
 use crate::bindings::{
     self, Carry, NamedTensor, Orchestrator, OrchestratorPre, images, inference, logging, metrics, types,
 };
-use crate::limits::{HANDLES, HOSTCALL_BYTES, MAX_DETAILS, MAX_MESSAGE, Stop, cut};
+use crate::limits::{HANDLES, HOSTCALL_BYTES, MAX_DETAILS, MAX_MESSAGE, Memory, Stop, cut};
 use crate::pool::{Held, Pool};
 use crate::state::{Call, Identity, State};
 use crate::tensors;
@@ -37,6 +37,8 @@ pub(crate) struct Template {
     pub(crate) model: Option<bindings::Model>,
     /// Bytes of linear memory that one instance may have.
     pub(crate) memory: usize,
+    /// What all instances take memory from.
+    pub(crate) shared: MemoryPool,
     pub(crate) pool: Arc<Pool<Instance>>,
     pub(crate) ticker: Heartbeat,
 }
@@ -63,7 +65,8 @@ impl Template {
         call.check().map_err(|stop| self.identity.stopped(stop))?;
         let exhausted = || PluginError::Exhausted { plugin: self.identity.plugin.clone() };
         let permit = self.pool.acquire().ok_or_else(exhausted)?;
-        let mut store = Store::new(self.component.engine(), State::new(Arc::clone(&self.identity), call, self.memory));
+        let memory = Memory::new(self.memory, &self.shared);
+        let mut store = Store::new(self.component.engine(), State::new(Arc::clone(&self.identity), call, memory));
         store.limiter(|state| &mut state.memory);
         store.epoch_deadline_callback(|store| {
             store.data().call.check()?;
@@ -212,6 +215,7 @@ impl Identity {
                 self.telemetry.limit_met();
                 PluginError::Limit { plugin, what }
             }
+            Stop::Memory(shortage) => PluginError::Memory { plugin, shortage },
             Stop::Contract(what) => PluginError::Contract { plugin, what: cut(what, MAX_MESSAGE) },
         }
     }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use corymb_core::{Holder, MemoryPool, Shortage, UNCOUNTED};
 use wasmtime::ResourceLimiter;
 
 /// Bytes that one call between guest and host may move: what a guest can make the host allocate at once. Larger
@@ -53,6 +54,9 @@ pub(crate) enum Stop {
     /// The caller went away.
     #[error("the request was cancelled")]
     Cancelled,
+    /// The memory that all requests share does not suffice.
+    #[error("{0}")]
+    Memory(Shortage),
     /// Something was asked for that the plugin may not have.
     #[error("{0}")]
     Limit(String),
@@ -61,18 +65,35 @@ pub(crate) enum Stop {
     Contract(String),
 }
 
-/// Linear memory and tables of one instance.
+/// Linear memory and tables of one instance, and what the host uses for it.
 #[derive(Debug)]
 pub(crate) struct Memory {
     /// Bytes allowed, all memories together.
     allowed: usize,
     used: usize,
     table_elements: usize,
+    /// What is used beyond a little is taken from the memory that all requests share.
+    holder: Holder,
 }
 
 impl Memory {
-    pub(crate) fn new(allowed: usize) -> Self {
-        Self { allowed, used: 0, table_elements: 0 }
+    pub(crate) fn new(allowed: usize, pool: &MemoryPool) -> Self {
+        Self { allowed, used: 0, table_elements: 0, holder: pool.holder() }
+    }
+
+    /// Does `work`, for which the host needs `bytes` beside the instance's own.
+    pub(crate) fn beside<T>(&mut self, bytes: u64, work: impl FnOnce() -> T) -> Result<T, Stop> {
+        let before = self.holder.bytes();
+        self.hold((self.used as u64).saturating_add(bytes))?;
+        let done = work();
+        self.holder.set(before);
+        Ok(done)
+    }
+
+    /// Holds so much in all, if it is more than before.
+    fn hold(&mut self, bytes: u64) -> Result<(), Stop> {
+        let missing = bytes.saturating_sub(UNCOUNTED).saturating_sub(self.holder.bytes());
+        if missing > 0 { self.holder.grow(missing).map_err(Stop::Memory) } else { Ok(()) }
     }
 
     /// Bytes in use. Wasm memory never shrinks, so this is the peak as well.
@@ -88,6 +109,7 @@ impl ResourceLimiter for Memory {
         if used > self.allowed {
             return Err(Stop::Limit(format!("{used} bytes of memory; {} are allowed", self.allowed)).into());
         }
+        self.hold(used as u64)?;
         self.used = used;
         Ok(true)
     }
@@ -135,7 +157,7 @@ mod tests {
 
     #[test]
     fn memory_is_counted_over_all_memories() {
-        let mut memory = Memory::new(3 << 16);
+        let mut memory = Memory::new(3 << 16, &MemoryPool::default());
         assert!(memory.memory_growing(0, 1 << 16, None).expect("allowed"));
         assert!(memory.memory_growing(0, 2 << 16, None).expect("allowed"));
         assert!(memory.memory_growing(1 << 16, 2 << 16, None).is_err());

@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use crate::device::Device;
 use crate::error::BackendError;
+use crate::memory::MemoryPool;
 use crate::request::{CancelFlag, Tensors};
 use crate::rows::RowAnalysis;
 use crate::settings::EngineSettings;
@@ -183,11 +184,19 @@ pub struct LoadOptions {
     pub unverified: bool,
     /// What the model asks of its engine. A backend that is not meant takes no notice.
     pub settings: EngineSettings,
+    /// What its runs on the processor take their memory from.
+    pub memory: MemoryPool,
 }
 
 impl Default for LoadOptions {
     fn default() -> Self {
-        Self { device: Device::Cpu, cache: None, unverified: false, settings: EngineSettings::default() }
+        Self {
+            device: Device::Cpu,
+            cache: None,
+            unverified: false,
+            settings: EngineSettings::default(),
+            memory: MemoryPool::default(),
+        }
     }
 }
 

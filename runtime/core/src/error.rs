@@ -1,5 +1,6 @@
 //! What went wrong, said in the caller's terms: one [`Code`] decides the status on every wire.
 
+use std::fmt;
 use std::time::Duration;
 
 use crate::signature::SignatureError;
@@ -122,6 +123,9 @@ pub enum BackendError {
     /// The inputs do not fit the model. The caller's mistake.
     #[error("{0}")]
     InvalidInput(String),
+    /// A run needs more memory than is to be had.
+    #[error("a run {0}")]
+    Memory(Shortage),
     /// The run was stopped because nobody waits for it.
     #[error("the run was cancelled")]
     Cancelled,
@@ -136,8 +140,50 @@ impl BackendError {
     pub const fn code(&self) -> Code {
         match self {
             Self::InvalidInput(_) => Code::InvalidArgument,
+            Self::Memory(shortage) => shortage.code(),
             Self::Cancelled => Code::Cancelled,
             Self::Unavailable { .. } | Self::InvalidModel(_) | Self::Unsupported(_) | Self::Failed(_) => Code::Internal,
+        }
+    }
+}
+
+/// Why memory is not to be had: a sentence without its subject. `bytes` are what one holder would have with what it asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shortage {
+    /// There is never so much.
+    Never {
+        /// What is asked for.
+        bytes: u64,
+        /// All there is.
+        limit: u64,
+    },
+    /// Others hold it now.
+    Now {
+        /// What is asked for.
+        bytes: u64,
+        /// All there is.
+        limit: u64,
+    },
+}
+
+impl Shortage {
+    /// How callers see it: smaller requests can be served, or the same one later.
+    #[must_use]
+    pub const fn code(self) -> Code {
+        match self {
+            Self::Never { .. } => Code::TooLarge,
+            Self::Now { .. } => Code::Overloaded,
+        }
+    }
+}
+
+impl fmt::Display for Shortage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Never { bytes, limit } => write!(f, "needs {bytes} bytes of memory; at most {limit} are there for one request"),
+            Self::Now { bytes, limit } => {
+                write!(f, "needs {bytes} bytes of memory; other requests hold most of the {limit} that are there")
+            }
         }
     }
 }
@@ -175,6 +221,14 @@ pub enum PluginError {
         /// Which limit.
         what: String,
     },
+    /// The plugin, or what the host does for it, needs more memory than is to be had.
+    #[error("plugin {plugin} {shortage}")]
+    Memory {
+        /// The plugin's name.
+        plugin: String,
+        /// What was asked for.
+        shortage: Shortage,
+    },
     /// The plugin answered something that its own description or the contract forbids.
     #[error("plugin {plugin} broke its contract: {what}")]
     Contract {
@@ -202,6 +256,7 @@ impl PluginError {
             Self::Answered(error) => error.code,
             Self::Deadline { .. } => Code::DeadlineExceeded,
             Self::Exhausted { .. } => Code::Overloaded,
+            Self::Memory { shortage, .. } => shortage.code(),
             Self::Cancelled => Code::Cancelled,
             Self::Load(_) | Self::Trap { .. } | Self::Limit { .. } | Self::Contract { .. } => Code::Internal,
         }

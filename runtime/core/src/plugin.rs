@@ -8,6 +8,7 @@ use futures_core::future::BoxFuture;
 
 use crate::backend::FileSource;
 use crate::error::{Error, PluginError};
+use crate::memory::MemoryPool;
 use crate::request::{Request, Response, Tensors};
 use crate::signature::Signature;
 
@@ -78,6 +79,8 @@ pub struct PluginOptions {
     pub config: String,
     /// Linear memory that one instance may have, in bytes.
     pub memory: usize,
+    /// What instances take memory from, beyond a little that each may have.
+    pub pool: MemoryPool,
     /// Time that one call may take where the request's own deadline is not shorter.
     pub call_timeout: Duration,
     /// A folder, private to the user, for compiled components. None: keep nothing.

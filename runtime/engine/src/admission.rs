@@ -1,7 +1,9 @@
-//! The first level of admission: requests and bytes that the server holds at once.
+//! The first level of admission: requests that the server holds at once, and their memory.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+
+use corymb_core::{Holder, MemoryPool};
 
 use crate::error::EngineError;
 
@@ -9,80 +11,83 @@ use crate::error::EngineError;
 #[derive(Debug)]
 pub(crate) struct Admission {
     requests: AtomicUsize,
-    bytes: AtomicUsize,
     max_requests: usize,
-    max_bytes: usize,
+    pool: MemoryPool,
 }
 
 impl Admission {
-    pub(crate) fn new(max_requests: usize, max_bytes: usize) -> Arc<Self> {
-        Arc::new(Self { requests: AtomicUsize::new(0), bytes: AtomicUsize::new(0), max_requests, max_bytes })
+    pub(crate) fn new(max_requests: usize, pool: MemoryPool) -> Arc<Self> {
+        Arc::new(Self { requests: AtomicUsize::new(0), max_requests, pool })
     }
 
     pub(crate) fn admit(self: &Arc<Self>) -> Result<Permit, EngineError> {
-        if take(&self.requests, 1, self.max_requests) {
-            Ok(Permit { admission: Arc::clone(self), bytes: 0 })
-        } else {
-            Err(EngineError::Overloaded { what: format!("the server already holds {} requests", self.max_requests) })
+        let place = |held: usize| held.checked_add(1).filter(|sum| *sum <= self.max_requests);
+        match self.requests.fetch_update(Ordering::Relaxed, Ordering::Relaxed, place) {
+            Ok(_) => Ok(Permit { memory: self.pool.holder(), admission: Arc::clone(self) }),
+            Err(_) => Err(EngineError::Overloaded {
+                what: format!("the server already holds {} requests", self.max_requests),
+            }),
         }
     }
 }
 
-fn take(counter: &AtomicUsize, amount: usize, max: usize) -> bool {
-    counter
-        .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |held| held.checked_add(amount).filter(|sum| *sum <= max))
-        .is_ok()
-}
-
-/// A request's place in the server, and the bytes of its body; dropping it gives both back.
+/// A request's place in the server, and the memory that it holds; dropping it gives both back.
 #[derive(Debug)]
 pub struct Permit {
     admission: Arc<Admission>,
-    bytes: usize,
+    memory: Holder,
 }
 
 impl Permit {
-    /// Adds `bytes` of body to what this request holds.
+    /// Adds `bytes` for `what` to the memory that this request holds.
     ///
     /// # Errors
-    /// [`EngineError::Overloaded`] when the bodies of all requests together would exceed the server's budget.
-    pub fn reserve(&mut self, bytes: usize) -> Result<(), EngineError> {
-        if take(&self.admission.bytes, bytes, self.admission.max_bytes) {
-            self.bytes += bytes;
-            Ok(())
-        } else {
-            let max = self.admission.max_bytes;
-            Err(EngineError::Overloaded {
-                what: format!("request bodies already take most of the {max} bytes set aside"),
-            })
-        }
+    /// [`EngineError::Memory`] where the server has no more for one request, or none now.
+    pub fn reserve(&mut self, what: &'static str, bytes: usize) -> Result<(), EngineError> {
+        self.memory.grow(bytes as u64).map_err(|shortage| EngineError::Memory { what, shortage })
+    }
+
+    /// Gives the place back, and the memory but for `bytes`, which the answer takes until it is sent.
+    #[must_use]
+    pub fn keep(mut self, bytes: usize) -> Holder {
+        let mut answer = self.admission.pool.holder();
+        std::mem::swap(&mut answer, &mut self.memory);
+        answer.set(bytes as u64);
+        answer
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
         self.admission.requests.fetch_sub(1, Ordering::Relaxed);
-        self.admission.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use corymb_core::{Code, Shortage};
+
     use super::*;
 
     #[test]
-    fn requests_and_bytes_are_bounded_and_given_back() {
-        let admission = Admission::new(2, 100);
+    fn requests_and_their_memory_are_bounded_and_given_back() {
+        let pool = MemoryPool::fixed(160);
+        let admission = Admission::new(2, pool.clone());
         let mut first = admission.admit().expect("room");
-        let second = admission.admit().expect("room");
+        let mut second = admission.admit().expect("room");
         assert!(matches!(admission.admit(), Err(EngineError::Overloaded { .. })));
-        first.reserve(60).expect("room");
-        assert!(first.reserve(41).is_err());
-        assert!(first.reserve(usize::MAX).is_err());
-        first.reserve(40).expect("room");
-        drop(first);
+        first.reserve("the body", 100).expect("room");
+        let error = second.reserve("the body", 41).expect_err("none now");
+        assert_eq!((error.code(), error.retry_after().is_some()), (Code::Overloaded, true));
+        let error = first.reserve("the body", usize::MAX).expect_err("never");
+        assert_eq!((error.code(), error.retry_after()), (Code::TooLarge, None));
+        assert!(matches!(error, EngineError::Memory { shortage: Shortage::Never { limit: 140, .. }, .. }));
+        first.reserve("the body", 40).expect("room");
+        let answer = first.keep(7);
         drop(second);
-        assert_eq!(admission.bytes.load(Ordering::Relaxed), 0);
+        assert_eq!(pool.held(), 7);
         assert!(admission.admit().is_ok());
+        drop(answer);
+        assert_eq!(pool.held(), 0);
     }
 }

@@ -82,7 +82,7 @@ impl Engine {
     ) -> std::io::Result<Self> {
         let shared = Arc::new(Shared {
             pool: Pool::new(options.workers)?,
-            admission: Admission::new(options.max_in_flight, options.max_body_bytes),
+            admission: Admission::new(options.max_in_flight, options.pool.clone()),
             signals: Signals::new(meter),
             registry: Registry::default(),
             loads: tokio::sync::Semaphore::new(options.workers.max(1)),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use corymb_core::{BackendError, Code, Error, PluginError, SignatureError, UnknownDevice};
+use corymb_core::{BackendError, Code, Error, PluginError, Shortage, SignatureError, UnknownDevice};
 use corymb_repository::RepositoryError;
 
 /// Why a prediction did not happen.
@@ -53,6 +53,14 @@ pub enum EngineError {
     Overloaded {
         /// Which bound.
         what: String,
+    },
+    /// The memory for requests does not suffice. Ask for less, or later.
+    #[error("{what} {shortage}")]
+    Memory {
+        /// What it is needed for.
+        what: &'static str,
+        /// How much is missing.
+        shortage: Shortage,
     },
     /// The time the caller, or the manifest, allowed has passed.
     #[error("model '{model}' did not answer in time: {stage} was not finished when the deadline passed")]
@@ -113,7 +121,7 @@ pub enum EngineError {
 fn for_callers(error: &BackendError) -> String {
     match error {
         BackendError::InvalidInput(message) => message.clone(),
-        BackendError::Cancelled => error.to_string(),
+        BackendError::Memory(_) | BackendError::Cancelled => error.to_string(),
         _ => "the model could not be run".to_owned(),
     }
 }
@@ -141,6 +149,7 @@ impl EngineError {
             Self::NotReady { .. } => Code::NotReady,
             Self::Draining { .. } => Code::Draining,
             Self::Overloaded { .. } => Code::Overloaded,
+            Self::Memory { shortage, .. } => shortage.code(),
             Self::DeadlineExceeded { .. } => Code::DeadlineExceeded,
             Self::Cancelled => Code::Cancelled,
             Self::Signature { .. } => Code::InvalidArgument,
@@ -153,8 +162,8 @@ impl EngineError {
     /// When trying again makes sense, where it does.
     #[must_use]
     pub const fn retry_after(&self) -> Option<Duration> {
-        match self {
-            Self::Overloaded { .. } => Some(Duration::from_secs(1)),
+        match self.code() {
+            Code::Overloaded => Some(Duration::from_secs(1)),
             _ => None,
         }
     }

@@ -180,6 +180,7 @@ fn load_model(shared: &Shared, folder: &ModelFolder, files: &ModelFiles) -> Resu
             cache: shared.options.cache.as_ref().map(|cache| cache.join("optimised")),
             unverified: manifest.unverified,
             settings: manifest.onnxruntime.settings().clone(),
+            memory: shared.options.pool.clone(),
         },
         memory: shared.options.memory.as_ref(),
     };
@@ -204,6 +205,7 @@ fn load_plugin(
         version: folder.version.clone(),
         config: plugin.config.clone(),
         memory: shared.options.plugin_memory,
+        pool: shared.options.pool.clone(),
         call_timeout: shared.options.plugin_timeout,
         cache: shared.options.cache.as_ref().map(|cache| cache.join("plugins")),
     };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use corymb_core::{Backend, PluginHost};
+use corymb_core::{Backend, MemoryPool, PluginHost};
 use tokio::sync::{Semaphore, watch};
 
 use crate::accounting::Concurrency;
@@ -29,8 +29,8 @@ pub struct EngineOptions {
     pub cache: Option<PathBuf>,
     /// Requests that the server holds at once.
     pub max_in_flight: usize,
-    /// Bytes of request bodies that the server holds at once.
-    pub max_body_bytes: usize,
+    /// What requests, their answers, runs and plugins take their memory from.
+    pub pool: MemoryPool,
     /// Requests that may wait for one model, where its manifest does not say.
     pub max_queue: usize,
     /// How long a request may wait for an instance, where the manifest does not say.
@@ -94,7 +94,7 @@ impl Default for EngineOptions {
             memory: None,
             cache: None,
             max_in_flight: 1024,
-            max_body_bytes: 1 << 30,
+            pool: MemoryPool::default(),
             max_queue: 1024,
             queue_timeout: Duration::from_secs(60),
             plugin_memory: 256 << 20,

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use corymb_core::{Parameters, Tensors};
 
 /// A request as tensors, free of its protocol but for `ask`.
@@ -42,7 +43,7 @@ impl<A> Decoded<A> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Encoded {
     /// JSON, with binary data behind it where there is any.
-    pub body: Vec<u8>,
+    pub body: Bytes,
     /// Bytes of JSON before the binary data, for the header [`crate::raw::JSON_LENGTH`]; none for JSON alone.
     pub json_len: Option<usize>,
 }
@@ -50,7 +51,7 @@ pub struct Encoded {
 impl Encoded {
     /// JSON alone.
     pub(crate) fn json(body: Vec<u8>) -> Self {
-        Self { body, json_len: None }
+        Self { body: body.into(), json_len: None }
     }
 
     /// The media type of the body.

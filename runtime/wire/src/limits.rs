@@ -3,11 +3,12 @@
 use bytes::Bytes;
 use corymb_core::{Code, Error};
 
-/// What a BYTES element takes in memory beside its bytes.
-pub(crate) const ELEMENT: usize = size_of::<Bytes>();
+/// What a BYTES element takes in memory beside its bytes, measured at its peak: its place in the list, which was copied when it
+/// grew, and what an engine or a plugin makes of it.
+pub(crate) const ELEMENT: usize = 5 * size_of::<Bytes>();
 
 /// Bytes that a decoder uses before it asks for them, so that a small request asks once.
-const STEP: usize = 64 * 1024;
+pub(crate) const STEP: usize = 64 * 1024;
 
 /// Limits of one request, whatever its protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,7 +16,7 @@ pub struct Limits {
     /// Bytes of tensors that one request may decode to, where they take more than their text or varints did. `[0,0,…]` as
     /// FP64 takes four times the bytes of its JSON and `["","",…]` ten times, so a limit on the body does not bound it.
     pub decoded: usize,
-    /// BYTES elements of one tensor. An element costs memory however short it is: four bytes on the wire become 32.
+    /// BYTES elements of one tensor. An element costs memory however short it is.
     pub elements: usize,
     /// Inputs, outputs and raw contents of a gRPC message.
     pub entries: usize,
@@ -56,6 +57,14 @@ impl Budget for Unbounded {
     fn reserve(&mut self, _: usize) -> Result<(), Error> {
         Ok(())
     }
+}
+
+/// An empty buffer for about `bytes`, which are asked of the budget where they are many.
+pub(crate) fn reserved(bytes: usize, budget: &mut dyn Budget) -> Result<Vec<u8>, Error> {
+    if bytes >= STEP {
+        budget.reserve(bytes)?;
+    }
+    Ok(Vec::with_capacity(bytes))
 }
 
 /// The account of one request while it is decoded.

@@ -220,6 +220,28 @@ fn files_are_named_for_a_thing_and_say_what_they_are() {
     }
 }
 
+/// Whoever clones the repository has nothing beside it.
+#[test]
+fn nothing_outside_the_checkout_is_opened() {
+    fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(folder).expect("a folder").flatten() {
+            let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
+            let is_built = ["target", ".git", "node_modules", ".venv", "__pycache__"].contains(&name.as_str());
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) && !is_built {
+                walk(&path, found);
+            } else if entry.metadata().is_ok_and(|file| file.is_file() && file.len() < 1 << 20) {
+                found.push(path);
+            }
+        }
+    }
+    let mut files = Vec::new();
+    walk(&root(), &mut files);
+    let outside = concat!("../", "shared");
+    let opens = |path: &&PathBuf| fs::read(path).is_ok_and(|text| String::from_utf8_lossy(&text).contains(outside));
+    let found: Vec<String> = files.iter().filter(opens).map(|path| relative(path)).collect();
+    assert_eq!(found, Vec::<String>::new());
+}
+
 #[test]
 fn the_flowers_plugin_is_built_from_its_sources() {
     let stamp = fs::read_to_string(root().join("deploy/models/flowers/flowers.wasm.stamp")).expect("the stamp");

@@ -50,6 +50,7 @@ pub(crate) fn options() -> PluginOptions {
         version: "1".to_owned(),
         config: "{}".to_owned(),
         memory: 256 << 20,
+        pool: MemoryPool::default(),
         call_timeout: Duration::from_secs(60),
         cache: None,
     }

@@ -1,5 +1,6 @@
 //! How the engine works.
 
+use corymb_core::MemoryPool;
 use corymb_engine::{EngineOptions, MemoryBudget};
 use corymb_hardware::Hardware;
 
@@ -30,10 +31,17 @@ pub(super) fn serving(
         memory: memory_budget(hardware),
         max_in_flight: flags.limits.max_in_flight(workers),
         max_queue: flags.limits.max_queue(workers),
-        max_body_bytes: flags.limits.max_bodies(),
+        pool: request_memory(hardware),
         keep_going: flags.loading.keep_going.unwrap_or(false),
         ..engine_options(&flags.sources, environment)
     }
+}
+
+/// What of it requests may hold beside the models.
+fn request_memory(hardware: &Hardware) -> MemoryPool {
+    let Some(limit) = hardware.memory.limit() else { return MemoryPool::default() };
+    let (limit, memory) = (limit.limit_bytes, hardware.memory.clone());
+    MemoryPool::of_process(limit, move || Some(limit.saturating_sub(memory.available_bytes()?)))
 }
 
 /// What the control group or the machine allows; none where it cannot be told.

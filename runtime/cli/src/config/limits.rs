@@ -4,10 +4,11 @@ use bytesize::ByteSize;
 use clap::Args;
 use corymb_core::RUN_BYTES;
 use corymb_hardware::Hardware;
-use corymb_server::ServerOptions;
 
-/// Requests of bodies that are held at once: so many times the largest.
-const BODIES: usize = 4;
+/// The largest body where nobody says, as long as this is a small part of the memory limit.
+const MAX_BODY: u64 = 256 << 20;
+/// The part of the memory limit that one body may have.
+const BODY_PART: u64 = 8;
 
 /// Bounds of what is held.
 #[derive(Clone, Copy, Debug, Default, Args)]
@@ -15,7 +16,7 @@ pub(super) struct LimitFlags {
     /// Requests held at once [default: 512 a worker]
     #[arg(long, value_parser = positive)]
     max_in_flight: Option<usize>,
-    /// Bytes of one request's body or gRPC message [default: 256MiB]
+    /// Bytes of one request's body or gRPC message [default: 256MiB, at most 1/8 of the memory limit]
     #[arg(long, value_name = "SIZE")]
     max_body: Option<ByteSize>,
     /// Memory that one run of a model may take on the processor [default: 4GiB, at most 3/4 of the memory limit]
@@ -59,15 +60,11 @@ impl LimitFlags {
         self.max_queue.unwrap_or(wide(workers))
     }
 
-    /// Bytes of one body.
-    pub(super) fn max_body(&self) -> usize {
-        let named = self.max_body.map(|size| usize::try_from(size.as_u64()).unwrap_or(usize::MAX));
-        named.unwrap_or_else(|| ServerOptions::default().max_body)
-    }
-
-    /// Bytes of all bodies together.
-    pub(super) fn max_bodies(&self) -> usize {
-        self.max_body().saturating_mul(BODIES)
+    /// Bytes of one body. Where nobody says, it is a small part of the memory: a body is held beside the tensors that it
+    /// becomes, and beside others.
+    pub(super) fn max_body(&self, hardware: &Hardware) -> usize {
+        let part = || hardware.memory.limit().map_or(MAX_BODY, |limit| MAX_BODY.min(limit.limit_bytes / BODY_PART));
+        usize::try_from(self.max_body.map_or_else(part, |size| size.as_u64())).unwrap_or(usize::MAX)
     }
 
     /// Bytes that one run may take. Where nobody says, it is part of the memory: the process has to hold models and
@@ -94,7 +91,12 @@ mod tests {
             std::fs::create_dir(root.path().join("proc")).expect("made");
             let total = format!("MemTotal: {} kB\n", gibibytes << 20);
             std::fs::write(root.path().join("proc/meminfo"), total).expect("written");
-            assert_eq!(LimitFlags::default().run_bytes(&Hardware::read_below(root.path())), expected);
+            let hardware = Hardware::read_below(root.path());
+            assert_eq!(LimitFlags::default().run_bytes(&hardware), expected);
+            let body = usize::try_from((gibibytes << 27).min(MAX_BODY)).expect("small");
+            assert_eq!(LimitFlags::default().max_body(&hardware), body);
+            let named = LimitFlags { max_body: Some(ByteSize(7)), ..LimitFlags::default() };
+            assert_eq!(named.max_body(&hardware), 7);
         }
     }
 }

@@ -81,7 +81,7 @@ impl Config {
             engine: engine::serving(&flags, threads.workers, environment, hardware),
             run_bytes: flags.limits.run_bytes(hardware),
             listener: listener::options(&flags),
-            server: server::options(&flags, telemetry.propagators.clone(), knative_stats),
+            server: server::options(&flags, hardware, telemetry.propagators.clone(), knative_stats),
             knative_stats: flags.knative.knative_stats,
             log_format: flags.log.format(),
             log_level: flags.log.level(),

@@ -35,7 +35,8 @@ pub(super) async fn inflate(
             return Err(ServerError::too_large(format!("the body takes more than {max} bytes when decompressed")));
         }
         if let Some(permit) = &mut permit {
-            permit.reserve(grown)?;
+            // The output grows by copying it.
+            permit.reserve(super::BODY, 2 * grown)?;
         }
         if grown < piece {
             return Ok(inflater.into_output());

@@ -18,7 +18,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::{Frame, SizeHint};
 
 use super::inflate::inflate;
-use super::next_data;
+use super::{BODY, next_data};
 use crate::app::App;
 use crate::status::ServerError;
 
@@ -102,7 +102,7 @@ impl Messages {
 
     async fn collect(&mut self, len: usize, mut permit: Option<&mut Permit>) -> Result<Bytes, ServerError> {
         // As it comes, not as it is announced: else liars could hold the budget of everybody.
-        let mut reserve = |bytes| permit.as_mut().map_or(Ok(()), |permit| permit.reserve(bytes));
+        let mut reserve = |bytes| permit.as_mut().map_or(Ok(()), |permit| permit.reserve(BODY, bytes));
         if len <= self.rest.len() {
             reserve(len)?;
             return Ok(self.rest.split_to(len));

@@ -23,6 +23,9 @@ pub(crate) use self::messages::{Messages, UnaryBody, ok_trailers, respond};
 use crate::app::App;
 use crate::status::ServerError;
 
+/// What the memory of a body is for.
+const BODY: &str = "the body of the request";
+
 /// The whole body, decompressed, its bytes held by `permit`.
 ///
 /// What is too large by its own `Content-Length`, or in a coding that is not understood, is refused before the first
@@ -56,21 +59,33 @@ async fn collect(
 ) -> Result<Bytes, ServerError> {
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
+    let mut reserved = 0;
     while let Some(data) = next_data(&mut body, stall).await? {
         let so_far = first.len() + rest.len();
         if data.len() > max - so_far {
             return Err(ServerError::too_large(format!("the body has more than {max} bytes, which is the limit")));
         }
-        // As it comes, not as it is announced: else liars could hold the budget of everybody.
-        permit.reserve(data.len())?;
+        let len = so_far + data.len();
+        // As it comes, not as it is announced: else liars could hold the memory of everybody.
+        let mut needed = len;
+        if so_far > 0 && expected.is_none() && len > rest.capacity() {
+            // It grows by copying into a buffer that is twice as large.
+            needed = 2 * len;
+        }
+        if needed > reserved {
+            permit.reserve(BODY, needed - reserved)?;
+            reserved = needed;
+        }
         if so_far == 0 {
             first = data;
             continue;
         }
         if !first.is_empty() {
             // Copied once: the decoders need the body in one piece, and it came in several.
-            rest.reserve(expected.unwrap_or(so_far + data.len()));
+            rest.reserve(expected.unwrap_or(2 * len));
             rest.extend_from_slice(&std::mem::take(&mut first));
+        } else if len > rest.capacity() {
+            rest.reserve(2 * len - rest.len());
         }
         rest.extend_from_slice(&data);
     }

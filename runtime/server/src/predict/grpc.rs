@@ -44,8 +44,13 @@ impl<const STREAM: bool> Protocol for Grpc<STREAM> {
         grpc::decode(message, limits, budget)
     }
 
-    fn encode(_: &Signature, (): (), response: corymb_core::Response) -> Result<grpc::Message, Error> {
-        grpc::encode(response, if STREAM { grpc::Form::Stream } else { grpc::Form::Unary })
+    fn encode(
+        _: &Signature,
+        (): (),
+        response: corymb_core::Response,
+        budget: &mut dyn Budget,
+    ) -> Result<grpc::Message, Error> {
+        grpc::encode(response, if STREAM { grpc::Form::Stream } else { grpc::Form::Unary }, budget)
     }
 
     /// Elements of a fixed size go out of the tensor's own buffer.

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use corymb_core::{Code, Error, Parameters, Request, Response, Value};
+use corymb_core::{Code, Error, Parameters, Request, Response, Tensors, Value};
 use corymb_engine::{Call, Permit, Stage};
 use corymb_wire::{Budget, Coding, Decoded};
 use http::HeaderMap;
@@ -26,6 +26,14 @@ pub(super) const IN_PLACE: usize = 256 * 1024;
 
 /// The same for compression, which takes about four times as long for each byte.
 const COMPRESS_IN_PLACE: usize = IN_PLACE / 4;
+
+/// Answers of fewer bytes are not counted: they lie in the buffers of connections before it would matter.
+const SMALL: usize = 64 * 1024;
+
+/// What the memory of a decoder is for.
+const TENSORS: &str = "the request's content";
+/// What the memory of an encoder is for.
+const ANSWER: &str = "the answer";
 
 /// What a request came with beside its bytes.
 #[derive(Debug)]
@@ -145,7 +153,7 @@ async fn answer<P: Protocol>(
     permit: Permit,
     bytes: Bytes,
 ) -> Result<P::Answer, ServerError> {
-    let (decoded, permit) = decode::<P>(app, call, arrival.headers, permit, bytes).await?;
+    let (decoded, mut permit) = decode::<P>(app, call, arrival.headers, permit, bytes).await?;
     let request = Request {
         id: decoded.id,
         model: call.name().to_owned(),
@@ -158,13 +166,23 @@ async fn answer<P: Protocol>(
         ..Request::default()
     };
     let response = infer::<P>(app, call, request).await?;
-    let encoded = encode::<P>(app, call, decoded.ask, response).await?;
+    let outputs = bytes_of(&response.outputs);
+    if outputs > SMALL {
+        permit.reserve(ANSWER, outputs)?;
+    }
+    let (encoded, permit) = encode::<P>(app, call, decoded.ask, response, permit).await?;
     let answer = match arrival.coding {
         Some(coding) => compress(app, encoded, coding).await?,
         None => encoded,
     };
-    drop(permit);
-    Ok(answer)
+    let len = answer.len();
+    Ok(if len > SMALL { answer.holding(permit.keep(len)) } else { answer })
+}
+
+/// What tensors take in memory.
+fn bytes_of(tensors: &Tensors) -> usize {
+    let texts = tensors.iter().filter_map(|(_, tensor)| tensor.elements());
+    tensors.byte_len() + texts.map(std::mem::size_of_val).sum::<usize>()
 }
 
 /// The permit goes along to where the work is done, since tensors may take more than their bytes did.
@@ -178,13 +196,13 @@ async fn decode<P: Protocol>(
     let limits = app.options.limits;
     if bytes.len() <= IN_PLACE {
         let (decoded, took) =
-            timed(|| P::decode(call.signature(), headers, &bytes, &limits, &mut Reserving(&mut permit)));
+            timed(|| P::decode(call.signature(), headers, &bytes, &limits, &mut Reserving(&mut permit, TENSORS)));
         call.record(Stage::Decode, took);
         return Ok((decoded?, permit));
     }
     let (signature, headers) = (call.signature().clone(), headers.clone());
     let work = move || {
-        let decoded = P::decode(&signature, &headers, &bytes, &limits, &mut Reserving(&mut permit));
+        let decoded = P::decode(&signature, &headers, &bytes, &limits, &mut Reserving(&mut permit, TENSORS));
         decoded.map(|decoded| (decoded, permit))
     };
     Ok(pooled(app, call, Stage::Decode, work).await??)
@@ -195,14 +213,20 @@ async fn encode<P: Protocol>(
     call: &Call,
     ask: P::Ask,
     response: Response,
-) -> Result<P::Answer, ServerError> {
+    mut permit: Permit,
+) -> Result<(P::Answer, Permit), ServerError> {
     if P::copied(&response.outputs) <= IN_PLACE {
-        let (encoded, took) = timed(|| P::encode(call.signature(), ask, response));
+        let mut budget = Reserving(&mut permit, ANSWER);
+        let (encoded, took) = timed(|| P::encode(call.signature(), ask, response, &mut budget));
         call.record(Stage::Encode, took);
-        return Ok(encoded?);
+        return Ok((encoded?, permit));
     }
     let signature = call.signature().clone();
-    Ok(pooled(app, call, Stage::Encode, move || P::encode(&signature, ask, response)).await??)
+    let work = move || {
+        let encoded = P::encode(&signature, ask, response, &mut Reserving(&mut permit, ANSWER));
+        encoded.map(|encoded| (encoded, permit))
+    };
+    Ok(pooled(app, call, Stage::Encode, work).await??)
 }
 
 async fn compress<A: Answer>(app: &App, answer: A, coding: Coding) -> Result<A, ServerError> {
@@ -238,12 +262,12 @@ async fn infer<P: Protocol>(app: &App, call: &Call, request: Request) -> Result<
     Ok(answered?)
 }
 
-/// The permit as what decoders ask for memory.
-struct Reserving<'a>(&'a mut Permit);
+/// The permit as what decoders and encoders ask for memory, and what for.
+struct Reserving<'a>(&'a mut Permit, &'static str);
 
 impl Budget for Reserving<'_> {
     fn reserve(&mut self, bytes: usize) -> Result<(), Error> {
-        Ok(self.0.reserve(bytes)?)
+        Ok(self.0.reserve(self.1, bytes)?)
     }
 }
 

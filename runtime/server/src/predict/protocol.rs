@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use corymb_core::{Error, Response, Signature, Tensors};
+use corymb_core::{Error, Holder, Response, Signature, Tensors};
 use corymb_wire::{Budget, Coding, Decoded, Encoded, Limits, grpc};
 use http::HeaderMap;
 
@@ -37,7 +37,12 @@ pub(crate) trait Protocol: 'static {
     ) -> Result<Decoded<Self::Ask>, Error>;
 
     /// The answer as bytes.
-    fn encode(signature: &Signature, ask: Self::Ask, response: Response) -> Result<Self::Answer, Error>;
+    fn encode(
+        signature: &Signature,
+        ask: Self::Ask,
+        response: Response,
+        budget: &mut dyn Budget,
+    ) -> Result<Self::Answer, Error>;
 
     /// How many bytes of tensors the encoder reads or copies: all of them, unless it sends buffers as they are.
     fn copied(outputs: &Tensors) -> usize {
@@ -76,6 +81,25 @@ pub(crate) trait Answer: Sized + Send + 'static {
 
     /// The same answer compressed.
     fn compressed(self, coding: Coding) -> Result<Self, Error>;
+
+    /// The same answer, whose memory is `held` until its last byte is sent.
+    fn holding(self, held: Holder) -> Self;
+}
+
+/// Bytes, and their place in the memory of all requests.
+struct Held {
+    bytes: Bytes,
+    _place: Holder,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+fn held(bytes: Bytes, place: Holder) -> Bytes {
+    Bytes::from_owner(Held { bytes, _place: place })
 }
 
 impl Answer for grpc::Message {
@@ -85,6 +109,11 @@ impl Answer for grpc::Message {
 
     fn compressed(self, coding: Coding) -> Result<Self, Error> {
         self.deflated(coding)
+    }
+
+    /// By its last piece, which is sent last.
+    fn holding(self, place: Holder) -> Self {
+        self.map_last(|piece| held(piece, place))
     }
 }
 
@@ -96,5 +125,9 @@ impl Answer for Encoded {
     /// REST's answers are sent as they are: nothing asks for this yet.
     fn compressed(self, _: Coding) -> Result<Self, Error> {
         Ok(self)
+    }
+
+    fn holding(self, place: Holder) -> Self {
+        Self { body: held(self.body, place), ..self }
     }
 }

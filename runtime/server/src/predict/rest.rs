@@ -42,8 +42,13 @@ impl Protocol for V1 {
         v1::decode(signature, headers, message, limits, budget)
     }
 
-    fn encode(signature: &Signature, ask: v1::Form, response: corymb_core::Response) -> Result<Encoded, Error> {
-        v1::encode(signature, ask, &response)
+    fn encode(
+        signature: &Signature,
+        ask: v1::Form,
+        response: corymb_core::Response,
+        budget: &mut dyn Budget,
+    ) -> Result<Encoded, Error> {
+        v1::encode(signature, ask, &response, budget)
     }
 }
 
@@ -72,8 +77,13 @@ impl Protocol for V2 {
         v2::decode(signature, headers, message, limits, budget)
     }
 
-    fn encode(_: &Signature, ask: v2::Ask, response: corymb_core::Response) -> Result<Encoded, Error> {
-        v2::encode(&ask, &response)
+    fn encode(
+        _: &Signature,
+        ask: v2::Ask,
+        response: corymb_core::Response,
+        budget: &mut dyn Budget,
+    ) -> Result<Encoded, Error> {
+        v2::encode(&ask, &response, budget)
     }
 }
 

@@ -143,7 +143,7 @@ async fn start(engine: EngineOptions, options: ServerOptions) -> Running {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_protocol_answers_and_refuses_alike() {
-    let small = EngineOptions { max_body_bytes: 100_000, ..EngineOptions::default() };
+    let small = EngineOptions { pool: MemoryPool::fixed(100_000), ..EngineOptions::default() };
     let full = EngineOptions { max_in_flight: 0, ..EngineOptions::default() };
     let open = EngineOptions::default;
     let decoded = Limits { decoded: 10_000, ..Limits::default() };

@@ -9,6 +9,7 @@ use prost::Message as _;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
 
 use super::frame::{Message, PREFIX, internal};
+use crate::limits::{Budget, STEP};
 use crate::raw;
 
 /// `ModelInferResponse.raw_output_contents`.
@@ -31,13 +32,19 @@ pub enum Form {
 /// The answer on the wire.
 ///
 /// # Errors
-/// [`corymb_core::Code::TooLarge`] beyond the 4 GiB that gRPC carries.
-pub fn encode(response: Response, form: Form) -> Result<Message, Error> {
+/// [`corymb_core::Code::TooLarge`] beyond the 4 GiB that gRPC carries; what `budget` refuses.
+pub fn encode(response: Response, form: Form, budget: &mut dyn Budget) -> Result<Message, Error> {
     let Response { id, model, version, parameters, outputs } = response;
     let mut parameters = wire_parameters(&parameters);
     if form == Form::Stream {
         let choice = Some(ParameterChoice::BoolParam(true));
         parameters.push(("triton_final_response".to_owned(), InferParameter { parameter_choice: choice }));
+    }
+    // Elements of a fixed size go out of the tensor's own buffer.
+    let texts = outputs.iter().filter(|(_, tensor)| tensor.elements().is_some());
+    let copied: usize = texts.map(|(_, tensor)| tensor.byte_len() + 4 * tensor.len()).sum();
+    if copied >= STEP {
+        budget.reserve(copied)?;
     }
     let raw: Vec<Bytes> = outputs.iter().map(|(_, tensor)| raw::contents(tensor)).collect();
     let head = ModelInferResponse {

@@ -77,6 +77,15 @@ impl Message {
         self.pieces
     }
 
+    /// The same message with another last piece.
+    #[must_use]
+    pub fn map_last(mut self, change: impl FnOnce(Bytes) -> Bytes) -> Self {
+        if let Some(last) = self.pieces.pop() {
+            self.pieces.push(change(last));
+        }
+        self
+    }
+
     /// Bytes of the message, prefix included.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -17,7 +17,7 @@ use http::HeaderMap;
 use crate::decoded::{Decoded, Encoded};
 use crate::json::column::holds_documents;
 use crate::json::writer::{Values, write_nested};
-use crate::limits::{Budget, Limits};
+use crate::limits::{Budget, Limits, Unbounded};
 use crate::picture;
 
 /// How a document is written, and so how its answer is.
@@ -61,10 +61,15 @@ pub fn decode(
 /// Writes the answer in the form of its request.
 ///
 /// # Errors
-/// Where outputs have no row for each instance, and the request was of rows.
-pub fn encode(signature: &Signature, form: Form, response: &Response) -> Result<Encoded, Error> {
+/// Where outputs have no row for each instance, and the request was of rows; what `budget` refuses.
+pub fn encode(
+    signature: &Signature,
+    form: Form,
+    response: &Response,
+    budget: &mut dyn Budget,
+) -> Result<Encoded, Error> {
     let documents = |name: &str| signature.output(name).is_some_and(holds_documents);
-    writer::write(["predictions", "outputs"], form, &response.outputs, documents).map(Encoded::json)
+    writer::write(["predictions", "outputs"], form, &response.outputs, documents, budget).map(Encoded::json)
 }
 
 /// Writes a request: rows where every input has as many, else columns.
@@ -77,7 +82,7 @@ pub fn encode_request(inputs: &Tensors) -> Result<Encoded, Error> {
         Some(Some(first)) if first > 0 && rows.all(|rows| rows == Some(first)) => Form::Rows(first),
         _ => Form::Columns,
     };
-    writer::write(["instances", "inputs"], form, inputs, |_| false).map(Encoded::json)
+    writer::write(["instances", "inputs"], form, inputs, |_| false, &mut Unbounded).map(Encoded::json)
 }
 
 /// A tensor as V1 writes its values: nested lists, texts, base64 objects.

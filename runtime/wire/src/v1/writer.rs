@@ -4,18 +4,21 @@ use corymb_core::{Code, Error, Tensors};
 
 use super::Form;
 use crate::json::writer::{Values, write_nested, write_string};
+use crate::limits::{Budget, reserved};
 
 /// Writes tensors as rows under the first of `members`, or as columns under the second. A single tensor drops its name.
 ///
 /// `documents` says of which BYTES tensors each element is a JSON text of its own.
 ///
 /// # Errors
-/// Tensors without one row for each instance cannot be written as rows; the message points to the columnar form.
+/// Tensors without one row for each instance cannot be written as rows; the message points to the columnar form. What
+/// `budget` refuses.
 pub(super) fn write(
     members: [&str; 2],
     form: Form,
     tensors: &Tensors,
     documents: impl Fn(&str) -> bool,
+    budget: &mut dyn Budget,
 ) -> Result<Vec<u8>, Error> {
     let mut columns = Vec::with_capacity(tensors.len());
     let mut capacity = 64;
@@ -25,7 +28,7 @@ pub(super) fn write(
         capacity += values.expected_len() + name.len();
         columns.push((name, tensor.shape(), values));
     }
-    let mut out = Vec::with_capacity(capacity);
+    let mut out = reserved(capacity, budget)?;
     let [rows_member, columns_member] = members;
     out.push(b'{');
     match form {

@@ -85,9 +85,9 @@ pub fn decode(
 /// Writes the answer.
 ///
 /// # Errors
-/// [`corymb_core::Code::Internal`] where the model did not give an output that was asked for.
-pub fn encode(ask: &Ask, response: &Response) -> Result<Encoded, Error> {
-    writer::answer(ask, response)
+/// [`corymb_core::Code::Internal`] where the model did not give an output that was asked for; what `budget` refuses.
+pub fn encode(ask: &Ask, response: &Response, budget: &mut dyn Budget) -> Result<Encoded, Error> {
+    writer::answer(ask, response, budget)
 }
 
 /// Writes a request. Binary tensors follow the JSON.

@@ -6,15 +6,16 @@ use corymb_core::{Code, Error, Response, Tensor, Tensors, Value};
 use super::{Ask, Binary};
 use crate::decoded::Encoded;
 use crate::json::writer::{Values, double, signed, unsigned, write_string};
+use crate::limits::{Budget, reserved};
 use crate::raw;
 
 /// Writes an answer. The members stand in Triton's order: `id` (where one was given), `model_name`, `model_version`,
 /// `parameters` (where there are any), `outputs`.
 ///
 /// BYTES in JSON are texts, or base64 with the parameter `content_type` of `base64` where one is not UTF-8.
-pub(super) fn answer(ask: &Ask, response: &Response) -> Result<Encoded, Error> {
+pub(super) fn answer(ask: &Ask, response: &Response, budget: &mut dyn Budget) -> Result<Encoded, Error> {
     let outputs = wanted(ask, response)?;
-    let mut out = Vec::with_capacity(256 + outputs.iter().map(Output::expected_len).sum::<usize>());
+    let mut out = reserved(256 + outputs.iter().map(Output::expected_len).sum::<usize>(), budget)?;
     out.push(b'{');
     if !ask.id.is_empty() {
         out.extend_from_slice(b"\"id\":");
@@ -67,7 +68,7 @@ fn finish(tensors: &[Output<'_>], mut out: Vec<u8>) -> Encoded {
             out.extend_from_slice(bytes);
         }
     }
-    Encoded { body: out, json_len }
+    Encoded { body: out.into(), json_len }
 }
 
 struct Output<'a> {

@@ -67,6 +67,8 @@ pub(super) fn document(report: &Report) -> Value {
             "available_bytes": hardware.memory_available(),
             "address_space_bytes": hardware.address_space_bytes,
             "run_limit_bytes": report.config.run_bytes,
+            "request_limit_bytes": Some(report.config.engine.pool.limit()).filter(|limit| *limit < u64::MAX),
+            "body_limit_bytes": report.config.server.max_body,
         },
         "threads": { "workers": threads.workers, "io_threads": threads.io_threads },
         "backends": report.backends.iter().map(backend).collect::<Vec<_>>(),

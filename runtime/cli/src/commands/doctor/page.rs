@@ -115,6 +115,11 @@ fn limits(page: &mut Page, report: &Report) {
         page.line("free", &format!("{}{group}", ByteSize(available)));
     }
     page.line("for one run", &format!("at most {}", ByteSize(report.config.run_bytes)));
+    let pool = report.config.engine.pool.limit();
+    if pool < u64::MAX {
+        let body = ByteSize(report.config.server.max_body as u64);
+        page.line("for requests", &format!("{} without models, at most {body} a body", ByteSize(pool)));
+    }
     if let Some(limit) = hardware.address_space_bytes {
         page.line("address space", &format!("{}, limited by ulimit -v", ByteSize(limit)));
     }

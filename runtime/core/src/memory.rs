@@ -1,0 +1,212 @@
+//! The memory that requests, their answers, runs and plugins hold together.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use crate::error::Shortage;
+
+/// Of a limit on the process so much may be taken, in sixteenths. The rest is for what nobody counts: buffers of
+/// connections, stacks, and what lies between the blocks of an allocator.
+const USABLE: u64 = 13;
+/// So much of the limit may be held whatever the models take, in sixteenths: a server that refuses everything helps nobody.
+const LEAST: u64 = 2;
+/// Who holds more than this part of the pool leaves the last eighth of it to others: large requests then never take the place
+/// of small ones.
+const LARGE_PART: u64 = 16;
+/// What one run or plugin instance holds beyond this, in bytes, is counted: less than that costs more to count than it is worth.
+pub const UNCOUNTED: u64 = 4 << 20;
+/// How often what the process takes beside the pool is measured.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// A bound of what is held at the same time, in bytes. Clones share it.
+#[derive(Clone)]
+pub struct MemoryPool(Arc<Pool>);
+
+struct Pool {
+    limit: AtomicU64,
+    held: AtomicU64,
+    measured: Option<Measured>,
+}
+
+struct Measured {
+    total: u64,
+    used: Box<dyn Fn() -> Option<u64> + Send + Sync>,
+    next: Mutex<Instant>,
+}
+
+impl MemoryPool {
+    /// Of `limit` bytes.
+    #[must_use]
+    pub fn fixed(limit: u64) -> Self {
+        Self(Arc::new(Pool { limit: AtomicU64::new(limit), held: AtomicU64::new(0), measured: None }))
+    }
+
+    /// Of what a process that may take `total` bytes has left. `used` tells what it takes; it is asked while nothing of the
+    /// pool is held, once a second at most: models come and go.
+    pub fn of_process(total: u64, used: impl Fn() -> Option<u64> + Send + Sync + 'static) -> Self {
+        let measured = Measured { total, used: Box::new(used), next: Mutex::new(Instant::now()) };
+        let limit = AtomicU64::new(part(total, LEAST));
+        let pool = Self(Arc::new(Pool { limit, held: AtomicU64::new(0), measured: Some(measured) }));
+        pool.measure();
+        pool
+    }
+
+    /// Bytes of the whole pool.
+    #[must_use]
+    pub fn limit(&self) -> u64 {
+        self.0.limit.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that are held now.
+    #[must_use]
+    pub fn held(&self) -> u64 {
+        self.0.held.load(Ordering::Relaxed)
+    }
+
+    /// A holder of nothing yet.
+    #[must_use]
+    pub fn holder(&self) -> Holder {
+        Holder { pool: self.clone(), bytes: 0 }
+    }
+
+    /// Takes `bytes` for a holder, who then has `all`.
+    fn take(&self, bytes: u64, all: u64) -> bool {
+        if self.held() == 0 {
+            self.measure();
+        }
+        let limit = self.limit();
+        let limit = if all > limit / LARGE_PART { limit - limit / 8 } else { limit };
+        let grown = |held: u64| held.checked_add(bytes).filter(|sum| *sum <= limit);
+        self.0.held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, grown).is_ok()
+    }
+
+    fn measure(&self) {
+        let Some(Measured { total, used, next }) = &self.0.measured else { return };
+        {
+            // Who comes second while another measures goes on with what is known.
+            let Ok(mut next) = next.try_lock() else { return };
+            let now = Instant::now();
+            if now < *next {
+                return;
+            }
+            *next = now + INTERVAL;
+        }
+        if let Some(used) = used() {
+            let limit = part(*total, USABLE).saturating_sub(used).max(part(*total, LEAST));
+            self.0.limit.store(limit, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Default for MemoryPool {
+    /// Without a bound.
+    fn default() -> Self {
+        Self::fixed(u64::MAX)
+    }
+}
+
+impl fmt::Debug for MemoryPool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryPool").field("limit", &self.limit()).field("held", &self.held()).finish()
+    }
+}
+
+/// `sixteenths` of `total`.
+const fn part(total: u64, sixteenths: u64) -> u64 {
+    total / 16 * sixteenths
+}
+
+/// What one of those that share a pool holds; dropping it gives that back.
+#[derive(Debug)]
+pub struct Holder {
+    pool: MemoryPool,
+    bytes: u64,
+}
+
+impl Holder {
+    /// Bytes held.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Holds `bytes` more.
+    ///
+    /// # Errors
+    /// Where the pool does not have them; nothing has changed then.
+    pub fn grow(&mut self, bytes: u64) -> Result<(), Shortage> {
+        let all = self.bytes.saturating_add(bytes);
+        if self.pool.take(bytes, all) {
+            self.bytes = all;
+            return Ok(());
+        }
+        let limit = self.pool.limit();
+        let (bytes, limit) = (all, limit - limit / 8);
+        Err(if bytes > limit { Shortage::Never { bytes, limit } } else { Shortage::Now { bytes, limit } })
+    }
+
+    /// Holds `bytes` from now on, more or less than before. What is there already is counted even beyond the bound.
+    pub fn set(&mut self, bytes: u64) {
+        if bytes >= self.bytes {
+            self.pool.0.held.fetch_add(bytes - self.bytes, Ordering::Relaxed);
+        } else {
+            self.pool.0.held.fetch_sub(self.bytes - bytes, Ordering::Relaxed);
+        }
+        self.bytes = bytes;
+    }
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        self.pool.0.held.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::PoisonError;
+
+    use super::*;
+
+    #[test]
+    fn holders_share_a_bound_and_give_back() {
+        let pool = MemoryPool::fixed(160);
+        let (mut first, mut second, mut small) = (pool.holder(), pool.holder(), pool.holder());
+        first.grow(100).expect("room");
+        assert_eq!(second.grow(41), Err(Shortage::Now { bytes: 41, limit: 140 }));
+        assert_eq!(second.grow(141), Err(Shortage::Never { bytes: 141, limit: 140 }));
+        assert_eq!(first.grow(u64::MAX), Err(Shortage::Never { bytes: u64::MAX, limit: 140 }));
+        second.grow(40).expect("room");
+        assert!(second.grow(1).is_err(), "the rest is for small holders");
+        small.grow(10).expect("room");
+        assert!(small.grow(1).is_err(), "it is large now");
+        first.set(10);
+        assert_eq!((pool.held(), first.bytes()), (60, 10));
+        first.set(190);
+        assert_eq!(pool.held(), 240, "what is there is counted");
+        drop((first, second, small));
+        assert_eq!(pool.held(), 0);
+    }
+
+    #[test]
+    fn the_bound_follows_what_else_the_process_takes() {
+        let used = Arc::new(AtomicU64::new(300));
+        let told = Arc::clone(&used);
+        let pool = MemoryPool::of_process(1600, move || Some(told.load(Ordering::Relaxed)));
+        assert_eq!(pool.limit(), 1000);
+        used.store(1500, Ordering::Relaxed);
+        let due = |pool: &MemoryPool| {
+            let Some(Measured { next, .. }) = &pool.0.measured else { panic!("measures") };
+            *next.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        };
+        let mut holder = pool.holder();
+        holder.grow(1).expect("not due yet");
+        due(&pool);
+        holder.grow(500).expect("measured only while nothing is held");
+        drop(holder);
+        pool.holder().grow(176).expect_err("a model was loaded");
+        assert_eq!(pool.limit(), 200, "so much is always left");
+    }
+}
