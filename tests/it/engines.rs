@@ -167,7 +167,7 @@ fn what_a_request_breaks_is_its_own_on_both_engines() {
         let server = serve(engine, &prefix, &["lookup"]);
         for token in [10, -11, i64::MAX] {
             let answer = infer(&server, "lookup", &json!([int64("token", &[token])]));
-            assert!((400..=500).contains(&answer.status), "{engine}: {}", answer.text());
+            assert_eq!(answer.status, 400, "{engine}: {}", answer.text());
             let answer = infer(&server, "lookup", &json!([int64("token", &[9])]));
             assert_eq!(answer.status, 200, "{engine}: {}", answer.text());
         }
@@ -176,7 +176,7 @@ fn what_a_request_breaks_is_its_own_on_both_engines() {
     let server = serve("onnxruntime", &prefix, &["count"]);
     for limit in [1 << 44, 1 << 62] {
         let answer = infer(&server, "count", &scalar(limit));
-        assert!((400..=500).contains(&answer.status), "{}", answer.text());
+        assert_eq!(answer.status, 400, "{}", answer.text());
         let answer = infer(&server, "count", &scalar(3));
         assert_eq!(answer.json().pointer("/outputs/0/data"), Some(&json!([0, 1, 2])), "{}", answer.text());
     }

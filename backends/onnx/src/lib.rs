@@ -3,6 +3,7 @@
 //! A backend that cannot be asked about a graph without loading it reads the file here. One whose engine brings types of
 //! its own for the messages takes the rules that depend on no types.
 
+mod cost;
 mod empty;
 mod external;
 mod file;
@@ -12,6 +13,7 @@ mod rows;
 mod signature;
 mod tables;
 
+pub use cost::shapes_bound_cost;
 pub use empty::{answer_without_rows, axes_without_rows, check_empty};
 pub use external::check_external;
 pub use file::{OnnxFile, is_standard, subgraphs, subgraphs_mut};

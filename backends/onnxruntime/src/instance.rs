@@ -3,9 +3,10 @@
 use std::ffi::{CString, c_char};
 use std::ptr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use corymb_core::{
-    BackendError, BatchAxes, Device, Instance, RunOptions, Signature, SignatureError, Tensor, TensorSpec, Tensors,
+    BackendError, BatchAxes, Device, Instance, MemoryPool, RunOptions, Signature, SignatureError, Tensor, TensorSpec, Tensors,
 };
 use corymb_onnx::{answer_without_rows, check_empty};
 use ort::AsPointer as _;
@@ -124,7 +125,7 @@ impl OrtInstance {
         let mut outputs = vec![ptr::null_mut(); wanted.len()];
 
         let bounded = Bounded::enter(shared.run_bytes, &shared.pool);
-        let watched = shared.watch.enter(&self.slot, &options.cancel);
+        let watched = shared.watch.enter(&self.slot, options);
         // SAFETY: names are C strings that the model keeps; values are valid and outlive the call; all arrays are valid
         // for the lengths given. `Run` may be called by several threads on one session: ONNX Runtime promises so, and
         // sessions on accelerators, where that promise has had holes, are not shared between instances.
@@ -149,6 +150,8 @@ impl OrtInstance {
             let cancelled = options.cancel.is_cancelled();
             return Err(match refusal {
                 _ if cancelled => BackendError::Cancelled,
+                // Whatever the library says: it was told to stop.
+                None if options.ends.is_some_and(|ends| ends <= Instant::now()) => BackendError::TimedOut,
                 Some(refusal) => fault::of_memory(&error, refusal),
                 None => fault::of_run(&error, shared.device),
             });

@@ -32,7 +32,7 @@ use corymb_core::{
     Signature, UnsupportedOperator,
 };
 use corymb_onnx::proto::{decode, encode};
-use corymb_onnx::{Declared, OnnxFile, analyse_rows, check_external, declared, tables};
+use corymb_onnx::{Declared, OnnxFile, analyse_rows, check_external, declared, shapes_bound_cost, tables};
 
 use crate::library::Library;
 use crate::model::{Graph, OrtModel};
@@ -247,7 +247,11 @@ fn examine(
         return Err(Refused { signature, reasons });
     }
     // Before the graph is changed: what is guarded has nodes of our own.
-    let graph = Graph { rows: analyse_rows(&file.model, &signature), tables: tables(&file.model, &signature) };
+    let graph = Graph {
+        rows: analyse_rows(&file.model, &signature),
+        tables: tables(&file.model, &signature),
+        shapes_bound_cost: shapes_bound_cost(&file.model),
+    };
     let mut content = file.bytes.clone();
     let mut changed = false;
     if divide::divides(&file.model) {

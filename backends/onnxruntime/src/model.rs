@@ -17,6 +17,7 @@ use crate::watch::Watch;
 pub(crate) struct Graph {
     pub(crate) rows: RowAnalysis,
     pub(crate) tables: Vec<(String, usize)>,
+    pub(crate) shapes_bound_cost: bool,
 }
 
 /// A model on one device.
@@ -90,8 +91,15 @@ impl Model for OrtModel {
     fn profile(&self) -> Profile {
         let cores = available_parallelism().map_or(1, std::num::NonZero::get);
         let max_threads = if self.recipe.device == Device::Cpu { cores } else { 1 };
-        let Graph { rows, tables } = &self.graph;
-        Profile { rows: rows.clone(), batches_pay: true, batch_sizes: Vec::new(), max_threads, tables: tables.clone() }
+        let Graph { rows, tables, shapes_bound_cost } = &self.graph;
+        Profile {
+            rows: rows.clone(),
+            batches_pay: true,
+            batch_sizes: Vec::new(),
+            max_threads,
+            tables: tables.clone(),
+            shapes_bound_cost: *shapes_bound_cost,
+        }
     }
 
     fn instance(&self, threads: usize) -> Result<Box<dyn Instance>, BackendError> {

@@ -1,9 +1,9 @@
-//! Ends runs that nobody waits for any more: a thread looks at the cancel flags of runs in progress.
+//! Ends runs that nobody waits for any more, and those that take too long: a thread looks at the runs in progress.
 
 use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use corymb_core::{Beating, CancelFlag, Heartbeat};
 use ort::session::RunOptions;
@@ -19,6 +19,7 @@ pub(crate) struct Slot {
 
 struct Running {
     cancel: CancelFlag,
+    ends: Option<Instant>,
     terminated: bool,
 }
 
@@ -57,8 +58,8 @@ impl Watch {
     }
 
     /// Watches over one run, until the guard is dropped.
-    pub(crate) fn enter<'a>(&self, slot: &'a Slot, cancel: &CancelFlag) -> Active<'a> {
-        *slot.lock() = Some(Running { cancel: cancel.clone(), terminated: false });
+    pub(crate) fn enter<'a>(&self, slot: &'a Slot, options: &corymb_core::RunOptions) -> Active<'a> {
+        *slot.lock() = Some(Running { cancel: options.cancel.clone(), ends: options.ends, terminated: false });
         Active { slot, _beating: self.heart.enter() }
     }
 }
@@ -75,7 +76,7 @@ fn look(slots: &Slots) {
         // Held while the flag is set: the run cannot end in between and leave it set for the next one.
         if let Some(running) = &mut *slot.lock()
             && !running.terminated
-            && running.cancel.is_cancelled()
+            && (running.cancel.is_cancelled() || running.ends.is_some_and(|ends| ends <= Instant::now()))
         {
             running.terminated = slot.options.terminate().is_ok();
         }

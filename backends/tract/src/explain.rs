@@ -69,10 +69,13 @@ pub(crate) fn few(reports: &[UnsupportedOperator]) -> String {
 /// A run that failed, in words for the caller: at which node. What tract says is about its own insides, and is logged.
 pub(crate) fn failed_run(error: &TractError) -> String {
     tracing::warn!(error = format!("{error:#}"), "tract failed");
-    match error.chain().find_map(|cause| node_name(&cause.to_string())) {
-        Some(node) => format!("run the model: tract failed at the node '{node}'"),
-        None => "run the model: tract failed".to_owned(),
-    }
+    refused_values(error.chain().find_map(|cause| node_name(&cause.to_string())).as_deref())
+}
+
+/// That the model cannot take the values of a request, at this node.
+pub(crate) fn refused_values(node: Option<&str>) -> String {
+    let node = node.map(|node| format!(" at the node '{node}'")).unwrap_or_default();
+    format!("the model refuses these values: tract cannot compute them{node}")
 }
 
 /// Whether tract has no way to run an operator, whatever its operands are.

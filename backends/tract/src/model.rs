@@ -6,7 +6,7 @@ use corymb_core::{
     BackendError, BatchAxes, Device, Instance, Model, ModelFiles, Profile, RowAnalysis, RunOptions, Signature,
     TensorSpec, Tensors,
 };
-use corymb_onnx::{analyse_rows, answer_without_rows, axes_without_rows, check_empty, tables};
+use corymb_onnx::{analyse_rows, answer_without_rows, axes_without_rows, check_empty, shapes_bound_cost, tables};
 use tract_onnx::tract_core::internal::{
     IntoArcTensor as _, TValue, TVec, Tensor as TractTensor, TractError, TypedSimplePlan,
 };
@@ -15,7 +15,7 @@ use crate::convert::{from_tract, into_tract};
 use crate::explain;
 use crate::memory::{self, Need};
 use crate::plans::{Key, Plan, Plans, Shapes};
-use crate::session::Session;
+use crate::session::{Ended, Session};
 use crate::steering::MOST_ELEMENTS;
 
 /// Plans whose state an instance keeps between runs.
@@ -25,16 +25,21 @@ const STATES: usize = 4;
 pub(crate) struct Graph {
     pub(crate) rows: RowAnalysis,
     pub(crate) tables: Vec<(String, usize)>,
+    shapes_bound_cost: bool,
 }
 
 impl Graph {
     /// Of the file as it is, before anything of it is rewritten for tract.
     pub(crate) fn of(files: &ModelFiles, signature: &Signature) -> Self {
         match corymb_onnx::OnnxFile::read(files) {
-            Ok(file) => Self { rows: analyse_rows(&file.model, signature), tables: tables(&file.model, signature) },
+            Ok(file) => Self {
+                rows: analyse_rows(&file.model, signature),
+                tables: tables(&file.model, signature),
+                shapes_bound_cost: shapes_bound_cost(&file.model),
+            },
             Err(error) => {
                 tracing::debug!(%error, "nothing is known of the rows");
-                Self { rows: RowAnalysis::default(), tables: Vec::new() }
+                Self { rows: RowAnalysis::default(), tables: Vec::new(), shapes_bound_cost: false }
             }
         }
     }
@@ -75,8 +80,15 @@ impl Model for TractModel {
 
     fn profile(&self) -> Profile {
         // Measured: 44 ms per image in a batch of 8, 17.6 ms alone.
-        let Graph { rows, tables } = &self.graph;
-        Profile { rows: rows.clone(), batches_pay: false, batch_sizes: vec![1], max_threads: 1, tables: tables.clone() }
+        let Graph { rows, tables, shapes_bound_cost } = &self.graph;
+        Profile {
+            rows: rows.clone(),
+            batches_pay: false,
+            batch_sizes: vec![1],
+            max_threads: 1,
+            tables: tables.clone(),
+            shapes_bound_cost: *shapes_bound_cost,
+        }
     }
 
     fn is_unverified(&self) -> bool {
@@ -138,7 +150,8 @@ impl TractInstance {
             given.map(|(name, tensor)| into_tract(name, tensor)).collect()
         };
         let key = Key { shapes, steering: steering_values(&plans, inputs)? };
-        let failed = |error: TractError| BackendError::Failed(explain::failed_run(&error));
+        // The inputs are of the declared dtypes and shapes: what fails now fails of what they hold.
+        let failed = |error: TractError| BackendError::InvalidValues(explain::failed_run(&error));
         // A state is put back only after a run that went well: after an error it holds what was computed so far.
         let (mut state, symbolic) = self.take_state(&key)?;
         let mut bytes = state.bytes();
@@ -150,16 +163,21 @@ impl TractInstance {
             bytes = need.bytes;
         }
         let held = plans.hold(bytes)?;
-        let outputs = match state.run(values()?) {
+        let ended = |ended: Ended| match ended {
+            Ended::Failed(error) => failed(error),
+            Ended::Panicked(node) => BackendError::InvalidValues(explain::refused_values(node.as_deref())),
+            Ended::Stopped(error) => error,
+        };
+        let outputs = match state.run(values()?, options) {
             Ok(outputs) if symbolic => {
                 self.symbolic = Some(state).filter(Session::forgets);
                 outputs
             }
             // Some operators need their shapes fixed.
-            Err(error) if symbolic => {
+            Err(Ended::Failed(error)) if symbolic => {
                 tracing::debug!(%error, "the plan for open dimensions failed");
                 let mut state = spawn(&self.plans.concrete(&key)?)?;
-                let outputs = state.run(values()?).map_err(failed)?;
+                let outputs = state.run(values()?, options).map_err(ended)?;
                 self.keep(key, state);
                 outputs
             }
@@ -167,7 +185,7 @@ impl TractInstance {
                 self.keep(key, state);
                 outputs
             }
-            Err(error) => return Err(failed(error)),
+            Err(error) => return Err(ended(error)),
         };
         if outputs.len() != signature.outputs.len() {
             let (given, expected) = (outputs.len(), signature.outputs.len());

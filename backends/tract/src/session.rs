@@ -6,9 +6,14 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
+use std::time::Instant;
 
-use tract_onnx::tract_core::internal::{SymbolValues, TValue, TVec, TractResult, TypedSimplePlan, TypedSimpleState};
+use corymb_core::{BackendError, RunOptions};
+use tract_onnx::tract_core::internal::{
+    SymbolValues, TValue, TVec, TractError, TractResult, TypedSimplePlan, TypedSimpleState, ensure,
+};
 use tract_onnx::tract_core::ops::matmul::optimized::OptMatMul;
 use tract_onnx::tract_core::plan::{SessionId, eval};
 
@@ -48,19 +53,44 @@ impl Session {
         self.state.op_states.iter().all(Option::is_none)
     }
 
-    pub(crate) fn run(&mut self, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
-        let Some(product) = self.product else { return self.state.run(inputs) };
-        let mut id = None;
-        let outputs = self.state.run_plan_with_eval(inputs, |context, state, node, inputs| {
-            id = Some(context.session);
-            eval(context, state, node, inputs)
-        });
-        if let Some(id) = id {
+    /// Between two nodes it is looked whether the run is to go on.
+    pub(crate) fn run(&mut self, inputs: TVec<TValue>, options: &RunOptions) -> Result<TVec<TValue>, Ended> {
+        let (mut id, mut at, mut stopped) = (None, None, None);
+        // Some kernels panic on values that they cannot take: an answer like any other.
+        let outputs = catch_unwind(AssertUnwindSafe(|| {
+            self.state.run_plan_with_eval(inputs, |context, state, node, inputs| {
+                (id, at) = (Some(context.session), Some(node.id));
+                stopped = stop(options);
+                ensure!(stopped.is_none(), "stopped");
+                eval(context, state, node, inputs)
+            })
+        }));
+        if let (Some(id), Some(product)) = (id, self.product) {
             let product = &self.plan().model().nodes()[product];
             RAN.with_borrow_mut(|ran| ran.note(id, &self.alive, |dead| product.op().drop_session(dead, product.id)));
         }
-        outputs
+        match outputs {
+            Ok(outputs) => outputs.map_err(|error| stopped.map_or(Ended::Failed(error), Ended::Stopped)),
+            Err(_) => Err(Ended::Panicked(at.map(|at| self.plan().model().nodes()[at].name.clone()))),
+        }
     }
+}
+
+/// How a run ended that gave no outputs.
+pub(crate) enum Ended {
+    /// By tract's error.
+    Failed(TractError),
+    /// By a panic, at the node of this name. The state is not to be used again.
+    Panicked(Option<String>),
+    /// By whoever asked for it.
+    Stopped(BackendError),
+}
+
+fn stop(options: &RunOptions) -> Option<BackendError> {
+    if options.cancel.is_cancelled() {
+        return Some(BackendError::Cancelled);
+    }
+    options.ends.filter(|ends| *ends <= Instant::now()).map(|_| BackendError::TimedOut)
 }
 
 thread_local! {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use bytes::Bytes;
 
@@ -219,6 +220,8 @@ pub struct RunOptions {
     pub outputs: Vec<String>,
     /// Stops a run that nobody waits for, where the engine can.
     pub cancel: CancelFlag,
+    /// When the run must have ended: what goes on then is stopped, where the engine can. None: whenever it ends.
+    pub ends: Option<Instant>,
 }
 
 /// What a file says of itself.
@@ -277,6 +280,8 @@ pub struct Profile {
     pub max_threads: usize,
     /// Inputs whose elements are places in a table, with the length of the table: what to make samples of.
     pub tables: Vec<(String, usize)>,
+    /// Whether a run with inputs of no larger shapes costs no more, whatever their values.
+    pub shapes_bound_cost: bool,
 }
 
 impl Profile {
@@ -289,6 +294,7 @@ impl Profile {
             batch_sizes: Vec::new(),
             max_threads: 1,
             tables: Vec::new(),
+            shapes_bound_cost: false,
         }
     }
 }

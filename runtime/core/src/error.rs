@@ -123,12 +123,19 @@ pub enum BackendError {
     /// The inputs do not fit the model. The caller's mistake.
     #[error("{0}")]
     InvalidInput(String),
+    /// The inputs are of the right dtypes and shapes, but the engine cannot compute what they hold. The caller's mistake, as far
+    /// as is known.
+    #[error("{0}")]
+    InvalidValues(String),
     /// A run needs more memory than is to be had.
     #[error("a run {0}")]
     Memory(Shortage),
     /// The run was stopped because nobody waits for it.
     #[error("the run was cancelled")]
     Cancelled,
+    /// The run was stopped when it had to have ended.
+    #[error("the run took too long")]
+    TimedOut,
     /// The engine failed. The text is for the log.
     #[error("{0}")]
     Failed(String),
@@ -139,9 +146,10 @@ impl BackendError {
     #[must_use]
     pub const fn code(&self) -> Code {
         match self {
-            Self::InvalidInput(_) => Code::InvalidArgument,
+            Self::InvalidInput(_) | Self::InvalidValues(_) => Code::InvalidArgument,
             Self::Memory(shortage) => shortage.code(),
             Self::Cancelled => Code::Cancelled,
+            Self::TimedOut => Code::DeadlineExceeded,
             Self::Unavailable { .. } | Self::InvalidModel(_) | Self::Unsupported(_) | Self::Failed(_) => Code::Internal,
         }
     }

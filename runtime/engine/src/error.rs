@@ -70,6 +70,14 @@ pub enum EngineError {
         /// What was going on.
         stage: &'static str,
     },
+    /// A run took longer than one may.
+    #[error("model '{model}': a run did not end within {limit:?}, which is its limit")]
+    RunTooLong {
+        /// The model.
+        model: String,
+        /// What `--max-run-time` or the manifest allows.
+        limit: Duration,
+    },
     /// Nobody waits for the answer.
     #[error("the request was cancelled")]
     Cancelled,
@@ -120,8 +128,8 @@ pub enum EngineError {
 /// An engine's own words may name files and addresses: callers see them only where they speak of the caller's values.
 fn for_callers(error: &BackendError) -> String {
     match error {
-        BackendError::InvalidInput(message) => message.clone(),
-        BackendError::Memory(_) | BackendError::Cancelled => error.to_string(),
+        BackendError::InvalidInput(message) | BackendError::InvalidValues(message) => message.clone(),
+        BackendError::Memory(_) | BackendError::TimedOut | BackendError::Cancelled => error.to_string(),
         _ => "the model could not be run".to_owned(),
     }
 }
@@ -150,7 +158,7 @@ impl EngineError {
             Self::Draining { .. } => Code::Draining,
             Self::Overloaded { .. } => Code::Overloaded,
             Self::Memory { shortage, .. } => shortage.code(),
-            Self::DeadlineExceeded { .. } => Code::DeadlineExceeded,
+            Self::DeadlineExceeded { .. } | Self::RunTooLong { .. } => Code::DeadlineExceeded,
             Self::Cancelled => Code::Cancelled,
             Self::Signature { .. } => Code::InvalidArgument,
             Self::Backend { error, .. } => error.code(),

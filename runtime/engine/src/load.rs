@@ -42,6 +42,7 @@ pub(crate) fn load(shared: &Arc<Shared>, folder: &ModelFolder) -> Result<Loaded,
     let limits = QueueLimits {
         max: manifest.queue.max.unwrap_or(shared.options.max_queue),
         timeout: manifest.queue.timeout.unwrap_or(shared.options.queue_timeout),
+        run_time: manifest.instances.run_timeout.unwrap_or(shared.options.max_run_time),
     };
     let all_copies = copies.of_each * devices.len();
     let parallel = all_copies.min(shared.pool.workers());
@@ -200,13 +201,14 @@ fn load_plugin(
 ) -> Result<Option<Arc<dyn Plugin>>, LoadError> {
     let Some(plugin) = &folder.plugin else { return Ok(None) };
     let host = shared.plugins.as_ref().ok_or(LoadError::NoPluginHost)?;
+    let call_timeout = folder.manifest.plugin.as_ref().and_then(|section| section.timeout);
     let options = PluginOptions {
         model: folder.name.clone(),
         version: folder.version.clone(),
         config: plugin.config.clone(),
         memory: shared.options.plugin_memory,
         pool: shared.options.pool.clone(),
-        call_timeout: shared.options.plugin_timeout,
+        call_timeout: call_timeout.unwrap_or(shared.options.plugin_timeout),
         cache: shared.options.cache.as_ref().map(|cache| cache.join("plugins")),
     };
     let models = Arc::new(OtherModels(Arc::downgrade(shared)));

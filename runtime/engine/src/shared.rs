@@ -35,9 +35,11 @@ pub struct EngineOptions {
     pub max_queue: usize,
     /// How long a request may wait for an instance, where the manifest does not say.
     pub queue_timeout: Duration,
+    /// Time of one run, where the manifest does not say.
+    pub max_run_time: Duration,
     /// Linear memory of one plugin instance, in bytes.
     pub plugin_memory: usize,
-    /// Time of one plugin call, where the request's deadline is not shorter.
+    /// Time of one plugin call, where neither the manifest says nor the request's deadline is shorter.
     pub plugin_timeout: Duration,
     /// Whether a model that failed to load leaves the server ready.
     pub keep_going: bool,
@@ -97,6 +99,7 @@ impl Default for EngineOptions {
             pool: MemoryPool::default(),
             max_queue: 1024,
             queue_timeout: Duration::from_secs(60),
+            max_run_time: Duration::from_secs(60),
             plugin_memory: 256 << 20,
             plugin_timeout: Duration::from_secs(10),
             keep_going: false,

@@ -13,6 +13,8 @@ pub(crate) struct QueueLimits {
     pub(crate) max: usize,
     /// How long one may wait.
     pub(crate) timeout: Duration,
+    /// How long a run may take.
+    pub(crate) run_time: Duration,
 }
 
 /// Requests of a model that wait for a worker of the compute pool.

@@ -27,10 +27,12 @@ const KNOWN_KEYS: &[&str] = &[
     "onnxruntime.coreml.*",
     "plugin.file",
     "plugin.headers",
+    "plugin.timeout",
     "plugin.config.*",
     "instances.count",
     "instances.threads",
     "instances.alone",
+    "instances.run_timeout",
     "batching.enabled",
     "batching.max_size",
     "batching.max_delay",
@@ -91,6 +93,9 @@ pub struct PluginSection {
     /// Request headers that the plugin sees as parameters, in any case.
     #[serde(default)]
     pub headers: Vec<String>,
+    /// Time of one call; by default what the server allows.
+    #[serde(default, deserialize_with = "duration")]
+    pub timeout: Option<Duration>,
     /// Given to `configure` as JSON.
     #[serde(default)]
     pub config: Table,
@@ -106,6 +111,9 @@ pub struct InstancesSection {
     pub threads: Option<usize>,
     /// Whether a request that is alone may have all workers, where a measurement shows a gain. By default it may.
     pub alone: Option<bool>,
+    /// Time of one run; by default what the server allows.
+    #[serde(default, deserialize_with = "duration")]
+    pub run_timeout: Option<Duration>,
 }
 
 /// `[batching]`
@@ -239,8 +247,13 @@ impl Manifest {
         {
             return Err(format!("`batching.preferred` goes up to {last}; `batching.max_size` is {max}"));
         }
-        if batching.latency_target.is_some_and(|target| target.is_zero()) {
-            return Err("`batching.latency_target` is 0; expected a duration such as \"50ms\"".to_owned());
+        let durations = [
+            ("batching.latency_target", batching.latency_target),
+            ("instances.run_timeout", self.instances.run_timeout),
+            ("plugin.timeout", self.plugin.as_ref().and_then(|plugin| plugin.timeout)),
+        ];
+        if let Some((key, _)) = durations.into_iter().find(|(_, value)| value.is_some_and(|time| time.is_zero())) {
+            return Err(format!("`{key}` is 0; expected a duration such as \"50ms\""));
         }
         let policies = [self.versions.latest.is_some(), self.versions.all, self.versions.only.is_some()];
         if policies.into_iter().filter(|given| *given).count() > 1 {
@@ -297,10 +310,12 @@ mod tests {
             file = "flowers.wasm"
             headers = ["X-Tenant"]
             config = { size = 160 }
+            timeout = "5s"
             [instances]
             count = 2
             threads = 1
             alone = false
+            run_timeout = "30s"
             [batching]
             enabled = true
             max_size = 8

@@ -26,8 +26,11 @@ pub(super) fn serving(
     environment: &Environment,
     hardware: &Hardware,
 ) -> EngineOptions {
+    let defaults = EngineOptions::default();
     EngineOptions {
         workers,
+        max_run_time: flags.timeouts.max_run_time.unwrap_or(defaults.max_run_time),
+        plugin_timeout: flags.timeouts.plugin_timeout.unwrap_or(defaults.plugin_timeout),
         memory: memory_budget(hardware),
         max_in_flight: flags.limits.max_in_flight(workers),
         max_queue: flags.limits.max_queue(workers),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-/// The timers of a connection.
+/// The timers of a connection, and of the work on a request.
 #[derive(Clone, Copy, Debug, Default, Args)]
 pub(super) struct TimeoutFlags {
     /// From a request's first byte to the end of its headers [default: 30s]
@@ -20,6 +20,12 @@ pub(super) struct TimeoutFlags {
     /// as long as it likes]
     #[arg(long, value_parser = some_time, value_name = "DURATION")]
     pub(super) max_connection_age: Option<Duration>,
+    /// A run of a model is cut after this long, where its manifest does not say [default: 60s]
+    #[arg(long, value_parser = some_time, value_name = "DURATION")]
+    pub(super) max_run_time: Option<Duration>,
+    /// A call of a plugin is cut after this long, where its manifest does not say [default: 10s]
+    #[arg(long, value_parser = some_time, value_name = "DURATION")]
+    pub(super) plugin_timeout: Option<Duration>,
 }
 
 fn some_time(text: &str) -> Result<Duration, String> {
@@ -37,6 +43,8 @@ impl TimeoutFlags {
             body_timeout: self.body_timeout.or(lower.body_timeout),
             idle_timeout: self.idle_timeout.or(lower.idle_timeout),
             max_connection_age: self.max_connection_age.or(lower.max_connection_age),
+            max_run_time: self.max_run_time.or(lower.max_run_time),
+            plugin_timeout: self.plugin_timeout.or(lower.plugin_timeout),
         }
     }
 }

@@ -6,6 +6,7 @@
 mod dispatch;
 mod job;
 mod plan;
+mod short;
 mod trial;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -29,7 +30,8 @@ use crate::signals::VersionSignals;
 use crate::spans::Spans;
 use crate::waiting::{self, QueueLimits};
 
-/// A run shorter than this costs less than handing it to another thread, so its caller does it.
+/// A run shorter than this costs less than handing it to another thread, so its caller does it, where the run is known to be
+/// short: a thread that moves bytes must not be kept from them.
 const DIRECT_BELOW: Duration = Duration::from_micros(200);
 
 const LOST: &str = "every instance has been lost";
@@ -94,6 +96,8 @@ struct Shared {
     state: Mutex<State<Replica, Arc<Job>>>,
     /// The longest run of late in nanoseconds, fading by an eighth with each shorter one; 0 before the first.
     usual_run: AtomicU64,
+    /// Requests whose runs were short.
+    short: ShortRuns,
     /// Requests of one run that the rules aim at.
     worth_running: AtomicUsize,
     /// The inputs of warm-up's first run.
@@ -157,6 +161,7 @@ impl Queue {
             signals,
             capacity,
             usual_run: AtomicU64::new(0),
+            short: ShortRuns::default(),
             worth_running: AtomicUsize::new(aim(&rows)),
             state: Mutex::new(State::new(copies, rows)),
             first_inputs: OnceLock::new(),
@@ -238,14 +243,13 @@ impl Queue {
             shared.first_shapes.get_or_init(|| shapes_of(&run.inputs));
             work(rows);
         }
-        let usual = shared.usual_run.load(Relaxed);
-        let direct = caller == Caller::Worker || (usual > 0 && usual < DIRECT_BELOW.as_nanos() as u64);
+        let direct = caller == Caller::Worker || (shared.is_usually_short() && shared.short.holds(&run.inputs));
         if direct && let Some(taken) = dispatch::at_once(shared, rows, caller == Caller::Worker) {
             if caller == Caller::Other {
                 shared.signals.stage(Stage::Queue, Duration::ZERO);
             }
             return dispatch::run_taken(shared, taken, |replica| {
-                let options = RunOptions { outputs: run.outputs, cancel: run.cancel };
+                let options = RunOptions { outputs: run.outputs, cancel: run.cancel, ends: shared.ends() };
                 let (back, result) =
                     shared.run_once(replica, std::slice::from_ref(&run.inputs), &options, &[&run.spans]);
                 let first = result.and_then(|mut answers| answers.pop().ok_or_else(|| shared.nothing()));
@@ -359,6 +363,11 @@ impl Host for Arc<Shared> {
 }
 
 impl Shared {
+    fn is_usually_short(&self) -> bool {
+        let usual = self.usual_run.load(Relaxed);
+        usual > 0 && usual < DIRECT_BELOW.as_nanos() as u64
+    }
+
     fn lock(&self) -> MutexGuard<'_, State<Replica, Arc<Job>>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -378,7 +387,8 @@ impl Shared {
 
     fn run_alone(&self, replica: Replica, part: &Part<Arc<Job>>) -> Option<Replica> {
         let Part { request, rows } = part;
-        let options = RunOptions { outputs: request.run.outputs.clone(), cancel: request.run.cancel.clone() };
+        let (outputs, cancel) = (request.run.outputs.clone(), request.run.cancel.clone());
+        let options = RunOptions { outputs, cancel, ends: self.ends() };
         let (back, result) = match rows {
             None => self.run_once(replica, std::slice::from_ref(&request.run.inputs), &options, &[&request.run.spans]),
             Some(range) => self.run_once(replica, &[request.inputs(Some(range))], &options, &[&request.run.spans]),
@@ -393,7 +403,7 @@ impl Shared {
         let together = Together::of(parts);
         let inputs: Vec<Tensors> = parts.iter().map(|part| part.request.inputs(part.rows.as_ref())).collect();
         let outputs = parts.first().map(|part| part.request.run.outputs.clone()).unwrap_or_default();
-        let options = RunOptions { outputs, cancel: together.cancel.clone() };
+        let options = RunOptions { outputs, cancel: together.cancel.clone(), ends: self.ends() };
         let spans: Vec<&Spans> = parts.iter().map(|part| &part.request.run.spans).collect();
         let (mut back, result) = self.run_once(replica, &inputs, &options, &spans);
         let answer = |part: &Part<Arc<Job>>, result| part.request.take(part.rows.as_ref(), result);
@@ -405,6 +415,8 @@ impl Shared {
                 let details = format!("the backend answered {} of {} requests", answers.len(), parts.len());
                 parts.iter().for_each(|part| answer(part, Err(self.internal(details.clone()))));
             }
+            // Alone each would have as long again.
+            Err(EngineError::RunTooLong { .. }) => parts.iter().for_each(|part| answer(part, Err(self.too_long()))),
             Err(error) => {
                 tracing::debug!(model = self.name, requests = parts.len(), %error, "a run failed; each is tried alone");
                 for part in parts {
@@ -435,6 +447,9 @@ impl Shared {
         let full = batch.len() * 2 >= self.worth_running.load(Relaxed) && replica.threads == 1;
         self.capacity.ran(time, batch.len(), full);
         let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX >> 4).min(u64::MAX >> 4);
+        if self.profile.shapes_bound_cost && time < DIRECT_BELOW {
+            batch.iter().for_each(|inputs| self.short.note(inputs));
+        }
         let usual = self.usual_run.load(Relaxed);
         self.usual_run.store(if usual == 0 { nanos } else { nanos.max((usual * 7 + nanos) / 8) }, Relaxed);
         match result {
@@ -465,8 +480,18 @@ impl Shared {
         }
     }
 
+    /// When a run that begins now must have ended.
+    fn ends(&self) -> Option<Instant> {
+        Instant::now().checked_add(self.limits.run_time)
+    }
+
+    fn too_long(&self) -> EngineError {
+        EngineError::RunTooLong { model: self.name.clone(), limit: self.limits.run_time }
+    }
+
     fn failed(&self, error: BackendError) -> EngineError {
         match error {
+            BackendError::TimedOut => self.too_long(),
             BackendError::Cancelled => EngineError::Cancelled,
             error => EngineError::Backend { model: self.name.clone(), error },
         }
