@@ -87,9 +87,7 @@ impl Facts {
         // What a branch answers with is known where its nodes have been read.
         let is_open = |name: &String| self.dtype(name).is_none();
         let branches: Vec<(&GraphProto, Self)> = match node.op_type.as_str() {
-            "If" if node.output.iter().any(is_open) => {
-                subgraphs(node).map(|body| (body, self.within(body))).collect()
-            }
+            "If" if node.output.iter().any(is_open) => subgraphs(node).map(|body| (body, self.within(body))).collect(),
             _ => Vec::new(),
         };
         for (index, output) in node.output.iter().enumerate().filter(|(_, name)| !name.is_empty()) {
@@ -99,7 +97,8 @@ impl Facts {
             }
             let of_branch = |(body, facts): &(&GraphProto, Self)| facts.dtype(&body.output.get(index)?.name);
             let dtype = known.and_then(|fact| fact.dtype);
-            let dtype = dtype.or_else(|| self.output_dtype(node, index)).or_else(|| branches.iter().find_map(of_branch));
+            let dtype =
+                dtype.or_else(|| self.output_dtype(node, index)).or_else(|| branches.iter().find_map(of_branch));
             let dims = known.and_then(|fact| fact.dims.clone()).or_else(|| self.same_dims(node, index));
             self.0.insert(output.clone(), Fact { dtype, dims, ..Fact::default() });
         }
