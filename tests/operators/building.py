@@ -46,12 +46,13 @@ ALL = NUMBERS + ("bool",)
 class Dim:
     """An operand that the graph takes of a shape whose sizes are open: numbers that a request sets by its shapes."""
 
-    def __init__(self, *sizes, scalar=False):
-        self.sizes, self.scalar = sizes, scalar
+    def __init__(self, *sizes, scalar=False, row=False):
+        """A vector; with `scalar` the first of them alone, with `row` one row of them."""
+        self.sizes, self.scalar, self.row = sizes, scalar, row
 
     @property
     def shape(self):
-        return () if self.scalar else (len(self.sizes),)
+        return () if self.scalar else (1, len(self.sizes)) if self.row else (len(self.sizes),)
 
 
 def values(dtype, shape, seed=0, low=-3, high=3):
@@ -123,7 +124,7 @@ def sort_of(operator, operands, attributes, opset, const, outputs):
         if given is None:
             return "-"
         if isinstance(given, Dim):
-            return ("dim", given.scalar)
+            return ("dim", given.scalar, given.row)
         known = place in const and (place > 0 or operator in TELLERS)
         content = ()
         if known and operator in ("Add", "Sub", "Mul", "Div") and given.size and (given == given.ravel()[0]).all():
@@ -228,7 +229,7 @@ def describe(operand, constant):
     if operand is None:
         return "-"
     if isinstance(operand, Dim):
-        return f"dim{list(operand.sizes)}{'s' if operand.scalar else ''}"
+        return f"dim{list(operand.sizes)}{'s' if operand.scalar else ''}{'r' if operand.row else ''}"
     hashed = hashlib.sha256(operand.tobytes()).hexdigest()[:4]
     content = str(operand.tolist()) if operand.size <= 4 and operand.dtype.kind in "iu" else hashed
     return f"{short(operand)}{list(operand.shape)}{content}{'c' if constant else ''}".replace(" ", "")
@@ -256,11 +257,14 @@ def model_of(operator, operands, attributes, opset, const, outputs, options):
             symbols = [f"d{place}_{axis}" for axis in range(len(operand.sizes))]
             inputs.append(helper.make_tensor_value_info(source, TensorProto.FLOAT, symbols))
             asked[source] = np.zeros(operand.sizes, dtype=np.float32)
-            shape = f"{name}_shape" if operand.scalar else name
+            shape = f"{name}_shape" if operand.scalar or operand.row else name
             nodes.append(helper.make_node("Shape", [source], [shape], name=f"around_shape{place}"))
             if operand.scalar:
                 initializers.append(numpy_helper.from_array(scalar(0), f"{name}_first"))
                 nodes.append(helper.make_node("Gather", [shape, f"{name}_first"], [name], name=f"around_gather{place}"))
+            if operand.row:
+                initializers.append(numpy_helper.from_array(ints(1, -1), f"{name}_row"))
+                nodes.append(helper.make_node("Reshape", [shape, f"{name}_row"], [name], name=f"around_reshape{place}"))
         elif operand is not None and place in const:
             initializers.append(numpy_helper.from_array(operand, name))
         elif operand is not None:

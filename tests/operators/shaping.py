@@ -338,6 +338,11 @@ def shapes(suite):
                 suite.add("Reshape", [given, shape], opset=opset, const=(1,))
         for shape in (ints(2), ints(-1), ints(2, 1), ints(1, 2), ints(1, -1)):
             suite.add("Reshape", [Dim(5, 3), shape], opset=opset, const=(1,))
+        if opset >= 14:
+            for dtype, sizes in (("f32", (2, 3)), ("f32", (0, 3)), ("i64", (2, 3)), ("f32", (3, 0))):
+                for attributes in ({"allowzero": 1}, {"allowzero": 0}):
+                    suite.add("Reshape", [values(dtype, sizes, 32), Dim(*sizes)], attributes, opset=opset)
+                    suite.add("Reshape", [values(dtype, sizes, 32), Dim(*reversed(sizes))], attributes, opset=opset)
     for opset in versions("TopK").values():
         for outputs in (["y", "i"], ["y", ""]):
             if opset >= 10:
@@ -348,9 +353,11 @@ def shapes(suite):
                 if opset >= 15:
                     suite.add("Shape", [values(dtype, (2, 3, 4), 30)], attributes, opset=opset)
     for opset in versions("Gather").values():
-        for given in (values("f32", (6, 3), 31), values("i64", (6,), 31)):
+        for given in (values("f32", (6, 3), 31), values("i64", (6,), 31), values("i8", (6, 3), 31), values("u8", (6, 3), 31), values("f16", (6, 3), 31)):
             suite.add("Gather", [given, Dim(3, 2)], opset=opset)
             suite.add("Gather", [given, Dim(3, scalar=True)], opset=opset)
+            if opset >= 11:
+                suite.add("Gather", [given, Dim(3, 2, row=True)], opset=opset)
     for operator in ("Flatten", "Transpose", "Squeeze"):
         for opset in versions(operator).values():
             for given in (Dim(5), Dim(5, 3)):

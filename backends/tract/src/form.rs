@@ -4,14 +4,16 @@
 //! other. It is computed here alone, for the suite and for the check at load.
 
 mod attributes;
+mod facts;
 mod operands;
 mod padding;
 mod schemas;
 
 use tract_onnx::pb::NodeProto;
 
+pub(crate) use self::facts::Facts;
 use self::operands::Operands;
-pub(crate) use self::operands::{Facts, dtype_of_proto};
+pub(crate) use self::operands::dtype_of_proto;
 use crate::values::FromValues;
 
 /// What ONNX calls an operand of an operator, by its place.

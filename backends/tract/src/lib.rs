@@ -48,8 +48,9 @@ use crate::verified::Table;
 /// The version of tract that is compiled in; a test compares it with the lock file.
 const TRACT_VERSION: &str = "0.23.9";
 const NAME: &str = "tract";
-/// Sizes tried for open dimensions, of the batch and of others, to see whether tract takes the graph at all.
-const PROBES: [(usize, usize); 5] = [(1, 1), (16, 16), (64, 64), (1, 16), (1, 64)];
+/// Sizes tried for open dimensions, of the batch and of others, to see whether tract takes the graph at all: some models take
+/// one row alone, and some that listen want a whole window.
+const PROBES: [(usize, usize); 7] = [(1, 1), (16, 16), (64, 64), (1, 16), (1, 64), (1, 256), (1, 512)];
 /// Values tried for inputs that decide shapes.
 const PROBE_VALUES: [i64; 2] = [1, 0];
 
