@@ -53,7 +53,8 @@ impl ControlGroup {
 
     /// A command of `program` that runs in the group. Arguments follow as usual.
     pub(crate) fn command(&self, program: &str) -> Command {
-        let join: String = self.0.iter().map(|group| format!("echo $$ > {}/cgroup.procs && ", group.display())).collect();
+        let join: String =
+            self.0.iter().map(|group| format!("echo $$ > {}/cgroup.procs && ", group.display())).collect();
         let mut command = Command::new("/bin/sh");
         command.args(["-c", &format!("{join}exec \"$0\" \"$@\""), program]);
         command

@@ -129,12 +129,13 @@ fn assault(server: &Server, limit: usize) {
         let _done = SetOnDrop(&done);
         for _ in 0..ROUNDS {
             std::thread::scope(|scope| {
-                let of = |what: &'static str, statuses: &'static [u16], send: Box<dyn Fn() -> Option<u16> + Send + '_>| {
-                    scope.spawn(move || {
-                        let status = send();
-                        assert!(status.is_none_or(|status| statuses.contains(&status)), "{what}: {status:?}");
-                    });
-                };
+                let of =
+                    |what: &'static str, statuses: &'static [u16], send: Box<dyn Fn() -> Option<u16> + Send + '_>| {
+                        scope.spawn(move || {
+                            let status = send();
+                            assert!(status.is_none_or(|status| statuses.contains(&status)), "{what}: {status:?}");
+                        });
+                    };
                 of("zeros", &[413, 429], Box::new(|| sent(server, FLOWERS, &[("content-encoding", "gzip")], &bomb)));
                 of("chunks", &[413, 429], Box::new(|| chunked(server, 300)));
                 let path = "/v2/models/flowers-sample/infer";

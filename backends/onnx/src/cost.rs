@@ -49,7 +49,9 @@ impl<'a> Values<'a> {
         match node.domain.as_str() {
             "" | "ai.onnx" => match operator {
                 "Loop" => return false,
-                "ConstantOfShape" | "HannWindow" | "HammingWindow" | "BlackmanWindow" if from_values(0) => return false,
+                "ConstantOfShape" | "HannWindow" | "HammingWindow" | "BlackmanWindow" if from_values(0) => {
+                    return false;
+                }
                 "Range" if (0..3).any(from_values) => return false,
                 "Expand" | "Tile" | "OneHot" | "Upsample" | "CenterCropPad" | "AffineGrid" if from_values(1) => {
                     return false;

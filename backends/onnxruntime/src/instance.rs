@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use corymb_core::{
-    BackendError, BatchAxes, Device, Instance, MemoryPool, RunOptions, Signature, SignatureError, Tensor, TensorSpec, Tensors,
+    BackendError, BatchAxes, Device, Instance, MemoryPool, RunOptions, Signature, SignatureError, Tensor, TensorSpec,
+    Tensors,
 };
 use corymb_onnx::{answer_without_rows, check_empty};
 use ort::AsPointer as _;

@@ -188,7 +188,9 @@ impl Shortage {
 impl fmt::Display for Shortage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Never { bytes, limit } => write!(f, "needs {bytes} bytes of memory; at most {limit} are there for one request"),
+            Self::Never { bytes, limit } => {
+                write!(f, "needs {bytes} bytes of memory; at most {limit} are there for one request")
+            }
             Self::Now { bytes, limit } => {
                 write!(f, "needs {bytes} bytes of memory; other requests hold most of the {limit} that are there")
             }

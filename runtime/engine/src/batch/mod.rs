@@ -23,6 +23,7 @@ pub(crate) use self::plan::Rows;
 use self::dispatch::{Host, Refused, State};
 use self::job::{Job, Together};
 use self::plan::{Entry, Part};
+use self::short::ShortRuns;
 use crate::capacity::Capacity;
 use crate::error::EngineError;
 use crate::pool::{Panicked, Pool, Reservation, Stage};
