@@ -30,6 +30,9 @@ pub(crate) fn unsupported(
     if let Some(shadowed) = shadowed(&file.model) {
         return vec![shadowed];
     }
+    if let Some(trained) = file.model.graph.as_ref().and_then(trained_node) {
+        return vec![trained];
+    }
     let Some(suspect) = suspect(&file.model) else { return Vec::new() };
     match look(library, &file.bytes, folder, operators) {
         Ok(_) => Vec::new(),
@@ -59,6 +62,24 @@ fn shadowed(model: &ModelProto) -> Option<UnsupportedOperator> {
     let reason = "the file defines a function of this name, and onnxruntime would run the standard operator; \
                   rename the function";
     Some(report(&function.name, "", reason))
+}
+
+/// What changes the model as it runs: each answer would depend on the requests before.
+fn trained_node(graph: &GraphProto) -> Option<UnsupportedOperator> {
+    let trains = |node: &&NodeProto| {
+        let attributes = &mut node.attribute.iter();
+        is_standard(&node.domain)
+            && node.op_type == "BatchNormalization"
+            && attributes.any(|attribute| attribute.name == "training_mode" && attribute.i.unwrap_or_default() != 0)
+    };
+    let found = graph.node.iter().find(trains).map(|node| {
+        report(
+            "BatchNormalization",
+            &node.name,
+            "in training mode it changes the model with each request; export it for inference",
+        )
+    });
+    found.or_else(|| graph.node.iter().flat_map(subgraphs).find_map(trained_node))
 }
 
 /// The first thing in a model that this library may not know.

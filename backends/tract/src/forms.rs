@@ -67,8 +67,8 @@ fn example(model: &InferenceModel, rows: i64, size: i64) -> Option<InferenceMode
 pub(crate) struct Examined {
     /// The nodes whose forms are not trusted.
     pub(crate) doubtful: Vec<UnsupportedOperator>,
-    /// Whether it asks if sizes are equal. tract answers no where a size is open, whatever it turns out to be: such a model
-    /// gets a plan for each set of shapes.
+    /// Whether it asks if sizes are equal, or drops dimensions of size 1. tract says no where a size is open, whatever it turns
+    /// out to be: such a model gets a plan for each set of shapes.
     pub(crate) compares_sizes: bool,
 }
 
@@ -79,6 +79,7 @@ pub(crate) fn examine(file: &OnnxFile, parsed: &Parsed, table: &Table) -> Examin
     let mut compares_sizes = false;
     walk(&file.proto, parsed, &mut |node, form| {
         compares_sizes |= form.operator == "Equal" && form.fields.iter().any(|field| field.values == ["dim"]);
+        compares_sizes |= drops_ones(node);
         let doubt = asked.entry(form).or_insert_with_key(|form| table.doubt(form));
         if let Some(reason) = doubt {
             let mut report = explain::on(node, reason.clone());
@@ -89,6 +90,13 @@ pub(crate) fn examine(file: &OnnxFile, parsed: &Parsed, table: &Table) -> Examin
         }
     });
     Examined { doubtful: reports, compares_sizes }
+}
+
+/// Whether its axes are those that have one element.
+fn drops_ones(node: &NodeProto) -> bool {
+    let has_axes = node.input.get(1).is_some_and(|name| !name.is_empty())
+        || node.attribute.iter().any(|attribute| attribute.name == "axes");
+    node.op_type == "Squeeze" && !has_axes
 }
 
 /// What is known of the values of a graph.

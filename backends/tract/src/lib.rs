@@ -12,6 +12,7 @@ mod forms;
 mod memory;
 mod mistakes;
 mod model;
+mod nan;
 mod plan;
 mod plans;
 mod proto;
@@ -168,7 +169,11 @@ impl Tract {
         if !options.unverified {
             let mut reports = forms::examine(file, &parsed, Table::embedded()).doubtful;
             if let Some(last) = reports.last_mut() {
-                last.reason.push_str(WAY_OUT);
+                let steering = places(file, &declared.signature);
+                match can_be_typed(&parsed.model, &declared.signature, &steering) {
+                    Ok(()) => last.reason.push_str(WAY_OUT),
+                    Err(error) => reports.push(blame(file, &error)),
+                }
                 return Err(reports);
             }
         }
@@ -239,12 +244,18 @@ impl Tract {
         if !doubtful.is_empty() {
             let (name, nodes) = (files.model.name(), explain::few(&doubtful));
             if !options.unverified {
-                let refusal = format!("tract is not known to compute '{name}' rightly: {nodes}{WAY_OUT}");
+                let steering = places(&file, &declared.signature);
+                let way_out = match can_be_typed(&parsed.model, &declared.signature, &steering) {
+                    Ok(()) => WAY_OUT.to_owned(),
+                    Err(error) => format!("; nor can it run {}", explain::report(file.graph(), &error)),
+                };
+                let refusal = format!("tract is not known to compute '{name}' rightly: {nodes}{way_out}");
                 return Err(BackendError::Unsupported(refusal));
             }
             tracing::warn!(%name, nodes, "nodes run that tract is not known to compute rightly: the manifest allows it");
         }
         let graph = parsed.model;
+        let loses_nan = nan::losing(file.graph());
         // Everything is in the graph now: give back the file's content before more memory is taken.
         file.proto.graph.iter_mut().for_each(|graph| graph.initializer = Vec::new());
         close_outputs(&file, &mut declared, &graph, &symbols).map_err(|report| refused(files, &[report]))?;
@@ -268,7 +279,8 @@ impl Tract {
         };
         let (stamp, run_bytes, memory) = (file.stamp.clone(), self.run_bytes, options.memory.clone());
         let unverified = options.unverified;
-        let source = Source { files: kept_files(files), stamp, graph: kept, run_bytes, memory, steering, unverified };
+        let files = kept_files(files);
+        let source = Source { files, stamp, graph: kept, run_bytes, memory, steering, unverified, loses_nan };
         let plans = Plans::new(signature, source, weights, compares_sizes, first);
         Ok(TractModel::new(plans, looked, !doubtful.is_empty()))
     }

@@ -149,6 +149,7 @@ impl TractInstance {
             let given = open.filter_map(|(_, spec)| Some((&spec.name, inputs.get(&spec.name)?)));
             given.map(|(name, tensor)| into_tract(name, tensor)).collect()
         };
+        inputs.iter().try_for_each(|(name, tensor)| plans.check_nan(name, tensor))?;
         let key = Key { shapes, steering: steering_values(&plans, inputs)? };
         // The inputs are of the declared dtypes and shapes: what fails now fails of what they hold.
         let failed = |error: TractError| BackendError::InvalidValues(explain::failed_run(&error));

@@ -4,13 +4,16 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use corymb_core::{BackendError, Holder, MemoryPool, ModelFiles, Signature, TensorSpec, UNCOUNTED};
-use tract_onnx::tract_core::internal::{Tensor, TractError, TypedSimplePlan};
+use corymb_core::{
+    BackendError, Holder, MemoryPool, ModelFiles, Signature, Tensor as CoreTensor, TensorSpec, UNCOUNTED,
+};
+use tract_onnx::tract_core::internal::{Datum as _, TDim, Tensor, TractError, TypedSimplePlan};
 use tract_onnx::tract_hir::infer::InferenceModel;
 
 use crate::explain::{self, own_words};
 use crate::file::{OnnxFile, Stamp};
 use crate::forms;
+use crate::nan;
 use crate::plan;
 use crate::simplify::simplify;
 use crate::verified;
@@ -65,6 +68,8 @@ pub(crate) struct Source {
     pub(crate) steering: Vec<usize>,
     /// Whether nodes run that the table of what is verified does not hold.
     pub(crate) unverified: bool,
+    /// The node that would answer a number to what is none.
+    pub(crate) loses_nan: Option<String>,
 }
 
 /// Makes, keeps and evicts plans. Shared by the instances of a model.
@@ -119,7 +124,11 @@ impl Plans {
         if !self.source.steering.is_empty() || matches!(*lock(&self.making), Symbolic::Impossible) {
             return Err(BackendError::Failed("there is no plan for open dimensions".to_owned()));
         }
-        let symbolic = Symbolic::Made(self.make(None)?);
+        let plan = self.make(None)?;
+        if answers_sizes(&plan) {
+            return Err(BackendError::Failed("sizes are among the answers".to_owned()));
+        }
+        let symbolic = Symbolic::Made(plan);
         let table = Table { plans: Vec::new(), pinned: 0, counts: Vec::new() };
         Ok(Self { capacity: 0, table: Mutex::new(table), making: Mutex::new(symbolic), ..self })
     }
@@ -136,6 +145,19 @@ impl Plans {
         let mut holder = self.source.memory.holder();
         holder.grow(bytes.saturating_sub(UNCOUNTED)).map_err(BackendError::Memory)?;
         Ok(holder)
+    }
+
+    /// That the values of an input are passed on rightly.
+    ///
+    /// # Errors
+    /// [`BackendError::InvalidInput`] where one is not a number, and a node would make one of it.
+    pub(crate) fn check_nan(&self, name: &str, tensor: &CoreTensor) -> Result<(), BackendError> {
+        match &self.source.loses_nan {
+            Some(node) if nan::holds_nan(tensor) => Err(BackendError::InvalidInput(format!(
+                "input '{name}' holds NaN, which on tract becomes a number at the node {node}"
+            ))),
+            _ => Ok(()),
+        }
     }
 
     /// The places in the signature of the inputs that decide shapes.
@@ -166,6 +188,7 @@ impl Plans {
         if !replaces && key.steering.is_empty() && !lock(&self.table).deserves_a_plan(key, self.capacity) {
             if matches!(*symbolic, Symbolic::Untried) {
                 *symbolic = match self.make(None) {
+                    Ok(plan) if answers_sizes(&plan) => Symbolic::Impossible,
                     Ok(plan) => Symbolic::Made(plan),
                     Err(error) => {
                         tracing::info!(%error, "no plan for open dimensions");
@@ -304,6 +327,14 @@ impl Table {
     }
 }
 
+/// Whether an output holds sizes of its inputs, which a plan for open dimensions would answer by their symbols.
+fn answers_sizes(plan: &TypedSimplePlan) -> bool {
+    let model = plan.model();
+    model.output_outlets().is_ok_and(|outlets| {
+        outlets.iter().any(|outlet| model.outlet_fact(*outlet).is_ok_and(|fact| fact.datum_type == TDim::datum_type()))
+    })
+}
+
 /// No state of ours is half written when a panic passes: the data behind a poisoned lock is whole.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -328,7 +359,8 @@ mod tests {
         let graph = plan::parse(&file.proto, constants, None, RUN_BYTES).expect("parsed").model;
         let (graph, steering) = (Some(graph), Vec::new());
         let (run_bytes, memory) = (RUN_BYTES, MemoryPool::default());
-        let source = Source { files, stamp: None, graph, run_bytes, memory, steering, unverified: false };
+        let source =
+            Source { files, stamp: None, graph, run_bytes, memory, steering, unverified: false, loses_nan: None };
         Plans::new(signature, source, 1 << 40, false, None)
     }
 

@@ -9,21 +9,27 @@ use tract_onnx::pb::{GraphProto, NodeProto};
 use crate::steering::steering;
 
 const REASON: &str = "its size comes from a value of the request, which tract cannot bound";
+const COUNTED: &str = "the size that it asks for comes from values of the request, and tract does not learn it";
 
 /// Names of values that depend on the elements of an input, not on its shape alone.
 #[derive(Debug, Default)]
-pub(crate) struct FromValues<'a>(HashSet<&'a str>);
+pub(crate) struct FromValues<'a> {
+    names: HashSet<&'a str>,
+    /// Those of which even the shape does.
+    counted: HashSet<&'a str>,
+}
 
 impl<'a> FromValues<'a> {
     /// For a graph whose inputs are a request's, or for a subgraph within `outer`, all of whose inputs may be anything.
     pub(crate) fn of(graph: &'a GraphProto, outer: Option<&FromValues<'a>>) -> Self {
-        let mut names: HashSet<&str> = outer.map(|outer| outer.0.clone()).unwrap_or_default();
+        let mut names: HashSet<&str> = outer.map(|outer| outer.names.clone()).unwrap_or_default();
+        let mut counted: HashSet<&str> = outer.map(|outer| outer.counted.clone()).unwrap_or_default();
         // A plan knows the values of those that decide shapes.
         let known = if outer.is_none() { steering(graph) } else { HashSet::new() };
         names.extend(graph.input.iter().map(|input| input.name.as_str()).filter(|name| !known.contains(name)));
         // Nodes need not be in order: go on until nothing is new.
         loop {
-            let before = names.len();
+            let before = (names.len(), counted.len());
             for node in &graph.node {
                 let holds_subgraph = node.attribute.iter().any(|attribute| attribute.g.is_some());
                 if holds_subgraph
@@ -31,16 +37,20 @@ impl<'a> FromValues<'a> {
                 {
                     names.extend(node.output.iter().map(String::as_str));
                 }
+                let from = |names: &HashSet<&str>| node.input.iter().any(|name| names.contains(name.as_str()));
+                if (counts(node) && from(&names)) || (!asks_for_shape(node) && from(&counted)) {
+                    counted.extend(node.output.iter().map(String::as_str));
+                }
             }
-            if names.len() == before {
-                return Self(names);
+            if (names.len(), counted.len()) == before {
+                return Self { names, counted };
             }
         }
     }
 
     /// Whether the value of this name depends on a request's elements.
     pub(crate) fn holds(&self, name: &str) -> bool {
-        self.0.contains(name)
+        self.names.contains(name)
     }
 
     /// Why the node cannot be trusted with a request; none when its size follows from shapes and constants.
@@ -56,11 +66,22 @@ impl<'a> FromValues<'a> {
             }
             "Resize" => &[2, 3],
             "HannWindow" | "HammingWindow" | "BlackmanWindow" => &[0],
+            "Shape" | "Size" => {
+                let counted = node.input.first().is_some_and(|name| self.counted.contains(name.as_str()));
+                return counted.then_some(COUNTED);
+            }
             _ => return None,
         };
-        let from_values = |operand: &usize| node.input.get(*operand).is_some_and(|name| self.0.contains(name.as_str()));
+        let from_values =
+            |operand: &usize| node.input.get(*operand).is_some_and(|name| self.names.contains(name.as_str()));
         operands.iter().any(from_values).then_some(REASON)
     }
+}
+
+/// Whether it gives as many elements as its operand's values say.
+fn counts(node: &NodeProto) -> bool {
+    is_standard(&node.domain)
+        && matches!(node.op_type.as_str(), "NonZero" | "Compress" | "Unique" | "NonMaxSuppression")
 }
 
 fn asks_for_shape(node: &NodeProto) -> bool {
@@ -86,6 +107,11 @@ mod tests {
                 node("Range", &["zero", "length", "one"], "by_shape"),
                 node("Expand", &["x", "shape"], "by_shape_too"),
                 node("Reshape", &["x", "x"], "by_value_too"),
+                node("NonZero", &["x"], "places"),
+                node("Transpose", &["places"], "turned"),
+                node("Shape", &["turned"], "how_many"),
+                node("NonZero", &["shape"], "places_of_sizes"),
+                node("Shape", &["places_of_sizes"], "a_size"),
             ],
             ..GraphProto::default()
         };
@@ -96,6 +122,6 @@ mod tests {
             .filter(|node| values.report(node).is_some())
             .map(|node| node.output[0].as_str())
             .collect();
-        assert_eq!(reported, ["by_value", "by_value_too"]);
+        assert_eq!(reported, ["by_value", "by_value_too", "how_many"]);
     }
 }
