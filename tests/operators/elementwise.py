@@ -211,6 +211,8 @@ def casts(suite):
                 if source in FLOATS and target in ("i8", "i16", "i32", "i64"):
                     halves = np.array([0.5, 1.5, -0.5, -1.5, 2.9, -2.9], dtype=DTYPES[source][0])
                     suite.add("Cast", [halves], {"to": to}, opset=opset)
+                if source in ("f32", "f64") and target == "i64":
+                    suite.add("Cast", [np.array([1.7e12, -3e9, 2.0**40, 4294967296.0, -(2.0**33)], dtype=DTYPES[source][0])], {"to": to}, opset=opset)
     for since, opset in versions("CastLike").items():
         for source in ("f32", "f16", "i64", "i32", "bool", "u8", "f64"):
             for target in ("f32", "f16", "i64", "i32", "bool", "u8", "f64"):

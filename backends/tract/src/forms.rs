@@ -11,6 +11,7 @@ use tract_onnx::tract_hir::infer::{
     DimFact, Factoid as _, InferenceFact, InferenceModel, InferenceModelExt as _, ShapeFactoid,
 };
 
+use crate::cast;
 use crate::explain;
 use crate::file::OnnxFile;
 use crate::form::{Facts, Form};
@@ -165,7 +166,7 @@ impl Walk<'_> {
         let opset_import = self.sets.to_vec();
         let model =
             ModelProto { ir_version: self.ir_version, opset_import, graph: Some(graph), ..ModelProto::default() };
-        let onnx = tract_onnx::onnx().with_ignore_value_info(true).with_ignore_output_shapes(true);
+        let onnx = cast::reader().with_ignore_value_info(true).with_ignore_output_shapes(true);
         let parsed = onnx.with_ignore_output_types(true).parse(&model, None).ok()?;
         let mut parsed = Parsed { model: parsed.model, values: parsed.outlets_by_name };
         for (index, (_, fact)) in inputs.into_iter().enumerate() {

@@ -4,6 +4,7 @@
 //! operators than ONNX Runtime, computes some of them wrongly (`verified.rs` knows which are right), and wants its shapes
 //! fixed (`plans.rs`).
 
+mod cast;
 mod convert;
 mod explain;
 mod file;
@@ -149,7 +150,7 @@ fn refused(files: &ModelFiles, reports: &[UnsupportedOperator]) -> BackendError 
 fn describe(file: &OnnxFile) -> (Declared, Vec<UnsupportedOperator>) {
     let mut declared = declared(&file.proto);
     let mut reports = std::mem::take(&mut declared.unsupported);
-    reports.extend(support::unsupported_parts(&file.proto, &tract_onnx::onnx().op_register));
+    reports.extend(support::unsupported_parts(&file.proto, &cast::reader().op_register));
     (declared, reports)
 }
 

@@ -40,7 +40,7 @@ pub(crate) fn parse(
 ) -> TractResult<Parsed> {
     // An embedded model has no folder and no external data; tract says so where some is named.
     let folder = folder.map(|folder| folder.to_str().ok_or_else(|| format_err!("the folder's name is not UTF-8")));
-    let mut parsed = tract_onnx::onnx().with_ignore_value_info(true).parse(proto, folder.transpose()?)?;
+    let mut parsed = cast::reader().with_ignore_value_info(true).parse(proto, folder.transpose()?)?;
     // A name that nothing makes has become an input.
     for (name, tensor) in constants {
         let Some(&outlet) = parsed.outlets_by_name.get(&name) else { continue };

@@ -19,7 +19,7 @@
 //! assert_eq!(request.inputs.get("x").and_then(Tensor::as_slice::<f32>), Some(&[1.0, 2.5][..]));
 //!
 //! let outputs = [("y", request.inputs.get("x").expect("given").clone())].into_iter().collect();
-//! let answer = v1::encode(&signature, request.ask, &Response { outputs, ..Response::default() })?;
+//! let answer = v1::encode(&signature, request.ask, &Response { outputs, ..Response::default() }, &mut Unbounded)?;
 //! assert_eq!(answer.body, br#"{"predictions":[[1.0,2.5]]}"#);
 //! # Ok::<(), corymb_core::Error>(())
 //! ```

@@ -67,7 +67,7 @@ fn signature(dtype: DType, shape: &[usize]) -> Signature {
 /// As a response of V2 says it, sent back as a request: the members are the same.
 fn through_v2(tensor: &Tensor, binary: bool) -> Tensor {
     let response = Response { outputs: [("x", tensor.clone())].into_iter().collect(), ..Response::default() };
-    let encoded = v2::encode(&Ask { binary, ..Ask::default() }, &response).expect("written");
+    let encoded = v2::encode(&Ask { binary, ..Ask::default() }, &response, &mut Unbounded).expect("written");
     let body = Bytes::from(encoded.body);
     let json_len = encoded.json_len.unwrap_or(body.len());
     assert_eq!(encoded.json_len.is_some(), binary);
@@ -91,7 +91,7 @@ fn through_v1(tensor: &Tensor) -> Tensor {
     let signature = signature(tensor.dtype(), tensor.shape());
     let outputs = Tensors::from_iter([("x", tensor.clone())]);
     let response = Response { outputs, ..Response::default() };
-    let written = Bytes::from(v1::encode(&signature, Form::Columns, &response).expect("written").body);
+    let written = v1::encode(&signature, Form::Columns, &response, &mut Unbounded).expect("written").body;
     let answer = v1::decode_answer(&signature, &written, &Limits::default(), &mut Unbounded).expect("read");
     assert_eq!(answer.get("x"), Some(tensor));
     let json = String::from_utf8(written.to_vec()).expect("UTF-8").replacen("\"outputs\"", "\"inputs\"", 1);

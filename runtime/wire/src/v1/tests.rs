@@ -57,7 +57,7 @@ fn accepted(signature: &Signature, body: &str) -> (Tensors, Form) {
 
 fn encode(signature: &Signature, form: Form, outputs: &Tensors) -> Result<Vec<u8>, Error> {
     let response = Response { outputs: outputs.clone(), ..Response::default() };
-    super::encode(signature, form, &response).map(|encoded| encoded.body)
+    super::encode(signature, form, &response, &mut Unbounded).map(|encoded| encoded.body.to_vec())
 }
 
 fn f32s(tensors: &Tensors, name: &str) -> (Vec<usize>, Vec<f32>) {

@@ -50,7 +50,7 @@ pub(crate) fn run(data: &[u8]) {
 }
 
 fn payload(answer: &Response, form: Form) -> Bytes {
-    let message = grpc::encode(answer.clone(), form).expect("short").into_pieces();
+    let message = grpc::encode(answer.clone(), form, &mut Unbounded).expect("short").into_pieces();
     Bytes::from(message.concat()).slice(PREFIX..)
 }
 

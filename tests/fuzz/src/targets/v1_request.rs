@@ -1,6 +1,5 @@
 //! V1 requests: what is decoded is written by the client, and answered by the server, and is the same when it is read again.
 
-use bytes::Bytes;
 use corymb_core::{Response, Signature};
 use corymb_wire::v1::{self, Form};
 use corymb_wire::{Decoded, Limits, Unbounded};
@@ -45,7 +44,7 @@ fn client_says_the_same(signature: &Signature, request: &Decoded<Form>) {
     if !complete || inputs.iter().any(|(name, _)| holds_documents(&signature.inputs, name)) {
         return;
     }
-    let written = Bytes::from(v1::encode_request(inputs).expect("written").body);
+    let written = v1::encode_request(inputs).expect("written").body;
     let again = v1::decode(signature, &HeaderMap::new(), &written, &Limits::default(), &mut Unbounded);
     let again = again.unwrap_or_else(|error| panic!("{written:?} is refused: {error}"));
     assert_same(&again.inputs, &one_nan(inputs));
@@ -63,7 +62,7 @@ fn server_answers_the_same(signature: &Signature, request: &Decoded<Form>) {
         return;
     }
     let response = Response { outputs: outputs.clone(), ..Response::default() };
-    let written = Bytes::from(v1::encode(signature, request.ask, &response).expect("written").body);
+    let written = v1::encode(signature, request.ask, &response, &mut Unbounded).expect("written").body;
     let again = v1::decode_answer(signature, &written, &Limits::default(), &mut Unbounded);
     let again = again.unwrap_or_else(|error| panic!("{written:?} is refused: {error}"));
     assert_same(&again, &one_nan(outputs));

@@ -1,7 +1,6 @@
 //! V2 requests: what is decoded is the same when the client writes it again, as JSON and as binary data, and comes back in
 //! the answer that was asked for.
 
-use bytes::Bytes;
 use corymb_core::{Response, Signature, Tensors};
 use corymb_wire::v2::{self, Ask, Binary};
 use corymb_wire::{Decoded, Limits, Unbounded};
@@ -47,7 +46,7 @@ fn check_names(signature: &Signature, request: &Decoded<Ask>) {
 
 fn client_says_the_same(signature: &Signature, inputs: &Tensors, binary: bool) {
     let written = v2::encode_request(inputs, Binary { inputs: binary, outputs: binary }).expect("written");
-    let (headers, body) = (json_length(written.json_len), Bytes::from(written.body));
+    let (headers, body) = (json_length(written.json_len), written.body);
     let again = v2::decode(signature, &headers, &body, &Limits::default(), &mut Unbounded);
     let again = again.unwrap_or_else(|error| panic!("{body:?} is refused: {error}"));
     assert_eq!(again.ask, Ask { binary, ..Ask::default() });
@@ -60,8 +59,8 @@ fn server_answers_the_same(request: &Decoded<Ask>, binary: bool) {
     let mut ask = Ask { binary, ..request.ask.clone() };
     ask.outputs.retain(|output| request.inputs.get(&output.name).is_some());
     let response = Response { outputs: request.inputs.clone(), ..Response::default() };
-    let written = v2::encode(&ask, &response).expect("written");
-    let (headers, body) = (json_length(written.json_len), Bytes::from(written.body));
+    let written = v2::encode(&ask, &response, &mut Unbounded).expect("written");
+    let (headers, body) = (json_length(written.json_len), written.body);
     let answer = v2::decode_answer(&headers, &body, &Limits::default(), &mut Unbounded);
     let answer = answer.unwrap_or_else(|error| panic!("{body:?} is refused: {error}"));
     assert_eq!(answer.id, request.id);
