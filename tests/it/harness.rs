@@ -128,7 +128,8 @@ pub(crate) struct Server {
     child: Child,
     pub(crate) address: String,
     log: Arc<Mutex<Vec<String>>>,
-    _lines: Receiver<String>,
+    /// Behind a lock so that threads of a test may share the server.
+    _lines: Mutex<Receiver<String>>,
 }
 
 impl Server {
@@ -181,7 +182,7 @@ impl Server {
             if event["message"].as_str().is_some_and(|text| text.starts_with(message)) {
                 // Only the lines of a listening server name an address.
                 let address = event["address"].as_str().unwrap_or_default().to_owned();
-                return Self { child, address, log, _lines: lines };
+                return Self { child, address, log, _lines: Mutex::new(lines) };
             }
         }
     }

@@ -255,6 +255,28 @@ fn no_state_is_left_for_the_next_request() {
     }
 }
 
+/// Recurrent layers of no steps end the process of ONNX Runtime: such a request is refused by itself.
+#[test]
+fn no_elements_end_only_their_request() {
+    let cases = ["lstm_forward", "gru_bidirectional"];
+    for engine in engines() {
+        let hazards = Hazards::start(&engine, &cases, &[]);
+        for case in cases {
+            let requests = requests(case);
+            let inputs = requests[0]["inputs"].as_array().expect("inputs");
+            let rank = inputs[0]["shape"].as_array().expect("a shape").len();
+            for axis in 0..rank {
+                let mut empty = inputs.clone();
+                empty[0]["shape"][axis] = json!(0);
+                empty[0]["data"] = json!([]);
+                let (status, answer) = hazards.infer(case, &json!(empty));
+                assert!(status == 200 || status == 400, "{case} on {}: {status} {answer}", hazards.engine);
+                hazards.ensure_answered(case, &requests[0]);
+            }
+        }
+    }
+}
+
 #[test]
 fn a_size_that_a_request_would_choose_is_refused_at_load() {
     let output = run(&["serve", "--port", "0", "--backend", "tract", "--model", &model("range_by_maximum")]);

@@ -108,6 +108,19 @@ fn assault(server: &Server, limit: usize) {
     );
     let base64 = format!(r#"{{"instances":[{{"image_bytes":{{"b64":"{}"}}}}]}}"#, "A".repeat(body));
     let many = r#"{"inputs":[{"name":"limit","datatype":"INT64","shape":[],"data":[30000000]}]}"#;
+    let infer = "/v2/models/flowers-sample/infer";
+    let base64 = || sent(server, FLOWERS, &[], base64.as_bytes());
+    let answer = || sent(server, "/v2/models/many/infer", &[], many.as_bytes());
+    let mut requests: Vec<(&str, &[u16], Box<dyn Fn() -> Option<u16> + Send + Sync + '_>)> = vec![
+        ("zeros", &[413, 429], Box::new(|| sent(server, FLOWERS, &[("content-encoding", "gzip")], &bomb))),
+        ("chunks", &[413, 429], Box::new(|| chunked(server, 300))),
+        ("texts", &[413, 429], Box::new(|| sent(server, infer, &[], texts.as_bytes()))),
+        ("a picture", &[400, 413, 429], Box::new(|| sent(server, FLOWERS, &[], &large))),
+    ];
+    for _ in 0..4 {
+        requests.push(("base64", &[400, 413, 429], Box::new(base64)));
+        requests.push(("an answer", &[413, 429], Box::new(answer)));
+    }
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let good = scope.spawn(|| {
@@ -126,26 +139,15 @@ fn assault(server: &Server, limit: usize) {
                 }
             }
         });
-        let _done = SetOnDrop(&done);
+        let ended = SetOnDrop(&done);
         for _ in 0..ROUNDS {
             std::thread::scope(|scope| {
-                let of =
-                    |what: &'static str, statuses: &'static [u16], send: Box<dyn Fn() -> Option<u16> + Send + '_>| {
-                        scope.spawn(move || {
-                            let status = send();
-                            assert!(status.is_none_or(|status| statuses.contains(&status)), "{what}: {status:?}");
-                        });
-                    };
-                of("zeros", &[413, 429], Box::new(|| sent(server, FLOWERS, &[("content-encoding", "gzip")], &bomb)));
-                of("chunks", &[413, 429], Box::new(|| chunked(server, 300)));
-                let path = "/v2/models/flowers-sample/infer";
-                of("texts", &[413, 429], Box::new(|| sent(server, path, &[], texts.as_bytes())));
-                for _ in 0..4 {
-                    of("base64", &[400, 413, 429], Box::new(|| sent(server, FLOWERS, &[], base64.as_bytes())));
-                    let path = "/v2/models/many/infer";
-                    of("an answer", &[413, 429], Box::new(|| sent(server, path, &[], many.as_bytes())));
+                for (what, statuses, ask) in &requests {
+                    scope.spawn(move || {
+                        let status = ask();
+                        assert!(status.is_none_or(|status| statuses.contains(&status)), "{what}: {status:?}");
+                    });
                 }
-                of("a picture", &[400, 413, 429], Box::new(|| sent(server, FLOWERS, &[], &large)));
                 scope.spawn(|| {
                     let code = typed(server);
                     let refused = [Code::ResourceExhausted, Code::Unavailable, Code::Unknown, Code::Internal];
@@ -153,7 +155,7 @@ fn assault(server: &Server, limit: usize) {
                 });
             });
         }
-        drop(_done);
+        drop(ended);
         good.join().expect("the good client");
     });
 }

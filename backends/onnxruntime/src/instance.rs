@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use corymb_core::{
     BackendError, BatchAxes, Device, Instance, MemoryPool, RunOptions, Signature, SignatureError, Tensor, TensorSpec,
-    Tensors,
+    Tensors, format_dims,
 };
 use corymb_onnx::{answer_without_rows, check_empty};
 use ort::AsPointer as _;
@@ -32,6 +32,8 @@ pub(crate) struct Shared {
     pub(crate) output_names: Vec<CString>,
     pub(crate) memory: MemoryInfo<'static>,
     /// What one run may take, in bytes.
+    /// The node that ends the process when it is given no elements.
+    pub(crate) deadly: Option<String>,
     pub(crate) run_bytes: u64,
     pub(crate) pool: MemoryPool,
     pub(crate) watch: Arc<Watch>,
@@ -50,7 +52,9 @@ impl Instance for OrtInstance {
         signature.check_outputs(options.outputs.iter().map(String::as_str)).map_err(invalid)?;
         batch.iter().try_for_each(|inputs| signature.check_inputs(inputs)).map_err(invalid)?;
         batch.iter().flat_map(Tensors::iter).try_for_each(check_empty)?;
+        let is_empty = |inputs: &Tensors| inputs.iter().any(|(_, tensor)| tensor.is_empty());
         if let [_, _, ..] = batch
+            && !batch.iter().any(is_empty)
             && let Some(axes) = &self.shared.axes
             && let Some(answers) = self.run_together(batch, axes, options)?
         {
@@ -67,6 +71,14 @@ impl OrtInstance {
             && let Some(answer) = answer_without_rows(signature, axes, inputs, |spec| is_wanted(spec, options))
         {
             return if options.cancel.is_cancelled() { Err(BackendError::Cancelled) } else { Ok(answer) };
+        }
+        if let Some(node) = &self.shared.deadly
+            && let Some((name, tensor)) = inputs.iter().find(|(_, tensor)| tensor.is_empty())
+        {
+            let shape = format_dims(tensor.shape());
+            return Err(BackendError::InvalidInput(format!(
+                "input '{name}' has shape {shape}: no elements, which the node {node} cannot take"
+            )));
         }
         let given: Vec<(usize, &Tensor)> = signature
             .inputs

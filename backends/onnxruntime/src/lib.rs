@@ -32,7 +32,9 @@ use corymb_core::{
     Signature, UnsupportedOperator,
 };
 use corymb_onnx::proto::{decode, encode};
-use corymb_onnx::{Declared, OnnxFile, analyse_rows, check_external, declared, shapes_bound_cost, tables};
+use corymb_onnx::{
+    Declared, OnnxFile, analyse_rows, check_external, deadly_without_elements, declared, shapes_bound_cost, tables,
+};
 
 use crate::library::Library;
 use crate::model::{Graph, OrtModel};
@@ -251,6 +253,7 @@ fn examine(
         rows: analyse_rows(&file.model, &signature),
         tables: tables(&file.model, &signature),
         shapes_bound_cost: shapes_bound_cost(&file.model),
+        deadly: deadly_without_elements(&file.model),
     };
     let mut content = file.bytes.clone();
     let mut changed = false;

@@ -18,6 +18,8 @@ pub(crate) struct Graph {
     pub(crate) rows: RowAnalysis,
     pub(crate) tables: Vec<(String, usize)>,
     pub(crate) shapes_bound_cost: bool,
+    /// The node that ends the process when it is given no elements.
+    pub(crate) deadly: Option<String>,
 }
 
 /// A model on one device.
@@ -52,6 +54,7 @@ impl OrtModel {
             memory: values::processor_memory().map_err(failed)?,
             device: recipe.device,
             without_rows: axes_without_rows(&graph.rows, &signature),
+            deadly: graph.deadly.clone(),
             axes: graph.rows.axes.clone(),
             signature,
             watch,
@@ -91,7 +94,7 @@ impl Model for OrtModel {
     fn profile(&self) -> Profile {
         let cores = available_parallelism().map_or(1, std::num::NonZero::get);
         let max_threads = if self.recipe.device == Device::Cpu { cores } else { 1 };
-        let Graph { rows, tables, shapes_bound_cost } = &self.graph;
+        let Graph { rows, tables, shapes_bound_cost, .. } = &self.graph;
         Profile {
             rows: rows.clone(),
             batches_pay: true,

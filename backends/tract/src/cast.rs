@@ -5,6 +5,7 @@ use std::sync::LazyLock;
 
 use tract_onnx::model::{Onnx, ParsingContext};
 use tract_onnx::pb::NodeProto;
+use tract_onnx::prelude::SpecialOps as _;
 use tract_onnx::tract_core::internal::{
     Datum as _, DatumType, OutletId, StaticName, TDim, TVec, TractResult, TypedModel,
 };

@@ -19,6 +19,7 @@ use tract_onnx::tract_core::ops::scan::Scan;
 use tract_onnx::tract_core::optim::Optimizer;
 use tract_onnx::tract_hir::infer::{Factoid as _, InferenceFact, InferenceModel, InferenceModelExt as _};
 
+use crate::cast;
 use crate::explain::refuse;
 use crate::memory::{self, Need};
 use crate::simplify::SYMBOL_PREFIX;

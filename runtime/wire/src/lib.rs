@@ -20,7 +20,7 @@
 //!
 //! let outputs = [("y", request.inputs.get("x").expect("given").clone())].into_iter().collect();
 //! let answer = v1::encode(&signature, request.ask, &Response { outputs, ..Response::default() }, &mut Unbounded)?;
-//! assert_eq!(answer.body, br#"{"predictions":[[1.0,2.5]]}"#);
+//! assert_eq!(answer.body, r#"{"predictions":[[1.0,2.5]]}"#);
 //! # Ok::<(), corymb_core::Error>(())
 //! ```
 

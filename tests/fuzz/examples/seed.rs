@@ -12,7 +12,7 @@ use corymb_proto::inference::{InferParameter, InferTensorContents, ModelInferReq
 use corymb_tests_fuzz::CORPUS;
 use corymb_wire::grpc::{self, Form, PREFIX};
 use corymb_wire::v2::{Ask, Binary};
-use corymb_wire::{Coding, v1, v2};
+use corymb_wire::{Coding, Unbounded, v1, v2};
 use prost::Message as _;
 
 /// Two elements of a dtype.
@@ -69,7 +69,8 @@ fn v1_seeds() -> io::Result<()> {
         let signature = Signature { inputs: vec![spec.clone()], outputs: vec![spec] };
         let rows = v1::encode_request(&x(dtype)).expect("written").body;
         request.write(&name, &[&[index(dtype), 0], &rows])?;
-        let columns = v1::encode(&signature, v1::Form::Columns, &response(x(dtype))).expect("written").body;
+        let columns =
+            v1::encode(&signature, v1::Form::Columns, &response(x(dtype)), &mut Unbounded).expect("written").body;
         answer.write(&name, &[&[index(dtype)], &columns])?;
     }
     let all: Vec<String> = DType::ALL
@@ -113,9 +114,10 @@ fn v2_seeds() -> io::Result<()> {
         let (json, binary) = written.body.split_at(written.json_len.expect("binary"));
         request.write(&format!("{name}-binary"), &[&[index(dtype), 1], &both(json, binary)])?;
         let response = response(x(dtype));
-        let written = v2::encode(&Ask { id: "a".to_owned(), ..Ask::default() }, &response).expect("written");
+        let written =
+            v2::encode(&Ask { id: "a".to_owned(), ..Ask::default() }, &response, &mut Unbounded).expect("written");
         answer.write(&name, &[&[0], &written.body])?;
-        let written = v2::encode(&Ask { binary: true, ..Ask::default() }, &response).expect("written");
+        let written = v2::encode(&Ask { binary: true, ..Ask::default() }, &response, &mut Unbounded).expect("written");
         let (json, binary) = written.body.split_at(written.json_len.expect("binary"));
         answer.write(&format!("{name}-binary"), &[&[1], &both(json, binary)])?;
     }
@@ -177,7 +179,8 @@ fn grpc_seeds() -> io::Result<()> {
         };
         let typed = ModelInferRequest { model_name: "m".to_owned(), inputs: vec![input], ..Default::default() };
         request.write(&name, &[&typed.encode_to_vec()])?;
-        let written = grpc::encode(response(x(dtype)), Form::Unary).expect("short").into_pieces().concat();
+        let written =
+            grpc::encode(response(x(dtype)), Form::Unary, &mut Unbounded).expect("short").into_pieces().concat();
         answer.write(&name, &[&written[PREFIX..]])?;
     }
     let mut full = grpc::request("m", &x(DType::Fp32));

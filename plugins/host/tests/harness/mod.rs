@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use corymb_core::{
-    BoxFuture, Code, DType, Dim, Error, FileSource, Models, Parameters, Plugin, PluginError, PluginHost, PluginOptions,
-    Request, Response, ServedModel, Signature, Step, Tensor, TensorSpec, Tensors, Value,
+    BoxFuture, Code, DType, Dim, Error, FileSource, MemoryPool, Models, Parameters, Plugin, PluginError, PluginHost,
+    PluginOptions, Request, Response, ServedModel, Signature, Step, Tensor, TensorSpec, Tensors, Value,
 };
 use corymb_plugin_host::Host;
 

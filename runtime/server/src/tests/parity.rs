@@ -106,7 +106,7 @@ fn v1_columns(inputs: &Tensors) -> Encoded {
         .iter()
         .map(|(name, tensor)| format!("\"{name}\":{}", v1::text_of(name, tensor).expect("written")))
         .collect();
-    Encoded { body: format!("{{\"inputs\":{{{}}}}}", members.join(",")).into_bytes(), json_len: None }
+    Encoded { body: format!("{{\"inputs\":{{{}}}}}", members.join(",")).into_bytes().into(), json_len: None }
 }
 
 async fn rest(server: &Running, path: &str, encoded: Encoded, limit: Option<Duration>) -> End {
@@ -143,7 +143,11 @@ async fn start(engine: EngineOptions, options: ServerOptions) -> Running {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_protocol_answers_and_refuses_alike() {
-    let small = EngineOptions { pool: MemoryPool::fixed(100_000), ..EngineOptions::default() };
+    let small = EngineOptions { pool: corymb_core::MemoryPool::fixed(100_000), ..EngineOptions::default() };
+    let taken = corymb_core::MemoryPool::fixed(100_000);
+    let mut others = taken.holder();
+    others.grow(87_000).expect("room");
+    let crowded = EngineOptions { pool: taken, ..EngineOptions::default() };
     let full = EngineOptions { max_in_flight: 0, ..EngineOptions::default() };
     let open = EngineOptions::default;
     let decoded = Limits { decoded: 10_000, ..Limits::default() };
@@ -168,10 +172,11 @@ async fn every_protocol_answers_and_refuses_alike() {
             default(),
             MODEL,
             bytes(vec![Bytes::new(); 10_000]),
-            429,
+            413,
             Code::ResourceExhausted,
         ),
-        ("a body beyond the budget", small, default(), MODEL, numbers(200_000), 429, Code::ResourceExhausted),
+        ("a body beyond the budget", small, default(), MODEL, numbers(200_000), 413, Code::ResourceExhausted),
+        ("a body where others hold the memory", crowded, default(), MODEL, numbers(5000), 429, Code::ResourceExhausted),
         ("a full server", full, default(), MODEL, numbers(3), 429, Code::ResourceExhausted),
     ];
     for (case, engine, options, model, inputs, http, code) in cases {

@@ -130,6 +130,7 @@ mod tests {
     use corymb_core::{DType, Tensors};
 
     use super::*;
+    use crate::limits::Unbounded;
 
     fn response() -> Response {
         let large = Tensor::new(DType::Uint8, [5000], vec![7; 5000].into()).expect("valid");
@@ -152,7 +153,7 @@ mod tests {
 
     #[test]
     fn the_generated_type_reads_what_is_written() {
-        let message = encode(response(), Form::Unary).expect("encoded");
+        let message = encode(response(), Form::Unary, &mut Unbounded).expect("encoded");
         let read = ModelInferResponse::decode(&payload(message)[..]).expect("valid");
         assert_eq!((&*read.id, &*read.model_name, &*read.model_version), ("a", "m", "3"));
         let expected = InferParameter { parameter_choice: Some(ParameterChoice::Uint64Param(u64::MAX)) };
@@ -170,13 +171,13 @@ mod tests {
     fn large_outputs_are_not_copied() {
         let response = response();
         let buffer = response.outputs.get("large").and_then(Tensor::bytes).expect("fixed").as_ptr();
-        let pieces = encode(response, Form::Unary).expect("encoded").into_pieces();
+        let pieces = encode(response, Form::Unary, &mut Unbounded).expect("encoded").into_pieces();
         assert!(pieces.iter().any(|piece| piece.as_ptr() == buffer));
     }
 
     #[test]
     fn stream_answers_are_wrapped_and_final() {
-        let message = encode(response(), Form::Stream).expect("encoded");
+        let message = encode(response(), Form::Stream, &mut Unbounded).expect("encoded");
         let read = ModelStreamInferResponse::decode(&payload(message)[..]).expect("valid");
         assert_eq!(read.error_message, "");
         let inner = read.infer_response.expect("an answer");

@@ -308,7 +308,7 @@ fn a_request_that_a_client_writes_is_read_and_so_is_its_answer() {
     let parameters = [("k".to_owned(), Value::Double(0.5))].into_iter().collect();
     let (model, version) = ("m".to_owned(), "1".to_owned());
     let sent = Response { id: "a".to_owned(), model, version, parameters, outputs: inputs };
-    let bytes = encode(sent.clone(), Form::Unary).expect("written").into_pieces().concat();
+    let bytes = encode(sent.clone(), Form::Unary, &mut Unbounded).expect("written").into_pieces().concat();
     let answer = ModelInferResponse::decode(&bytes[PREFIX..]).expect("valid");
     let read = response(answer.clone(), &Limits::default(), &mut Unbounded).expect("read");
     assert_eq!((&read.id, &read.model, &read.outputs), (&sent.id, &sent.model, &sent.outputs));

@@ -318,14 +318,14 @@ fn a_request_that_a_client_writes_is_read_and_so_is_its_answer() {
     let indices = Tensor::from_slice([2], &[7_i64, 8]).expect("valid");
     let inputs = Tensors::from_iter([("a", numbers.clone()), ("b", indices)]);
     let written = encode_request(&inputs).expect("written").body;
-    assert_eq!(written, br#"{"instances":[{"a":[1.5,2.0],"b":7},{"a":[3.0,4.0],"b":8}]}"#);
+    assert_eq!(written, r#"{"instances":[{"a":[1.5,2.0],"b":7},{"a":[3.0,4.0],"b":8}]}"#);
     assert_eq!(accepted(&two(), std::str::from_utf8(&written).expect("UTF-8")), (inputs, Form::Rows(2)));
 
     let alone = Tensors::from_iter([("x", numbers.clone())]);
-    assert_eq!(encode_request(&alone).expect("written").body, b"{\"instances\":[[1.5,2.0],[3.0,4.0]]}");
+    assert_eq!(encode_request(&alone).expect("written").body, "{\"instances\":[[1.5,2.0],[3.0,4.0]]}");
     let uneven = Tensors::from_iter([("a", numbers), ("s", Tensor::from_slice([], &[7_i64]).expect("valid"))]);
     let written = encode_request(&uneven).expect("written").body;
-    assert_eq!(written, br#"{"inputs":{"a":[[1.5,2.0],[3.0,4.0]],"s":7}}"#);
+    assert_eq!(written, r#"{"inputs":{"a":[[1.5,2.0],[3.0,4.0]],"s":7}}"#);
 
     let answer = |body: &'static str| {
         let body = Bytes::from_static(body.as_bytes());

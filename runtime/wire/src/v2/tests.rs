@@ -268,9 +268,9 @@ fn response() -> Response {
 #[test]
 fn the_response_keeps_tritons_order() {
     let written = |ask: &Ask, response: &Response| {
-        let Encoded { body, json_len } = encode(ask, response).expect("written");
+        let Encoded { body, json_len } = encode(ask, response, &mut Unbounded).expect("written");
         assert_eq!(json_len, None);
-        String::from_utf8(body).expect("UTF-8")
+        String::from_utf8(body.to_vec()).expect("UTF-8")
     };
     let expected = concat!(
         r#"{"model_name":"m","model_version":"1","outputs":[{"name":"fp32","datatype":"FP32","shape":[1,2],"data":[0.1,NaN]},"#,
@@ -305,7 +305,8 @@ fn the_response_keeps_tritons_order() {
 fn binary_outputs_follow_the_json() {
     let asked = |name: &str, binary| AskedOutput { name: name.into(), binary };
     let outputs = vec![asked("bytes", Some(true)), asked("fp32", None)];
-    let Encoded { body, json_len } = encode(&Ask { outputs, ..Ask::default() }, &response()).expect("written");
+    let Encoded { body, json_len } =
+        encode(&Ask { outputs, ..Ask::default() }, &response(), &mut Unbounded).expect("written");
     let json_len = json_len.expect("binary");
     let expected = concat!(
         r#"{"model_name":"m","model_version":"1","outputs":[{"name":"bytes","datatype":"BYTES","shape":[1],"#,
@@ -314,9 +315,10 @@ fn binary_outputs_follow_the_json() {
     assert_eq!(std::str::from_utf8(&body[..json_len]), Ok(expected));
     assert_eq!(&body[json_len..], b"\x02\0\0\0a\"");
 
-    let all = encode(&Ask { binary: true, ..Ask::default() }, &response()).expect("written");
+    let all = encode(&Ask { binary: true, ..Ask::default() }, &response(), &mut Unbounded).expect("written");
     assert_eq!(all.body.len() - all.json_len.expect("binary"), 8 + 6);
-    let missing = encode(&Ask { outputs: vec![asked("z", None)], ..Ask::default() }, &response()).expect_err("missing");
+    let missing = encode(&Ask { outputs: vec![asked("z", None)], ..Ask::default() }, &response(), &mut Unbounded)
+        .expect_err("missing");
     assert_eq!((missing.code, missing.message.as_str()), (Code::Internal, "the model did not give output 'z'"));
 }
 
@@ -340,7 +342,7 @@ fn a_request_that_a_client_writes_is_read_and_so_is_its_answer() {
         let mut response = response();
         response.parameters.set("a", Value::Int64(5));
         response.outputs = inputs.clone();
-        let Encoded { body, json_len } = encode(&request.ask, &response).expect("written");
+        let Encoded { body, json_len } = encode(&request.ask, &response, &mut Unbounded).expect("written");
         headers.remove(&JSON_LENGTH);
         if let Some(json_len) = json_len {
             headers.insert(&JSON_LENGTH, HeaderValue::from(json_len));
