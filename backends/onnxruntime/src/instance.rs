@@ -156,26 +156,25 @@ impl OrtInstance {
         });
         drop(watched);
         let refusal = bounded.refusal();
-        drop(bounded);
+        let held = bounded.end();
         // Owned before anything else can fail.
         let outputs: Vec<Option<Value>> = outputs.into_iter().map(Value::adopt).collect();
         if let Err(error) = status {
-            let cancelled = options.cancel.is_cancelled();
             return Err(match refusal {
-                _ if cancelled => BackendError::Cancelled,
                 // Whatever the library says: it was told to stop.
+                _ if options.cancel.is_cancelled() => BackendError::Cancelled,
                 None if options.ends.is_some_and(|ends| ends <= Instant::now()) => BackendError::TimedOut,
                 Some(refusal) => fault::of_memory(&error, refusal),
                 None => fault::of_run(&error, shared.device),
             });
         }
-        let tensors = wanted.iter().zip(outputs).map(|((spec, _), value)| {
+        let tensors = wanted.iter().zip(outputs).map(|((spec, _), value)| -> Result<Tensor, BackendError> {
             let value = value.ok_or_else(|| BackendError::Failed(format!("output '{}' was not made", spec.name)))?;
             let ranges = inputs.iter().map(|input| input.range.clone());
-            let tensor = values::output(spec, value, &self.session, ranges).map_err(BackendError::Failed)?;
-            Ok((*spec, tensor))
+            values::output(spec, value, &self.session, ranges).map_err(BackendError::Failed)
         });
-        tensors.collect()
+        let tensors = tensors.collect::<Result<Vec<_>, _>>()?;
+        Ok(wanted.iter().map(|(spec, _)| *spec).zip(held.keep_with_tensors(tensors)).collect())
     }
 }
 

@@ -79,6 +79,13 @@ impl Bounded {
     }
 }
 
+impl Bounded {
+    /// Ends the run; what it held is to go on with its outputs.
+    pub(crate) fn end(self) -> Holder {
+        HOLDER.take().unwrap_or_else(|| MemoryPool::default().holder())
+    }
+}
+
 impl Drop for Bounded {
     fn drop(&mut self) {
         ACCOUNT.set(None);

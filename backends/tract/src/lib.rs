@@ -245,11 +245,7 @@ impl Tract {
         if !doubtful.is_empty() {
             let (name, nodes) = (files.model.name(), explain::few(&doubtful));
             if !options.unverified {
-                let steering = places(&file, &declared.signature);
-                let way_out = match can_be_typed(&parsed.model, &declared.signature, &steering) {
-                    Ok(()) => WAY_OUT.to_owned(),
-                    Err(error) => format!("; nor can it run {}", explain::report(file.graph(), &error)),
-                };
+                let way_out = way_out(&file, &parsed.model, &declared.signature);
                 let refusal = format!("tract is not known to compute '{name}' rightly: {nodes}{way_out}");
                 return Err(BackendError::Unsupported(refusal));
             }
@@ -319,6 +315,14 @@ fn close_outputs(
     match declared.open.iter().find(|name| signature.output(name).is_none()) {
         Some(name) => Err(report("Output", name, "declares no type or no shape, and tract infers none")),
         None => Ok(()),
+    }
+}
+
+/// What can be done about nodes that are not verified, where something can.
+fn way_out(file: &OnnxFile, graph: &InferenceModel, signature: &Signature) -> String {
+    match can_be_typed(graph, signature, &places(file, signature)) {
+        Ok(()) => WAY_OUT.to_owned(),
+        Err(error) => format!("; nor can it run {}", explain::report(file.graph(), &error)),
     }
 }
 

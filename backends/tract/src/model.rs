@@ -192,9 +192,11 @@ impl TractInstance {
             let (given, expected) = (outputs.len(), signature.outputs.len());
             return Err(BackendError::Failed(format!("tract made {given} outputs; expected {expected}")));
         }
-        drop(held);
         let wanted = signature.outputs.iter().zip(outputs).filter(|(spec, _)| is_wanted(spec, options));
-        wanted.map(|(spec, value)| Ok((spec.name.as_str(), from_tract(spec, value)?))).collect()
+        let (specs, values): (Vec<&TensorSpec>, Vec<TValue>) = wanted.unzip();
+        let tensors = specs.iter().zip(values).map(|(spec, value)| from_tract(spec, value));
+        let tensors = held.keep_with_tensors(tensors.collect::<Result<_, _>>()?);
+        Ok(specs.iter().map(|spec| spec.name.as_str()).zip(tensors).collect())
     }
 
     fn keep(&mut self, key: Key, state: Session) {

@@ -223,9 +223,9 @@ impl Plans {
         // tract's analysis panics on some graphs that it cannot take; here that is an answer like any other.
         catch_unwind(AssertUnwindSafe(|| self.make_unguarded(key))).unwrap_or_else(|_| {
             Err(match key {
-                // As far as is known the values are to blame.
-                Some(key) if !key.steering.is_empty() => BackendError::InvalidInput(self.refusal(&key.steering, None)),
-                _ => BackendError::Failed("tract panicked while it made a plan".to_owned()),
+                // As far as is known what the caller sent is to blame.
+                Some(key) => BackendError::InvalidInput(self.refusal(&key.steering, None)),
+                None => BackendError::Failed("tract panicked while it made a plan".to_owned()),
             })
         })
     }

@@ -2,14 +2,17 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+
 use crate::error::Shortage;
+use crate::tensor::Tensor;
 
 /// Of a limit on the process so much may be taken, in sixteenths. The rest is for what nobody counts: buffers of
 /// connections, stacks, and what lies between the blocks of an allocator.
-const USABLE: u64 = 13;
+const USABLE: u64 = 11;
 /// So much of the limit may be held whatever the models take, in sixteenths: a server that refuses everything helps nobody.
 const LEAST: u64 = 2;
 /// Who holds more than this part of the pool leaves the last eighth of it to others: large requests then never take the place
@@ -65,6 +68,16 @@ impl MemoryPool {
         self.0.held.load(Ordering::Relaxed)
     }
 
+    /// Measures anew at the next opportunity: what the process takes beside the pool has changed.
+    pub fn remeasure(&self) {
+        if let Some(Measured { next, .. }) = &self.0.measured {
+            *next.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        }
+        if self.held() == 0 {
+            self.measure();
+        }
+    }
+
     /// A holder of nothing yet.
     #[must_use]
     pub fn holder(&self) -> Holder {
@@ -73,6 +86,9 @@ impl MemoryPool {
 
     /// Takes `bytes` for a holder, who then has `all`.
     fn take(&self, bytes: u64, all: u64) -> bool {
+        if bytes == 0 {
+            return true;
+        }
         if self.held() == 0 {
             self.measure();
         }
@@ -158,6 +174,39 @@ impl Holder {
     }
 }
 
+/// Bytes, and what is held for them.
+struct Held(Bytes, #[allow(dead_code, reason = "held, not read")] Holder);
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Holder {
+    /// The same bytes, of which this is held until the last view of them is dropped.
+    #[must_use]
+    pub fn keep_with(self, bytes: Bytes) -> Bytes {
+        Bytes::from_owner(Held(bytes, self))
+    }
+
+    /// Holds from now on what the tensors of one run take, until the largest of them is dropped. There is no moment in between at
+    /// which others could take it.
+    #[must_use]
+    pub fn keep_with_tensors(mut self, mut tensors: Vec<Tensor>) -> Vec<Tensor> {
+        let bytes = tensors.iter().map(Tensor::byte_len).sum::<usize>() as u64;
+        let largest =
+            tensors.iter_mut().filter(|tensor| tensor.bytes().is_some()).max_by_key(|tensor| tensor.byte_len());
+        let Some(largest) = largest.filter(|_| bytes > UNCOUNTED) else { return tensors };
+        self.set(bytes);
+        let (dtype, shape, own) = (largest.dtype(), largest.shape().to_vec(), largest.bytes().cloned());
+        if let Some(kept) = own.and_then(|own| Tensor::new(dtype, shape, self.keep_with(own)).ok()) {
+            *largest = kept;
+        }
+        tensors
+    }
+}
+
 impl Drop for Holder {
     fn drop(&mut self) {
         self.pool.0.held.fetch_sub(self.bytes, Ordering::Relaxed);
@@ -166,8 +215,6 @@ impl Drop for Holder {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::PoisonError;
-
     use super::*;
 
     #[test]
@@ -195,15 +242,11 @@ mod tests {
         let used = Arc::new(AtomicU64::new(300));
         let told = Arc::clone(&used);
         let pool = MemoryPool::of_process(1600, move || Some(told.load(Ordering::Relaxed)));
-        assert_eq!(pool.limit(), 1000);
+        assert_eq!(pool.limit(), 800);
         used.store(1500, Ordering::Relaxed);
-        let due = |pool: &MemoryPool| {
-            let Some(Measured { next, .. }) = &pool.0.measured else { panic!("measures") };
-            *next.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
-        };
         let mut holder = pool.holder();
         holder.grow(1).expect("not due yet");
-        due(&pool);
+        pool.remeasure();
         holder.grow(500).expect("measured only while nothing is held");
         drop(holder);
         pool.holder().grow(176).expect_err("a model was loaded");

@@ -121,6 +121,7 @@ impl Engine {
         let time = begin.elapsed();
         let outcome = if result.is_ok() { "ok" } else { "failed" };
         self.0.signals.loaded(&folder.name, &folder.version, outcome, time);
+        self.0.options.pool.remeasure();
         match result {
             Ok((version, gone)) => {
                 tracing::info!(

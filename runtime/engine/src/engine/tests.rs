@@ -84,7 +84,7 @@ impl Model for DoublerModel {
     fn profile(&self) -> Profile {
         let axes = BatchAxes { inputs: vec![("x".into(), Some(0))], outputs: vec![("y".into(), Some(0))] };
         let rows = RowAnalysis { independence: Independence::Proved, axes: Some(axes) };
-        Profile { rows, batch_sizes: vec![1], ..Profile::whole() }
+        Profile { rows, batch_sizes: vec![1], shapes_bound_cost: true, ..Profile::whole() }
     }
 
     fn instance(&self, _threads: usize) -> Result<Box<dyn Instance>, BackendError> {

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use corymb_core::{Code, Error, Parameters, Request, Response, Tensors, Value};
+use corymb_core::{Code, Error, Parameters, Request, Response, Value};
 use corymb_engine::{Call, Permit, Stage};
 use corymb_wire::{Budget, Coding, Decoded};
 use http::HeaderMap;
@@ -153,7 +153,7 @@ async fn answer<P: Protocol>(
     permit: Permit,
     bytes: Bytes,
 ) -> Result<P::Answer, ServerError> {
-    let (decoded, mut permit) = decode::<P>(app, call, arrival.headers, permit, bytes).await?;
+    let (decoded, permit) = decode::<P>(app, call, arrival.headers, permit, bytes).await?;
     let request = Request {
         id: decoded.id,
         model: call.name().to_owned(),
@@ -166,10 +166,6 @@ async fn answer<P: Protocol>(
         ..Request::default()
     };
     let response = infer::<P>(app, call, request).await?;
-    let outputs = bytes_of(&response.outputs);
-    if outputs > SMALL {
-        permit.reserve(ANSWER, outputs)?;
-    }
     let (encoded, permit) = encode::<P>(app, call, decoded.ask, response, permit).await?;
     let answer = match arrival.coding {
         Some(coding) => compress(app, encoded, coding).await?,
@@ -177,12 +173,6 @@ async fn answer<P: Protocol>(
     };
     let len = answer.len();
     Ok(if len > SMALL { answer.holding(permit.keep(len)) } else { answer })
-}
-
-/// What tensors take in memory.
-fn bytes_of(tensors: &Tensors) -> usize {
-    let texts = tensors.iter().filter_map(|(_, tensor)| tensor.elements());
-    tensors.byte_len() + texts.map(std::mem::size_of_val).sum::<usize>()
 }
 
 /// The permit goes along to where the work is done, since tensors may take more than their bytes did.

@@ -86,22 +86,6 @@ pub(crate) trait Answer: Sized + Send + 'static {
     fn holding(self, held: Holder) -> Self;
 }
 
-/// Bytes, and their place in the memory of all requests.
-struct Held {
-    bytes: Bytes,
-    _place: Holder,
-}
-
-impl AsRef<[u8]> for Held {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes
-    }
-}
-
-fn held(bytes: Bytes, place: Holder) -> Bytes {
-    Bytes::from_owner(Held { bytes, _place: place })
-}
-
 impl Answer for grpc::Message {
     fn len(&self) -> usize {
         Self::len(self)
@@ -113,7 +97,7 @@ impl Answer for grpc::Message {
 
     /// By its last piece, which is sent last.
     fn holding(self, place: Holder) -> Self {
-        self.map_last(|piece| held(piece, place))
+        self.map_last(|piece| place.keep_with(piece))
     }
 }
 
@@ -128,6 +112,6 @@ impl Answer for Encoded {
     }
 
     fn holding(self, place: Holder) -> Self {
-        Self { body: held(self.body, place), ..self }
+        Self { body: place.keep_with(self.body), ..self }
     }
 }
