@@ -83,7 +83,7 @@ fn answer(transport: &Transport, model: &str, path: &Path) -> anyhow::Result<Ans
         RequestFile::Tensor(tensor) => {
             let inputs = as_first_input(tensor, &signature(transport, model)?)?;
             let Encoded { body, json_len } = v2::encode_request(&inputs, v2::Binary { inputs: true, outputs: false })?;
-            let mut request = post(&infer, "application/octet-stream", body.into())?;
+            let mut request = post(&infer, "application/octet-stream", body)?;
             request.headers_mut().extend(json_len.map(|length| (JSON_LENGTH.clone(), HeaderValue::from(length))));
             request
         }

@@ -18,7 +18,7 @@ pub(super) fn encode(protocol: Protocol, model: &str, inputs: &Tensors) -> anyho
         let length = encoded.json_len.map(|length| length.to_string());
         let mut headers = vec![("content-type", encoded.content_type())];
         headers.extend(length.as_deref().map(|length| (JSON_LENGTH.as_str(), length)));
-        Ok((Call::rest(url, &headers, Some(encoded.body.into()))?, bytes))
+        Ok((Call::rest(url, &headers, Some(encoded.body))?, bytes))
     };
     match protocol {
         Protocol::V1 => rest(&format!("/v1/models/{model}:predict"), v1::encode_request(inputs)?),
