@@ -98,6 +98,9 @@ fn peak(server: &Server) -> u64 {
     line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") << 10
 }
 
+/// A kind of bytes: its name, the statuses that are right, and how it is sent.
+type Kind<'a> = (&'a str, &'a [u16], Box<dyn Fn() -> Option<u16> + Send + Sync + 'a>);
+
 /// What the server does with each kind; `limit` is the memory of its group.
 fn assault(server: &Server, limit: usize) {
     let (bomb, large) = (bomb(), large_picture(8_000));
@@ -111,7 +114,7 @@ fn assault(server: &Server, limit: usize) {
     let infer = "/v2/models/flowers-sample/infer";
     let base64 = || sent(server, FLOWERS, &[], base64.as_bytes());
     let answer = || sent(server, "/v2/models/many/infer", &[], many.as_bytes());
-    let requests: Vec<(&str, &[u16], Box<dyn Fn() -> Option<u16> + Send + Sync + '_>)> = vec![
+    let requests: Vec<Kind<'_>> = vec![
         ("zeros", &[413, 429], Box::new(|| sent(server, FLOWERS, &[("content-encoding", "gzip")], &bomb))),
         ("chunks", &[413, 429], Box::new(|| chunked(server, 300))),
         ("texts", &[413, 429], Box::new(|| sent(server, infer, &[], texts.as_bytes()))),

@@ -68,7 +68,7 @@ fn signature(dtype: DType, shape: &[usize]) -> Signature {
 fn through_v2(tensor: &Tensor, binary: bool) -> Tensor {
     let response = Response { outputs: [("x", tensor.clone())].into_iter().collect(), ..Response::default() };
     let encoded = v2::encode(&Ask { binary, ..Ask::default() }, &response, &mut Unbounded).expect("written");
-    let body = Bytes::from(encoded.body);
+    let body = encoded.body;
     let json_len = encoded.json_len.unwrap_or(body.len());
     assert_eq!(encoded.json_len.is_some(), binary);
     let answer = v2::decode_answer(&length(json_len), &body, &Limits::default(), &mut Unbounded).expect("read");
@@ -77,8 +77,7 @@ fn through_v2(tensor: &Tensor, binary: bool) -> Tensor {
         v2::encode_request(&response.outputs, v2::Binary { inputs: binary, outputs: binary }).expect("written");
     let headers = length(request.json_len.unwrap_or(request.body.len()));
     let signature = signature(tensor.dtype(), tensor.shape());
-    let request =
-        v2::decode(&signature, &headers, &request.body.into(), &Limits::default(), &mut Unbounded).expect("read");
+    let request = v2::decode(&signature, &headers, &request.body, &Limits::default(), &mut Unbounded).expect("read");
     assert_eq!(request.parameters, Parameters::new());
     request.inputs.get("x").expect("present").clone()
 }

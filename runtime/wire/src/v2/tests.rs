@@ -335,8 +335,7 @@ fn a_request_that_a_client_writes_is_read_and_so_is_its_answer() {
         if let Some(json_len) = json_len {
             headers.insert(&JSON_LENGTH, HeaderValue::from(json_len));
         }
-        let request =
-            super::decode(&signature(), &headers, &body.into(), &Limits::default(), &mut Unbounded).expect("read");
+        let request = super::decode(&signature(), &headers, &body, &Limits::default(), &mut Unbounded).expect("read");
         assert_eq!((&request.inputs, request.ask.binary), (&inputs, binary));
 
         let mut response = response();
@@ -347,7 +346,7 @@ fn a_request_that_a_client_writes_is_read_and_so_is_its_answer() {
         if let Some(json_len) = json_len {
             headers.insert(&JSON_LENGTH, HeaderValue::from(json_len));
         }
-        let answer = decode_answer(&headers, &body.into(), &Limits::default(), &mut Unbounded).expect("read");
+        let answer = decode_answer(&headers, &body, &Limits::default(), &mut Unbounded).expect("read");
         assert_eq!((&answer.outputs, &*answer.model, &*answer.version), (&inputs, "m", "1"));
         assert_eq!(answer.parameters, response.parameters);
     }
