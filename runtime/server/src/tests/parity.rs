@@ -176,7 +176,15 @@ async fn every_protocol_answers_and_refuses_alike() {
             Code::ResourceExhausted,
         ),
         ("a body beyond the budget", small, default(), MODEL, numbers(200_000), 413, Code::ResourceExhausted),
-        ("a body where others hold the memory", crowded, default(), MODEL, numbers(5000), 429, Code::ResourceExhausted),
+        (
+            "a body where others hold the memory",
+            crowded,
+            default(),
+            MODEL,
+            numbers(20_000),
+            429,
+            Code::ResourceExhausted,
+        ),
         ("a full server", full, default(), MODEL, numbers(3), 429, Code::ResourceExhausted),
     ];
     for (case, engine, options, model, inputs, http, code) in cases {
