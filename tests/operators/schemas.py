@@ -35,7 +35,7 @@ def main():
     lines = sorted(line(schema) for schema in schemas)
     table = "".join(f"{text}\n" for _, _, text in lines)
     # What is the same stays untouched: everything is compiled anew after it.
-    if TARGET.read_text() != table:
+    if not TARGET.exists() or TARGET.read_text() != table:
         TARGET.write_text(table)
     print(f"{len(lines)} versions of operators written to {TARGET}")
 
