@@ -129,11 +129,12 @@ def sort_of(operator, operands, attributes, opset, const, outputs):
         content = ()
         if known and operator in ("Add", "Sub", "Mul", "Div") and given.size and (given == given.ravel()[0]).all():
             content = (float(given.ravel()[0]),)
-        elif known and place and given.dtype.kind in "iu" and given.size <= 8:
+        elif known and (place or operator == "Mod") and given.dtype.kind in "iu" and given.size <= 8:
             content = (bool((given < 0).any()), bool((given == 0).any()), any(abs(int(number)) > 2**30 for number in given.ravel()), given.size == 0)
         elif known and place and operator == "Pow":
             content = tuple(given.ravel()[:1].tolist())
-        return (short(given), known, content, given.ndim if any(word in operator for word in SPATIAL) else 0)
+        nothing = tuple(size == 0 for size in given.shape) if 0 in given.shape else ()
+        return (short(given), known, content, nothing, given.ndim if any(word in operator for word in SPATIAL) else 0)
 
     arrays = [given for given in operands if isinstance(given, np.ndarray)]
     first = arrays[0].ndim if arrays else 0
@@ -159,6 +160,9 @@ def sort_of(operator, operands, attributes, opset, const, outputs):
             broadcast = ()
     classes = tuple(sorted((name, attribute(name, value)) for name, value in attributes.items()))
     return (operator, opset, tuple(operand(*given) for given in enumerate(operands)), classes, tuple(bool(name) for name in outputs), broadcast)
+
+
+DEADLY = ("LSTM", "GRU", "RNN", "Einsum", "InstanceNormalization")
 
 
 class Suite:
@@ -351,7 +355,10 @@ def finish(case):
         model, asked = model_of(operator, operands, attributes, opset, const, outputs, options)
     except Exception as error:  # noqa: BLE001  a combination that no model can have
         return None, f"{name}: cannot be written: {error}"
-    first, why = attempt(by_runtime, model, asked)
+    empty = any(isinstance(operand, np.ndarray) and operand.size == 0 for operand in operands)
+    # On tensors without elements ONNX Runtime's kernels of some end the process.
+    asks_runtime = not (empty and operator in DEADLY)
+    first, why = attempt(by_runtime, model, asked) if asks_runtime else (None, "not asked")
     second, also = (None, "not asked") if options.get("any") or options.get("unlike") else attempt(by_reference, model, asked)
     if first is None and second is None:
         return None, f"{name}: no answer: {why.splitlines()[0][:160]}"
@@ -361,7 +368,6 @@ def finish(case):
     for declared, array in zip(model.graph.output, right, strict=True):
         kind = helper.np_dtype_to_tensor_dtype(array.dtype)
         declared.CopyFrom(helper.make_tensor_value_info(declared.name, kind, [None] * array.ndim))
-    empty = any(isinstance(operand, np.ndarray) and operand.size == 0 for operand in operands)
     document = {
         "name": name,
         "model": model.SerializeToString().hex(),

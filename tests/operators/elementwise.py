@@ -102,6 +102,17 @@ def binary(suite):
                             suite.vary(operator, [dividend, scalar(number, dtype)], attributes, opset=opset)
 
 
+def broken_powers(suite):
+    """Integers to negative exponents: fractions, which are cut off."""
+    for opset in versions("Pow", oldest=12).values():
+        for dtype in ("i32", "i64"):
+            for other in ("i32", "i64"):
+                bases, exponents = np.array([-3, -2, -1, 1, 2, 3, -1, 1], DTYPES[dtype][0]), np.array([-3, -2, -1, -1, 2, -1, -2, -4], DTYPES[other][0])
+                suite.vary("Pow", [bases, exponents], opset=opset, unlike=True)
+                for exponent in (-1, -2, -3):
+                    suite.vary("Pow", [bases, scalar(exponent, other)], opset=opset, unlike=True)
+
+
 def uniform(suite):
     """Arithmetic with a constant whose elements are all alike, which engines leave out or replace."""
     for operator in ("Add", "Sub", "Mul", "Div"):
@@ -235,6 +246,10 @@ def of_sizes(suite):
                     suite.add(operator, given, opset=opset, const=stored)
             for given in ([size, Dim(3, scalar=True)], [wide, Dim(2, 4)], [wide, size], [size, wide]):
                 suite.add(operator, given, opset=opset)
+            if operator in ("Div", "Mod"):
+                for given in ([scalar(-3), size], [ints(-3, 7), wide], [ints(-7), wide], [wide, ints(-2, -3)], [size, scalar(-3)]):
+                    stored = [place for place, operand in enumerate(given) if not isinstance(operand, Dim)]
+                    suite.add(operator, given, opset=opset, const=stored, unlike=True)
     for operator in ("Neg", "Abs", "Identity", "Sign", "Relu"):
         for since, opset in versions(operator).items():
             for given in (size, wide):

@@ -11,6 +11,7 @@ import pathlib
 import time
 
 import elementwise
+import empty
 import network
 import onnx_suites
 import other
@@ -32,7 +33,7 @@ def main():
     chosen = parser.parse_args()
     began = time.monotonic()
     suite = Suite(chosen.tenth)
-    for family in (elementwise.all_of, repeated.elementwise, shaping.all_of, network.all_of, other.all_of, repeated.all_of):
+    for family in (elementwise.all_of, repeated.elementwise, shaping.all_of, network.all_of, other.all_of, repeated.all_of, empty.all_of):
         suite.elementwise = family in (elementwise.all_of, repeated.elementwise)
         family(suite)
     cases = [case for case in suite.cases() if not chosen.only or case[1] in chosen.only]

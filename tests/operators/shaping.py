@@ -131,6 +131,7 @@ def slices(suite):
         ([0], [large], [0], [1]), ([1], [1000], [1], [1]), ([-2], [large], [0], [1]), ([0, 1], [large, -1], [0, 1], [1, 1]), ([0], [3], [-2], None),
         ([0], [3], [-2], [1]), ([0, 1], [2, 3], [-2, -1], [1, 1]), ([-3], [large], [-1], [1]), ([-3], [3], [-1], None), ([-3], [3], [0], None),
         ([-3], [-1], [0], None), ([0], [-1], [-1], None), ([0], [large], [0], [2]), ([-4], [large], [0], [2]), ([-4], [-1], [-1], [2]),
+        ([-1], [-(2**31)], [1], [-1]), ([-1], [-(2**31)], [0], [-1]), ([0], [2**31], [1], [1]), ([0], [2**40], [0], [2]), ([-1], [-(2**40)], [0], [-2]),
     ]
     for opset in versions("Slice").values():
         for dtype in COMMON:
@@ -399,6 +400,8 @@ def choices(suite):
                             for length in (scalar(5, depth), np.array([5], DTYPES[depth][0])):
                                 suite.vary("OneHot", [given, length, off_on], {"axis": axis}, opset=opset, stored=(1,))
                                 suite.vary("OneHot", [(-given).astype(given.dtype), length, off_on], {"axis": axis}, opset=opset, stored=(1,))
+                                for beyond in (given * 3, given * -3):
+                                    suite.vary("OneHot", [beyond.astype(given.dtype), length, off_on], {"axis": axis}, opset=opset, stored=(1,), label="beyond", unlike=dtype == "f32" and not shape)
     for opset in versions("TopK").values():
         for dtype in ("f32", "f16", "i64", "i32", "f64"):
             for shape in [(6,), (3, 6), (2, 4, 6)]:

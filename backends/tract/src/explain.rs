@@ -78,6 +78,12 @@ pub(crate) fn refused_values(node: Option<&str>) -> String {
     format!("the model refuses these values: tract cannot compute them{node}")
 }
 
+/// That a run ended since what is no number arose at `maker`, which the node `loser` would take for a number.
+pub(crate) fn made_nan(maker: &str, loser: &str) -> String {
+    let maker = origin(maker).map_or(maker, |(node, ..)| node);
+    format!("of these values the node '{maker}' makes NaN, which on tract becomes a number at the node {loser}")
+}
+
 /// Whether tract has no way to run an operator, whatever its operands are.
 pub(crate) fn is_beyond_tract(error: &TractError) -> bool {
     let root = error.root_cause().to_string();

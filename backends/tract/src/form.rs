@@ -21,6 +21,9 @@ pub(crate) fn operand_name(operator: &str, since: i64, place: usize) -> Option<&
     schemas::find(operator, since)?.operand(place)
 }
 
+/// The field that says which operands have no elements.
+pub(crate) const EMPTY: &str = "empty";
+
 /// A field of a form, with several values where the graph does not tell which it is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Field {
@@ -59,6 +62,9 @@ impl Form {
         }
         if let Some(places) = operands.same() {
             add("same".to_owned(), vec![if variadic { "some".to_owned() } else { places }]);
+        }
+        if let Some(places) = operands.without_elements(variadic) {
+            add(EMPTY.to_owned(), vec![places]);
         }
         if let Some(ranks) = operands.ranks(since) {
             add("rank".to_owned(), vec![ranks]);

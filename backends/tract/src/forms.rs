@@ -11,12 +11,12 @@ use tract_onnx::tract_hir::infer::{
     DimFact, Factoid as _, InferenceFact, InferenceModel, InferenceModelExt as _, ShapeFactoid,
 };
 
-use crate::cast;
 use crate::explain;
 use crate::file::OnnxFile;
-use crate::form::{Facts, Form};
+use crate::form::{EMPTY, Facts, Form};
+use crate::ops;
 use crate::plan::{Parsed, declared_type};
-use crate::proto::{integer_attribute, standard_opset, subgraphs};
+use crate::proto::{has_axes, integer_attribute, standard_opset, subgraphs};
 use crate::rewrite::Facts as Declared;
 use crate::values::FromValues;
 use crate::verified::Table;
@@ -80,7 +80,7 @@ pub(crate) fn examine(file: &OnnxFile, parsed: &Parsed, table: &Table) -> Examin
     let mut compares_sizes = false;
     walk(&file.proto, parsed, &mut |node, form| {
         compares_sizes |= form.operator == "Equal" && form.fields.iter().any(|field| field.values == ["dim"]);
-        compares_sizes |= drops_ones(node);
+        compares_sizes |= node.op_type == "Squeeze" && !has_axes(node);
         let doubt = asked.entry(form).or_insert_with_key(|form| table.doubt(form));
         if let Some(reason) = doubt {
             let mut report = explain::on(node, reason.clone());
@@ -93,11 +93,15 @@ pub(crate) fn examine(file: &OnnxFile, parsed: &Parsed, table: &Table) -> Examin
     Examined { doubtful: reports, compares_sizes }
 }
 
-/// Whether its axes are those that have one element.
-fn drops_ones(node: &NodeProto) -> bool {
-    let has_axes = node.input.get(1).is_some_and(|name| !name.is_empty())
-        || node.attribute.iter().any(|attribute| attribute.name == "axes");
-    node.op_type == "Squeeze" && !has_axes
+/// The nodes that meet tensors without elements, with the sizes that `parsed` fixes, and are not known to take them.
+pub(crate) fn examine_without_elements(file: &OnnxFile, parsed: &Parsed, table: &Table) -> Vec<UnsupportedOperator> {
+    let mut reports = Vec::new();
+    walk(&file.proto, parsed, &mut |node, form| {
+        if form.fields.iter().any(|field| field.name == EMPTY) {
+            reports.extend(table.doubt(&form).map(|reason| explain::on(node, reason)));
+        }
+    });
+    reports
 }
 
 /// What is known of the values of a graph.
@@ -166,7 +170,7 @@ impl Walk<'_> {
         let opset_import = self.sets.to_vec();
         let model =
             ModelProto { ir_version: self.ir_version, opset_import, graph: Some(graph), ..ModelProto::default() };
-        let onnx = cast::reader().with_ignore_value_info(true).with_ignore_output_shapes(true);
+        let onnx = ops::reader().with_ignore_value_info(true).with_ignore_output_shapes(true);
         let parsed = onnx.with_ignore_output_types(true).parse(&model, None).ok()?;
         let mut parsed = Parsed { model: parsed.model, values: parsed.outlets_by_name };
         for (index, (_, fact)) in inputs.into_iter().enumerate() {

@@ -4,7 +4,6 @@
 //! operators than ONNX Runtime, computes some of them wrongly (`verified.rs` knows which are right), and wants its shapes
 //! fixed (`plans.rs`).
 
-mod cast;
 mod convert;
 mod explain;
 mod file;
@@ -14,6 +13,7 @@ mod memory;
 mod mistakes;
 mod model;
 mod nan;
+mod ops;
 mod plan;
 mod plans;
 mod proto;
@@ -26,17 +26,18 @@ mod stored;
 mod support;
 mod values;
 mod verified;
+mod window;
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use corymb_core::{
-    Availability, Backend, BackendError, Device, Dim, FileSource, LoadOptions, Model, ModelFiles, ModelInfo, RUN_BYTES,
+    Availability, Backend, BackendError, Device, FileSource, LoadOptions, Model, ModelFiles, ModelInfo, RUN_BYTES,
     Signature, TensorSpec, UnsupportedOperator,
 };
 use corymb_onnx::{Declared, report};
-use tract_onnx::tract_core::internal::{TractError, TractResult, TypedSimplePlan};
+use tract_onnx::tract_core::internal::{TractError, TractResult, TypedSimplePlan, ensure};
 use tract_onnx::tract_hir::infer::{InferenceModel, InferenceModelExt as _};
 
 use crate::file::OnnxFile;
@@ -50,9 +51,8 @@ use crate::verified::Table;
 /// The version of tract that is compiled in; a test compares it with the lock file.
 const TRACT_VERSION: &str = "0.23.9";
 const NAME: &str = "tract";
-/// Sizes tried for open dimensions, of the batch and of others, to see whether tract takes the graph at all: some models take
-/// one row alone, and some that listen want a whole window.
-const PROBES: [(usize, usize); 7] = [(1, 1), (16, 16), (64, 64), (1, 16), (1, 64), (1, 256), (1, 512)];
+/// Sizes tried for open dimensions, to see whether tract takes the graph at all.
+const PROBES: [usize; 3] = [1, 16, 64];
 /// Values tried for inputs that decide shapes.
 const PROBE_VALUES: [i64; 2] = [1, 0];
 
@@ -150,7 +150,7 @@ fn refused(files: &ModelFiles, reports: &[UnsupportedOperator]) -> BackendError 
 fn describe(file: &OnnxFile) -> (Declared, Vec<UnsupportedOperator>) {
     let mut declared = declared(&file.proto);
     let mut reports = std::mem::take(&mut declared.unsupported);
-    reports.extend(support::unsupported_parts(&file.proto, &cast::reader().op_register));
+    reports.extend(support::unsupported_parts(&file.proto, &ops::reader().op_register));
     (declared, reports)
 }
 
@@ -252,7 +252,7 @@ impl Tract {
             tracing::warn!(%name, nodes, "nodes run that tract is not known to compute rightly: the manifest allows it");
         }
         let graph = parsed.model;
-        let loses_nan = nan::losing(file.graph());
+        let loses_nan = nan::losing(file.graph()).map(Arc::from);
         // Everything is in the graph now: give back the file's content before more memory is taken.
         file.proto.graph.iter_mut().for_each(|graph| graph.initializer = Vec::new());
         close_outputs(&file, &mut declared, &graph, &symbols).map_err(|report| refused(files, &[report]))?;
@@ -291,7 +291,10 @@ impl Tract {
     ) -> TractResult<Arc<TypedSimplePlan>> {
         let required = signature.inputs.iter().zip(shapes).filter_map(|(spec, shape)| Some((spec, shape.as_deref()?)));
         plan::fix_inputs(&mut graph, required)?;
-        plan::compile(graph, &files.model.name(), self.run_bytes)
+        let typed = graph.into_typed()?;
+        // Whether its nodes take tensors without elements is looked at when a request needs the plan.
+        ensure!(!plan::is_somewhere_empty(&typed), "a value has no elements");
+        plan::compile(typed, &files.model.name(), self.run_bytes)
     }
 }
 
@@ -348,13 +351,8 @@ fn places(file: &OnnxFile, signature: &Signature) -> Vec<usize> {
 fn can_be_typed(graph: &InferenceModel, signature: &Signature, steering: &[usize]) -> TractResult<()> {
     let steers: Vec<bool> = (0..signature.inputs.len()).map(|index| steering.contains(&index)).collect();
     let required = || signature.inputs.iter().zip(&steers).filter(|(spec, _)| !spec.optional);
-    let batch = required().filter_map(|(spec, _)| spec.shape.first()).find(|dim| dim.fixed().is_none());
-    let probe = |(rows, size): (usize, usize), value: i64| {
-        let sized = |(axis, dim): (usize, &Dim)| {
-            let is_batch = Some(dim) == batch && (axis == 0 || matches!(dim, Dim::Symbol(_)));
-            dim.fixed().unwrap_or(if is_batch { rows } else { size })
-        };
-        let fixed = |spec: &TensorSpec| spec.shape.iter().enumerate().map(sized).collect::<Vec<_>>();
+    let probe = |size: usize, value: i64| {
+        let fixed = |spec: &TensorSpec| spec.shape.iter().map(|dim| dim.fixed().unwrap_or(size)).collect::<Vec<_>>();
         let mut graph = graph.clone();
         let mut values = Vec::new();
         for (place, (spec, _)) in required().enumerate().filter(|(_, (_, steers))| **steers) {
@@ -367,10 +365,10 @@ fn can_be_typed(graph: &InferenceModel, signature: &Signature, steering: &[usize
     };
     if steering.is_empty() {
         // Open dimensions last: they make tract panic on recurrent networks, which is caught but not silent.
-        return if PROBES.into_iter().any(|sizes| probe(sizes, 0).is_ok()) { Ok(()) } else { typed(graph.clone()) };
+        return if PROBES.into_iter().any(|size| probe(size, 0).is_ok()) { Ok(()) } else { typed(graph.clone()) };
     }
-    let mut tried = PROBES.into_iter().flat_map(|sizes| PROBE_VALUES.map(|value| (sizes, value)));
-    match tried.find_map(|(sizes, value)| probe(sizes, value).err().filter(explain::is_beyond_tract)) {
+    let mut tried = PROBES.into_iter().flat_map(|size| PROBE_VALUES.map(|value| (size, value)));
+    match tried.find_map(|(size, value)| probe(size, value).err().filter(explain::is_beyond_tract)) {
         Some(error) => Err(error),
         // Which values make sense only the caller knows: with others the graph need not be possible.
         None => Ok(()),

@@ -18,6 +18,7 @@ use tract_onnx::tract_hir::infer::{
 };
 
 use crate::explain::refuse;
+use crate::window::Window;
 
 /// What the tensors of one run take at most at the same time, and the node that makes the largest of them.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -26,6 +27,8 @@ pub(crate) struct Need {
     pub(crate) bytes: u64,
     largest: u64,
     node: String,
+    /// Whether a value that is computed has no elements.
+    pub(crate) is_somewhere_empty: bool,
 }
 
 impl Need {
@@ -51,6 +54,7 @@ impl Need {
                 continue;
             }
             let own = node.outputs.iter().fold(0_u64, |sum, output| sum.saturating_add(bytes(&output.fact, symbols)));
+            need.is_somewhere_empty |= node.outputs.iter().any(|output| is_empty(&output.fact, symbols));
             if own > need.largest {
                 need.largest = own;
                 need.node.clone_from(&node.name);
@@ -102,6 +106,11 @@ pub(crate) fn symbols<'a>(
     Ok(values)
 }
 
+/// Sizes below 0 are those of what the graph cannot do with these shapes.
+fn is_empty(fact: &TypedFact, symbols: &SymbolValues) -> bool {
+    fact.konst.is_none() && fact.shape.iter().any(|dim| dim.eval_to_i64(symbols).is_ok_and(|size| size <= 0))
+}
+
 fn bytes(fact: &TypedFact, symbols: &SymbolValues) -> u64 {
     let sizes = fact.shape.iter().map(|dim| dim.eval_to_i64(symbols).ok().and_then(|size| u64::try_from(size).ok()));
     let elements = sizes.into_iter().try_fold(1_u64, |product, size| Some(product.saturating_mul(size?)));
@@ -109,14 +118,16 @@ fn bytes(fact: &TypedFact, symbols: &SymbolValues) -> u64 {
 }
 
 /// Makes tract's analysis, which computes what follows from constants and shapes at once, refuse to make a tensor of
-/// more than `limit` bytes.
-pub(crate) fn bound(model: &mut InferenceModel, limit: u64) {
+/// more than `limit` bytes, and what is wider than its operand among the `windows` of pools, which are known by the nodes'
+/// names.
+pub(crate) fn bound(model: &mut InferenceModel, limit: u64, windows: &HashMap<String, Window>) {
     for id in 0..model.nodes().len() {
         let node = model.node_mut(id);
         if node.inputs.is_empty() {
             continue;
         }
-        node.op = Box::new(Bounded { op: node.op.clone(), name: node.name.clone(), limit });
+        let window = windows.get(&node.name).cloned();
+        node.op = Box::new(Bounded { op: node.op.clone(), name: node.name.clone(), limit, window });
     }
 }
 
@@ -127,6 +138,7 @@ struct Bounded {
     op: Box<dyn InferenceOp>,
     name: String,
     limit: u64,
+    window: Option<Window>,
 }
 
 impl fmt::Debug for Bounded {
@@ -210,6 +222,12 @@ impl InferenceOp for Bounded {
             self.check_range(&inputs)?;
         }
         let facts = self.op.infer_facts(inputs, outputs, observed)?;
+        if let Some(window) = &self.window
+            && let Some(axis) = facts.0.first().and_then(|fact| window.too_wide(fact))
+        {
+            // tract would answer one element.
+            return refuse(format!("the window of '{}' is wider than dimension {axis} of what it is given", self.name));
+        }
         for fact in &facts.1 {
             let (Some(dtype), Some(elements)) = (fact.datum_type.concretize(), elements(fact)) else { continue };
             let bytes = elements.saturating_mul(dtype.size_of() as u64);
@@ -299,7 +317,8 @@ mod tests {
     fn the_peak_is_what_is_alive_at_the_same_time() {
         let (model, _) = square(false, 1000);
         let need = Need::of(&model, &SymbolValues::default()).expect("a need");
-        assert_eq!(need, Need { bytes: 4 * (1000 + 1000 + 1_000_000), largest: 4_000_000, node: "product".to_owned() });
+        let (bytes, largest, node) = (4 * (1000 + 1000 + 1_000_000), 4_000_000, "product".to_owned());
+        assert_eq!(need, Need { bytes, largest, node, is_somewhere_empty: false });
         assert!(need.check(4 * 1_002_000).is_ok());
         let refusal = need.check(4 * 1_002_000 - 1).expect_err("too much").to_string();
         assert!(refusal.contains("'product'") && refusal.contains("4008000"), "{refusal}");

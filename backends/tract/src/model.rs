@@ -154,7 +154,7 @@ impl TractInstance {
         // The inputs are of the declared dtypes and shapes: what fails now fails of what they hold.
         let failed = |error: TractError| BackendError::InvalidValues(explain::failed_run(&error));
         // A state is put back only after a run that went well: after an error it holds what was computed so far.
-        let (mut state, symbolic) = self.take_state(&key)?;
+        let (mut state, mut symbolic) = self.take_state(&key)?;
         let mut bytes = state.bytes();
         if symbolic {
             let model = state.plan().model();
@@ -162,6 +162,11 @@ impl TractInstance {
             let need = memory::symbols(model, given).and_then(|symbols| Need::of(model, &symbols)).map_err(failed)?;
             need.check(plans.run_bytes()).map_err(|error| BackendError::InvalidInput(error.to_string()))?;
             bytes = need.bytes;
+            // Only a plan for these shapes tells which nodes meet tensors without elements.
+            if need.is_somewhere_empty {
+                self.symbolic = Some(std::mem::replace(&mut state, spawn(&plans.concrete(&key)?, &plans)?));
+                (symbolic, bytes) = (false, state.bytes());
+            }
         }
         let held = plans.hold(bytes)?;
         let ended = |ended: Ended| match ended {
@@ -177,7 +182,7 @@ impl TractInstance {
             // Some operators need their shapes fixed.
             Err(Ended::Failed(error)) if symbolic => {
                 tracing::debug!(%error, "the plan for open dimensions failed");
-                let mut state = spawn(&self.plans.concrete(&key)?)?;
+                let mut state = spawn(&plans.concrete(&key)?, &plans)?;
                 let outputs = state.run(values()?, options).map_err(ended)?;
                 self.keep(key, state);
                 outputs
@@ -214,10 +219,10 @@ impl TractInstance {
             return Ok((self.states.remove(index).1, false));
         }
         match self.plans.get(key)? {
-            Plan::Concrete(plan) => Ok((spawn(&plan)?, false)),
+            Plan::Concrete(plan) => Ok((spawn(&plan, &self.plans)?, false)),
             Plan::Symbolic(plan) => match self.symbolic.take() {
                 Some(state) => Ok((state, true)),
-                None => Ok((spawn(&plan)?, true)),
+                None => Ok((spawn(&plan, &self.plans)?, true)),
             },
         }
     }
@@ -239,8 +244,8 @@ fn steering_values(plans: &Plans, inputs: &Tensors) -> Result<Vec<(usize, Arc<Tr
     values.collect()
 }
 
-fn spawn(plan: &Arc<TypedSimplePlan>) -> Result<Session, BackendError> {
-    Session::new(plan).map_err(|error| BackendError::Failed(format!("prepare a run: {error:#}")))
+fn spawn(plan: &Arc<TypedSimplePlan>, plans: &Plans) -> Result<Session, BackendError> {
+    Session::new(plan, plans.loses_nan()).map_err(|error| BackendError::Failed(format!("prepare a run: {error:#}")))
 }
 
 fn is_wanted(spec: &TensorSpec, options: &RunOptions) -> bool {

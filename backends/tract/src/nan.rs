@@ -3,9 +3,11 @@
 use corymb_core::{DType, Tensor};
 use corymb_onnx::is_standard;
 use half::f16;
-use tract_onnx::pb::GraphProto;
+use tract_onnx::pb::{GraphProto, NodeProto};
+use tract_onnx::tract_core::internal::{Datum, DatumType, Tensor as TractTensor};
 
 use crate::proto::{label, subgraphs};
+use crate::rewrite::origin;
 
 /// Operators that answer a number to what is none.
 const LOSING: [&str; 17] = [
@@ -31,8 +33,45 @@ const LOSING: [&str; 17] = [
 /// The first node that loses it, as `'name' (Operator)`; none where all pass it on.
 pub(crate) fn losing(graph: &GraphProto) -> Option<String> {
     let here = graph.node.iter().find(|node| is_standard(&node.domain) && LOSING.contains(&node.op_type.as_str()));
-    here.map(|node| format!("'{}' ({})", label(node), node.op_type))
+    // A node that stands for one of the file is said to be that.
+    let said = |node: &NodeProto| match origin(&node.name) {
+        Some((name, _, operator)) => format!("'{name}' ({operator})"),
+        None => format!("'{}' ({})", label(node), node.op_type),
+    };
+    here.map(said)
         .or_else(|| graph.node.iter().flat_map(subgraphs).find_map(losing))
+}
+
+/// Elements that are looked at together.
+const BLOCK: usize = 1024;
+
+/// What the names of tract's operators hold that make it of numbers: the root of -1, 0 by 0, the softmax of nothing.
+const MAKING: [&str; 14] = [
+    "Acos", "Asin", "Acosh", "Atanh", "Cos", "Div", "Ln", "Pow", "Rem", "Rsqrt", "Sin", "Softmax", "Sqrt", "Tan",
+];
+
+/// Whether an operator of tract's may make it of what it is given. Sums and products may, too, of infinities: these are not
+/// looked for, since most of what a model computes is of them.
+pub(crate) fn may_arise(operator: &str) -> bool {
+    MAKING.iter().any(|name| operator.contains(name)) && !operator.contains("Tanh") && !operator.contains("Sinh")
+}
+
+/// Whether a tensor of tract's holds it.
+pub(crate) fn is_in(tensor: &TractTensor) -> bool {
+    fn any<T: Datum>(tensor: &TractTensor, is_nan: impl Fn(&T) -> bool) -> bool {
+        // Whole blocks are looked through without a jump at each element.
+        let in_block = |block: &[T]| block.iter().fold(false, |found, element| found | is_nan(element));
+        tensor.to_plain_array_view::<T>().is_ok_and(|view| match view.as_slice() {
+            Some(elements) => elements.chunks(BLOCK).any(in_block),
+            None => view.iter().any(&is_nan),
+        })
+    }
+    match tensor.datum_type() {
+        DatumType::F32 => any::<f32>(tensor, |element| element.is_nan()),
+        DatumType::F64 => any::<f64>(tensor, |element| element.is_nan()),
+        DatumType::F16 => any::<f16>(tensor, |element| element.is_nan()),
+        _ => false,
+    }
 }
 
 /// Whether an element is not a number.

@@ -10,7 +10,7 @@ use tract_onnx::pb::tensor_proto::DataType;
 use tract_onnx::pb::type_proto::Value as TypeValue;
 use tract_onnx::pb::{ModelProto, ValueInfoProto};
 use tract_onnx::tract_core::internal::{
-    DatumType, IntoArcTensor as _, IntoTValue as _, OutletId, SymbolValues, TValue, TVec, Tensor, TractError,
+    DatumType, IntoArcTensor as _, IntoTValue as _, OutletId, SymbolValues, TDim, TValue, TVec, Tensor, TractError,
     TractResult, TypedFact, TypedModel, TypedSimplePlan, bail, format_err,
 };
 use tract_onnx::tract_core::ops::change_axes::AxisOp;
@@ -19,10 +19,11 @@ use tract_onnx::tract_core::ops::scan::Scan;
 use tract_onnx::tract_core::optim::Optimizer;
 use tract_onnx::tract_hir::infer::{Factoid as _, InferenceFact, InferenceModel, InferenceModelExt as _};
 
-use crate::cast;
 use crate::explain::refuse;
 use crate::memory::{self, Need};
+use crate::ops;
 use crate::simplify::SYMBOL_PREFIX;
+use crate::window::Window;
 
 /// A graph as tract reads it.
 #[derive(Clone, Debug)]
@@ -41,7 +42,7 @@ pub(crate) fn parse(
 ) -> TractResult<Parsed> {
     // An embedded model has no folder and no external data; tract says so where some is named.
     let folder = folder.map(|folder| folder.to_str().ok_or_else(|| format_err!("the folder's name is not UTF-8")));
-    let mut parsed = cast::reader().with_ignore_value_info(true).parse(proto, folder.transpose()?)?;
+    let mut parsed = ops::reader().with_ignore_value_info(true).parse(proto, folder.transpose()?)?;
     // A name that nothing makes has become an input.
     for (name, tensor) in constants {
         let Some(&outlet) = parsed.outlets_by_name.get(&name) else { continue };
@@ -58,10 +59,11 @@ pub(crate) fn parse(
             parsed.model.set_outlet_fact(outlet, fact)?;
         }
     }
+    let windows = graph.map(Window::all).unwrap_or_default();
     match parsed.unresolved_inputs.first() {
         Some(name) => refuse(format!("uses '{name}', which nothing makes")),
         None => {
-            memory::bound(&mut parsed.model, run_bytes);
+            memory::bound(&mut parsed.model, run_bytes, &windows);
             Ok(Parsed { model: parsed.model, values: parsed.outlets_by_name })
         }
     }
@@ -112,10 +114,16 @@ pub(crate) fn fix_inputs<'a>(
     Ok(())
 }
 
+/// Whether a value that is computed has no elements.
+pub(crate) fn is_somewhere_empty(model: &TypedModel) -> bool {
+    let facts = model.nodes().iter().flat_map(|node| &node.outputs).map(|output| &output.fact);
+    let mut computed = facts.filter(|fact| fact.konst.is_none());
+    computed.any(|fact| fact.shape.iter().any(|dim| *dim == TDim::Val(0)))
+}
+
 /// A plan for the shapes that the inputs of `model` have. Optimised where tract can; as it stands where its optimiser
 /// fails, which it does on some quantised graphs that run well without it.
-pub(crate) fn compile(model: InferenceModel, name: &str, run_bytes: u64) -> TractResult<Arc<TypedSimplePlan>> {
-    let typed = model.into_typed()?;
+pub(crate) fn compile(typed: TypedModel, name: &str, run_bytes: u64) -> TractResult<Arc<TypedSimplePlan>> {
     // With open dimensions this says only what is fixed already; each request is looked at then.
     Need::of(&typed, &SymbolValues::default())?.check(run_bytes)?;
     // Weights are shared between the two: the copy is of the nodes.
@@ -236,7 +244,7 @@ mod tests {
         let pixels = Tensor::from_shape(&shape, &elements).expect("a tensor").into_tvalue();
         let scores = [simplified, plain].map(|mut graph| {
             fix_inputs(&mut graph, [(&signature.inputs[0], &shape[..])]).expect("fixed");
-            let plan = compile(graph, "image.onnx", corymb_core::RUN_BYTES).expect("a plan");
+            let plan = compile(graph.into_typed().expect("typed"), "image.onnx", corymb_core::RUN_BYTES).expect("a plan");
             plan.run(tvec![pixels.clone()]).expect("a run").remove(0)
         });
         assert_eq!(scores[0].shape(), [2, 6]);

@@ -7,14 +7,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use corymb_core::{
     BackendError, Holder, MemoryPool, ModelFiles, Signature, Tensor as CoreTensor, TensorSpec, UNCOUNTED,
 };
-use tract_onnx::tract_core::internal::{Datum as _, TDim, Tensor, TractError, TypedSimplePlan};
-use tract_onnx::tract_hir::infer::InferenceModel;
+use tract_onnx::tract_core::internal::{Datum as _, TDim, Tensor, TractError, TractResult, TypedSimplePlan};
+use tract_onnx::tract_hir::infer::{InferenceModel, InferenceModelExt as _};
 
 use crate::explain::{self, own_words};
 use crate::file::{OnnxFile, Stamp};
 use crate::forms;
 use crate::nan;
-use crate::plan;
+use crate::plan::{self, Parsed};
 use crate::simplify::simplify;
 use crate::verified;
 
@@ -69,7 +69,7 @@ pub(crate) struct Source {
     /// Whether nodes run that the table of what is verified does not hold.
     pub(crate) unverified: bool,
     /// The node that would answer a number to what is none.
-    pub(crate) loses_nan: Option<String>,
+    pub(crate) loses_nan: Option<Arc<str>>,
 }
 
 /// Makes, keeps and evicts plans. Shared by the instances of a model.
@@ -160,6 +160,11 @@ impl Plans {
         }
     }
 
+    /// The node that would answer a number to what is none.
+    pub(crate) fn loses_nan(&self) -> Option<&Arc<str>> {
+        self.source.loses_nan.as_ref()
+    }
+
     /// The places in the signature of the inputs that decide shapes.
     pub(crate) fn steering(&self) -> &[usize] {
         &self.source.steering
@@ -183,9 +188,7 @@ impl Plans {
             return Ok(Plan::Concrete(plan));
         }
         // The symbolic plan has no inputs for values that replace defaults, and shapes of its own for those that decide them.
-        let replaces =
-            self.signature.inputs.iter().zip(&key.shapes).any(|(spec, shape)| spec.optional && shape.is_some());
-        if !replaces && key.steering.is_empty() && !lock(&self.table).deserves_a_plan(key, self.capacity) {
+        if self.replaced(key).is_empty() && key.steering.is_empty() && !lock(&self.table).deserves_a_plan(key, self.capacity) {
             if matches!(*symbolic, Symbolic::Untried) {
                 *symbolic = match self.make(None) {
                     Ok(plan) if answers_sizes(&plan) => Symbolic::Impossible,
@@ -241,32 +244,80 @@ impl Plans {
     }
 
     fn make_unguarded(&self, key: Option<&Key>) -> Result<Arc<TypedSimplePlan>, BackendError> {
-        let inputs = self.signature.inputs.iter().enumerate();
-        let given: Vec<(usize, &TensorSpec, &[usize])> =
-            inputs.filter_map(|(index, spec)| Some((index, spec, key?.shapes.get(index)?.as_deref()?))).collect();
-        let replaced: Vec<&str> =
-            given.iter().filter(|(_, spec, _)| spec.optional).map(|(_, spec, _)| spec.name.as_str()).collect();
+        let replaced = key.map(|key| self.replaced(key)).unwrap_or_default();
         let mut graph = match &self.source.graph {
             Some(graph) if replaced.is_empty() => graph.clone(),
-            _ => self.read_again(&replaced)?,
+            _ => self.read_checked(&replaced)?.model,
         };
-        let name = self.source.files.model.name();
         let refused = |error: TractError| {
             let steering = key.map_or(&[][..], |key| &key.steering);
             BackendError::InvalidInput(self.refusal(steering, own_words(&error)))
         };
         if let Some(key) = key {
-            let value = |index: usize| key.steering.iter().find(|(place, _)| *place == index).map(|(_, value)| value);
-            let values = given.iter().enumerate().filter_map(|(place, (index, ..))| Some((place, value(*index)?)));
-            let values = values.map(|(place, value)| (place, Tensor::clone(value))).collect();
-            plan::fix_values(&mut graph, values).map_err(refused)?;
-            let open = given.iter().filter(|(index, ..)| value(*index).is_none());
-            plan::fix_inputs(&mut graph, open.map(|(_, spec, shape)| (*spec, *shape))).map_err(refused)?;
+            self.fix(&mut graph, key).map_err(refused)?;
         }
-        plan::compile(graph, &name, self.source.run_bytes).map_err(refused)
+        let typed = graph.into_typed().map_err(refused)?;
+        if let Some(key) = key
+            && !self.source.unverified
+            && plan::is_somewhere_empty(&typed)
+        {
+            self.check_without_elements(key, &replaced)?;
+        }
+        plan::compile(typed, &self.source.files.model.name(), self.source.run_bytes).map_err(refused)
     }
 
-    fn read_again(&self, replaced: &[&str]) -> Result<InferenceModel, BackendError> {
+    /// The inputs with a default that are given a value.
+    fn replaced(&self, key: &Key) -> Vec<&str> {
+        let given = self.signature.inputs.iter().zip(&key.shapes).filter(|(spec, shape)| spec.optional && shape.is_some());
+        given.map(|(spec, _)| spec.name.as_str()).collect()
+    }
+
+    /// Gives the graph the shapes, and the values that decide shapes.
+    fn fix(&self, graph: &mut InferenceModel, key: &Key) -> TractResult<()> {
+        let inputs = self.signature.inputs.iter().enumerate();
+        let given: Vec<(usize, &TensorSpec, &[usize])> =
+            inputs.filter_map(|(index, spec)| Some((index, spec, key.shapes.get(index)?.as_deref()?))).collect();
+        let value = |index: usize| key.steering.iter().find(|(place, _)| *place == index).map(|(_, value)| value);
+        let values = given.iter().enumerate().filter_map(|(place, (index, ..))| Some((place, value(*index)?)));
+        let values = values.map(|(place, value)| (place, Tensor::clone(value))).collect();
+        plan::fix_values(graph, values)?;
+        let open = given.iter().filter(|(index, ..)| value(*index).is_none());
+        plan::fix_inputs(graph, open.map(|(_, spec, shape)| (*spec, *shape)))
+    }
+
+    /// That the nodes which meet tensors without elements are known to take them.
+    ///
+    /// # Errors
+    /// [`BackendError::InvalidInput`] naming those that are not.
+    fn check_without_elements(&self, key: &Key, replaced: &[&str]) -> Result<(), BackendError> {
+        let (file, mut parsed) = self.read_again(replaced)?;
+        self.fix(&mut parsed.model, key).map_err(|error| BackendError::Failed(format!("{error:#}")))?;
+        let reports = forms::examine_without_elements(&file, &parsed, verified::Table::embedded());
+        if reports.is_empty() {
+            return Ok(());
+        }
+        Err(BackendError::InvalidInput(self.refusal(&key.steering, Some(&explain::few(&reports)))))
+    }
+
+    /// The graph as it was at load, but with inputs for these defaults.
+    fn read_checked(&self, replaced: &[&str]) -> Result<Parsed, BackendError> {
+        let (file, parsed) = self.read_again(replaced)?;
+        // With its default an operand is a constant, which a node may have been verified with alone.
+        if replaced.is_empty() || self.source.unverified {
+            return Ok(parsed);
+        }
+        let reports = forms::examine(&file, &parsed, verified::Table::embedded()).doubtful;
+        if reports.is_empty() {
+            return Ok(parsed);
+        }
+        let names = replaced.iter().map(|name| format!("'{name}'")).collect::<Vec<_>>().join(", ");
+        let reports = explain::few(&reports);
+        Err(BackendError::InvalidInput(format!(
+            "tract is not known to be right where a request gives {names}: {reports}"
+        )))
+    }
+
+    fn read_again(&self, replaced: &[&str]) -> Result<(OnnxFile, Parsed), BackendError> {
         let files = &self.source.files;
         let mut file = OnnxFile::read(files)?;
         if file.stamp != self.source.stamp {
@@ -276,20 +327,7 @@ impl Plans {
         let simplified = simplify(&mut file.proto, replaced);
         let parsed = plan::parse(&file.proto, simplified.constants, files.model.folder(), self.source.run_bytes)
             .map_err(|error| BackendError::Failed(format!("{error:#}")))?;
-        // With its default an operand is a constant, which a node may have been verified with alone.
-        let reports = if replaced.is_empty() || self.source.unverified {
-            Vec::new()
-        } else {
-            forms::examine(&file, &parsed, verified::Table::embedded()).doubtful
-        };
-        if reports.is_empty() {
-            return Ok(parsed.model);
-        }
-        let names = replaced.iter().map(|name| format!("'{name}'")).collect::<Vec<_>>().join(", ");
-        let reports = explain::few(&reports);
-        Err(BackendError::InvalidInput(format!(
-            "tract is not known to be right where a request gives {names}: {reports}"
-        )))
+        Ok((file, parsed))
     }
 }
 

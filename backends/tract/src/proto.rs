@@ -18,6 +18,11 @@ pub(crate) fn integer_attribute(node: &NodeProto, name: &str) -> Option<i64> {
     node.attribute.iter().find(|attribute| attribute.name == name).map(|found| found.i)
 }
 
+/// The value of an attribute that is a list of integers.
+pub(crate) fn integers_attribute<'a>(node: &'a NodeProto, name: &str) -> Option<&'a [i64]> {
+    node.attribute.iter().find(|attribute| attribute.name == name).map(|found| found.ints.as_slice())
+}
+
 /// The value of an attribute that is a floating-point number.
 pub(crate) fn float_attribute(node: &NodeProto, name: &str) -> Option<f32> {
     node.attribute.iter().find(|attribute| attribute.name == name).map(|found| found.f)
@@ -26,6 +31,12 @@ pub(crate) fn float_attribute(node: &NodeProto, name: &str) -> Option<f32> {
 /// The value of an attribute that is a text.
 pub(crate) fn text_attribute<'a>(node: &'a NodeProto, name: &str) -> Option<&'a str> {
     node.attribute.iter().find(|attribute| attribute.name == name).and_then(|found| std::str::from_utf8(&found.s).ok())
+}
+
+/// Whether it says which axes it is about: before operator set 13 by an attribute, since then by an operand.
+pub(crate) fn has_axes(node: &NodeProto) -> bool {
+    let operand = node.input.get(1).is_some_and(|name| !name.is_empty());
+    operand || node.attribute.iter().any(|attribute| attribute.name == "axes")
 }
 
 /// The graphs inside a node's attributes: branches and loop bodies.

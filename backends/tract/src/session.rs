@@ -5,19 +5,21 @@
 //! frees what dead ones left when it meets new ones.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use corymb_core::{BackendError, RunOptions};
 use tract_onnx::tract_core::internal::{
-    SymbolValues, TValue, TVec, TractError, TractResult, TypedSimplePlan, TypedSimpleState, ensure,
+    SymbolValues, TValue, TVec, TractError, TractResult, TypedSimplePlan, TypedSimpleState, bail, ensure,
 };
 use tract_onnx::tract_core::ops::matmul::optimized::OptMatMul;
 use tract_onnx::tract_core::plan::{SessionId, eval};
 
+use crate::explain;
 use crate::memory::Need;
+use crate::nan;
 
 /// Sessions of a thread before the dead among them are looked for.
 const FEW: usize = 8;
@@ -29,13 +31,20 @@ pub(crate) struct Session {
     product: Option<usize>,
     alive: Arc<()>,
     bytes: u64,
+    /// Nodes whose results are looked at, and the node that would lose what is no number; none where none would.
+    watched: Option<(HashSet<usize>, Arc<str>)>,
 }
 
 impl Session {
-    pub(crate) fn new(plan: &Arc<TypedSimplePlan>) -> TractResult<Self> {
-        let product = plan.model().nodes().iter().position(|node| node.op_is::<OptMatMul>());
+    /// `loses_nan` is the node that makes a number of what is none, if there is one.
+    pub(crate) fn new(plan: &Arc<TypedSimplePlan>, loses_nan: Option<&Arc<str>>) -> TractResult<Self> {
+        let nodes = plan.model().nodes();
+        let product = nodes.iter().position(|node| node.op_is::<OptMatMul>());
         let bytes = Need::of(plan.model(), &SymbolValues::default())?.bytes;
-        Ok(Self { state: plan.spawn()?, product, alive: Arc::default(), bytes })
+        let makers = nodes.iter().filter(|node| nan::may_arise(&node.op.name()));
+        let makers: HashSet<usize> = makers.map(|node| node.id).collect();
+        let watched = loses_nan.cloned().filter(|_| !makers.is_empty()).map(|node| (makers, node));
+        Ok(Self { state: plan.spawn()?, product, alive: Arc::default(), bytes, watched })
     }
 
     /// What a run takes at its peak, of sizes that the plan fixes.
@@ -56,13 +65,22 @@ impl Session {
     /// Between two nodes it is looked whether the run is to go on.
     pub(crate) fn run(&mut self, inputs: TVec<TValue>, options: &RunOptions) -> Result<TVec<TValue>, Ended> {
         let (mut id, mut at, mut stopped) = (None, None, None);
+        let watched = self.watched.as_ref();
         // Some kernels panic on values that they cannot take: an answer like any other.
         let outputs = catch_unwind(AssertUnwindSafe(|| {
             self.state.run_plan_with_eval(inputs, |context, state, node, inputs| {
                 (id, at) = (Some(context.session), Some(node.id));
                 stopped = stop(options);
                 ensure!(stopped.is_none(), "stopped");
-                eval(context, state, node, inputs)
+                let outputs = eval(context, state, node, inputs)?;
+                if let Some((makers, loser)) = watched
+                    && makers.contains(&node.id)
+                    && outputs.iter().any(|output| nan::is_in(output))
+                {
+                    stopped = Some(BackendError::InvalidValues(explain::made_nan(&node.name, loser)));
+                    bail!("stopped");
+                }
+                Ok(outputs)
             })
         }));
         if let (Some(id), Some(product)) = (id, self.product) {

@@ -71,6 +71,21 @@ impl<'a> Operands<'a> {
         (!places.is_empty()).then_some(places)
     }
 
+    /// Which operands hold no elements, for all that is known of their shapes: an engine may not reckon with that. `y` where
+    /// none is so, and a result.
+    pub(super) fn without_elements(&self, variadic: bool) -> Option<String> {
+        let is_empty = |name: &str| {
+            let fact = self.facts.get(name).filter(|fact| constant(fact).is_none());
+            fact.is_some_and(|fact| fact.shape.dims().any(|dim| dim.concretize() == Some(TDim::Val(0))))
+        };
+        let operands = self.node.input.iter().enumerate().filter(|(_, name)| is_empty(name));
+        let places: String = operands.map(|(place, _)| place.to_string()).collect();
+        if !places.is_empty() {
+            return Some(if variadic { "some".to_owned() } else { places });
+        }
+        self.node.output.iter().any(|name| is_empty(name)).then(|| "y".to_owned())
+    }
+
     /// Whether the node is computed at load. Its numbers are then no matter.
     fn is_constant(&self) -> bool {
         let given = (0..self.count()).filter_map(|operand| self.fact(operand));

@@ -1,4 +1,4 @@
-//! Single operators on numbers: `Mod`, `Mul` by zero, `Softplus`, `BitShift`, `IsInf` and the `Einsum` that adds everything up.
+//! Single operators on numbers: `Mod`, `Pow` of integers, `Mul` by zero, `Softplus`, `BitShift`, `IsInf` and the `Einsum` that adds everything up.
 
 use tract_onnx::pb::NodeProto;
 use tract_onnx::pb::tensor_proto::DataType;
@@ -33,6 +33,28 @@ fn covers(left: &Fact, right: &Fact) -> bool {
     let pairs = left.iter().rev().zip(right.iter().rev());
     left.len() >= right.len()
         && pairs.into_iter().all(|(left, right)| *right == Some(1) || (left == right && left.is_some()))
+}
+
+/// `Pow` of integers whose exponent may be negative, which tract takes for a large one: only 1 and -1 have such powers that
+/// are not a fraction, which is cut off.
+pub(super) fn power(node: &NodeProto, facts: &Facts, writer: &mut Writer) -> bool {
+    let ([base, exponent], [output]) = (node.input.as_slice(), node.output.as_slice()) else { return false };
+    let is_signed = |dtype: Option<DataType>| matches!(dtype, Some(DataType::Int32 | DataType::Int64));
+    let (Some(dtype), Some(of_exponent)) = (facts.dtype(base), facts.dtype(exponent)) else { return false };
+    if !is_signed(Some(dtype)) || !is_signed(Some(of_exponent)) || facts.of(exponent).not_negative {
+        return false;
+    }
+    let size = writer.op("Abs", &[exponent], vec![]);
+    let power = writer.op("Pow", &[base, &size], node.attribute.clone());
+    let (zero, one, nothing) =
+        (writer.scalar(of_exponent, 0.0), writer.scalar(dtype, 1.0), writer.scalar(dtype, 0.0));
+    let negative = writer.op("Less", &[exponent, &zero], vec![]);
+    let size = writer.op("Abs", &[base], vec![]);
+    let whole = writer.op("Equal", &[&size, &one], vec![]);
+    let broken = writer.op("Not", &[&whole], vec![]);
+    let lost = writer.op("And", &[&negative, &broken], vec![]);
+    writer.named("Where", &[&lost, &nothing, &power], output, vec![]);
+    true
 }
 
 /// `Mul` by a constant of zeros, whose result tract takes for zeros: of what is not finite it is NaN.

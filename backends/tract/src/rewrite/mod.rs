@@ -80,8 +80,11 @@ fn stands_for(node: &NodeProto, facts: &Facts, quantised: bool, writer: &mut Wri
         "BitShift" => arithmetic::shift(node, facts, writer),
         "IsInf" => arithmetic::is_infinite(node, facts, writer),
         "Einsum" => arithmetic::sum_of_all(node, writer),
+        "OneHot" => indices::compared(node, facts, writer),
+        "Pow" => arithmetic::power(node, facts, writer),
         "GatherND" | "ScatterND" => indices::from_the_front(node, facts, writer),
         "NegativeLogLikelihoodLoss" | "SoftmaxCrossEntropyLoss" => losses::spelled(node, facts, writer),
+        "Slice" => indices::to_the_end(node, facts, writer),
         "Upsample" => shapes::repeated(node, facts, writer),
         operator if operator.starts_with("Reduce") => {
             reductions::of_integers(node, facts, writer)

@@ -141,6 +141,13 @@ impl Writer {
         self.constant(dtype, dims, &vec![value; count])
     }
 
+    /// The numbers from 0 below `count`, along the first of `1 + after` dimensions.
+    pub(super) fn counted(&mut self, dtype: DataType, count: i64, after: usize) -> String {
+        let dims: Vec<i64> = std::iter::once(count).chain(std::iter::repeat_n(1, after)).collect();
+        let numbers: Vec<f64> = (0..count).map(|number| number as f64).collect();
+        self.constant(dtype, &dims, &numbers)
+    }
+
     fn constant(&mut self, dtype: DataType, dims: &[i64], elements: &[f64]) -> String {
         let name = self.fresh();
         self.constants.push(TensorProto {

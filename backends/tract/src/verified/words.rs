@@ -50,6 +50,11 @@ pub(super) fn words(form: &Form, name: &str, value: &str) -> String {
             Some(places) => format!("whose {} are one value", list(places.into_iter().map(named))),
             None => "some of whose operands are one value".to_owned(),
         },
+        "empty" => match places(value) {
+            Some(places) => format!("whose {} has no elements", list(places.into_iter().map(named))),
+            None if value == "y" => "that makes no elements".to_owned(),
+            None => "of operands without elements".to_owned(),
+        },
         "rank" if value.contains('?') => "whose operands are of unknown rank".to_owned(),
         "rank" => format!("on operands of rank {}", list(value.split('x').map(str::to_owned))),
         "outputs" if value == "many" => "with several outputs".to_owned(),

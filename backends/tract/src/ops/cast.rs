@@ -1,9 +1,6 @@
-//! tract's reader of ONNX, with a Cast to INT64 of our own: tract takes whatever is cast to INT64 for a size, which it makes of a
-//! floating-point number by way of 32 bits.
+//! `Cast` to INT64: tract takes whatever is cast to INT64 for a size, which it makes of a floating-point number by way of 32 bits.
 
-use std::sync::LazyLock;
-
-use tract_onnx::model::{Onnx, ParsingContext};
+use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
 use tract_onnx::prelude::SpecialOps as _;
 use tract_onnx::tract_core::internal::{
@@ -15,24 +12,11 @@ use tract_onnx::tract_hir::infer::{
 };
 use tract_onnx::tract_hir::internal::{Expansion, expand};
 
-use crate::explain::refuse;
-
-/// As tract has it.
-static PLAIN: LazyLock<Onnx> = LazyLock::new(tract_onnx::onnx);
-
-/// What reads ONNX.
-pub(crate) fn reader() -> Onnx {
-    let mut onnx = PLAIN.clone();
-    onnx.op_register.insert("Cast", cast);
-    onnx
-}
-
-fn cast(context: &ParsingContext, node: &NodeProto) -> TractResult<(Box<dyn InferenceOp>, Vec<String>)> {
+pub(super) fn cast(context: &ParsingContext, node: &NodeProto) -> TractResult<(Box<dyn InferenceOp>, Vec<String>)> {
     if node.get_attr::<DatumType>("to")? == i64::datum_type() {
         return Ok((expand(CastToInt64), Vec::new()));
     }
-    let Some(plain) = PLAIN.op_register.0.get("Cast") else { return refuse("tract reads no Cast".to_owned()) };
-    plain(context, node)
+    super::plain("Cast", context, node)
 }
 
 /// Of a floating-point number an integer, of all else what tract calls a size.
