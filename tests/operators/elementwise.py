@@ -282,5 +282,5 @@ def random(suite):
 
 
 def all_of(suite):
-    for family in (unary, binary, uniform, powers, shifts, many, where, clip, casts, of_sizes, random):
+    for family in (unary, binary, uniform, powers, broken_powers, shifts, many, where, clip, casts, of_sizes, random):
         family(suite)

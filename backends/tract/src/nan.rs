@@ -38,17 +38,15 @@ pub(crate) fn losing(graph: &GraphProto) -> Option<String> {
         Some((name, _, operator)) => format!("'{name}' ({operator})"),
         None => format!("'{}' ({})", label(node), node.op_type),
     };
-    here.map(said)
-        .or_else(|| graph.node.iter().flat_map(subgraphs).find_map(losing))
+    here.map(said).or_else(|| graph.node.iter().flat_map(subgraphs).find_map(losing))
 }
 
 /// Elements that are looked at together.
 const BLOCK: usize = 1024;
 
 /// What the names of tract's operators hold that make it of numbers: the root of -1, 0 by 0, the softmax of nothing.
-const MAKING: [&str; 14] = [
-    "Acos", "Asin", "Acosh", "Atanh", "Cos", "Div", "Ln", "Pow", "Rem", "Rsqrt", "Sin", "Softmax", "Sqrt", "Tan",
-];
+const MAKING: [&str; 14] =
+    ["Acos", "Asin", "Acosh", "Atanh", "Cos", "Div", "Ln", "Pow", "Rem", "Rsqrt", "Sin", "Softmax", "Sqrt", "Tan"];
 
 /// Whether an operator of tract's may make it of what it is given. Sums and products may, too, of infinities: these are not
 /// looked for, since most of what a model computes is of them.

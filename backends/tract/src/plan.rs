@@ -17,7 +17,7 @@ use tract_onnx::tract_core::ops::change_axes::AxisOp;
 use tract_onnx::tract_core::ops::konst::Const;
 use tract_onnx::tract_core::ops::scan::Scan;
 use tract_onnx::tract_core::optim::Optimizer;
-use tract_onnx::tract_hir::infer::{Factoid as _, InferenceFact, InferenceModel, InferenceModelExt as _};
+use tract_onnx::tract_hir::infer::{Factoid as _, InferenceFact, InferenceModel};
 
 use crate::explain::refuse;
 use crate::memory::{self, Need};
@@ -221,6 +221,8 @@ mod tests {
     use tract_onnx::prelude::Framework as _;
     use tract_onnx::tract_core::internal::tvec;
 
+    use tract_onnx::tract_hir::infer::InferenceModelExt as _;
+
     use super::*;
     use crate::file::OnnxFile;
     use crate::signature::declared;
@@ -244,7 +246,8 @@ mod tests {
         let pixels = Tensor::from_shape(&shape, &elements).expect("a tensor").into_tvalue();
         let scores = [simplified, plain].map(|mut graph| {
             fix_inputs(&mut graph, [(&signature.inputs[0], &shape[..])]).expect("fixed");
-            let plan = compile(graph.into_typed().expect("typed"), "image.onnx", corymb_core::RUN_BYTES).expect("a plan");
+            let plan =
+                compile(graph.into_typed().expect("typed"), "image.onnx", corymb_core::RUN_BYTES).expect("a plan");
             plan.run(tvec![pixels.clone()]).expect("a run").remove(0)
         });
         assert_eq!(scores[0].shape(), [2, 6]);

@@ -188,7 +188,10 @@ impl Plans {
             return Ok(Plan::Concrete(plan));
         }
         // The symbolic plan has no inputs for values that replace defaults, and shapes of its own for those that decide them.
-        if self.replaced(key).is_empty() && key.steering.is_empty() && !lock(&self.table).deserves_a_plan(key, self.capacity) {
+        if self.replaced(key).is_empty()
+            && key.steering.is_empty()
+            && !lock(&self.table).deserves_a_plan(key, self.capacity)
+        {
             if matches!(*symbolic, Symbolic::Untried) {
                 *symbolic = match self.make(None) {
                     Ok(plan) if answers_sizes(&plan) => Symbolic::Impossible,
@@ -268,7 +271,8 @@ impl Plans {
 
     /// The inputs with a default that are given a value.
     fn replaced(&self, key: &Key) -> Vec<&str> {
-        let given = self.signature.inputs.iter().zip(&key.shapes).filter(|(spec, shape)| spec.optional && shape.is_some());
+        let given =
+            self.signature.inputs.iter().zip(&key.shapes).filter(|(spec, shape)| spec.optional && shape.is_some());
         given.map(|(spec, _)| spec.name.as_str()).collect()
     }
 

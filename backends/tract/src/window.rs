@@ -35,7 +35,8 @@ impl Window {
 
     /// None where the node has none, or pads as much as it needs.
     fn of(node: &NodeProto) -> Option<Self> {
-        let is_pool = is_standard(&node.domain) && matches!(node.op_type.as_str(), "MaxPool" | "AveragePool" | "LpPool");
+        let is_pool =
+            is_standard(&node.domain) && matches!(node.op_type.as_str(), "MaxPool" | "AveragePool" | "LpPool");
         if !is_pool || text_attribute(node, "auto_pad").is_some_and(|pads| pads.starts_with("SAME")) {
             return None;
         }

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_core::internal::{
-    Datum as _, EvalOp, Op, OutletId, StaticName, TValue, TVec, TractResult, TypedModel, ensure, not_a_typed_op,
-    not_out_of_plan, tvec,
+    Datum as _, EvalOp, Op, OutletId, SpecialOps as _, StaticName, TValue, TVec, TractResult, TypedModel, TypedOp,
+    ensure, not_a_typed_op, not_out_of_plan,
 };
 use tract_onnx::tract_core::ops::logic::IfThenElse;
 use tract_onnx::tract_core::ops::source::TypedSource;

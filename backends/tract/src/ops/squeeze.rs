@@ -2,10 +2,8 @@
 
 use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
-use tract_onnx::tract_core::internal::{Datum as _, OutletId, StaticName, TDim, TVec, TractResult, TypedModel};
-use tract_onnx::tract_hir::infer::{
-    InferenceResult, Solver, TensorProxy, check_input_arity, check_output_arity,
-};
+use tract_onnx::tract_core::internal::{OutletId, StaticName, TDim, TVec, TractResult, TypedModel};
+use tract_onnx::tract_hir::infer::{InferenceResult, Solver, TensorProxy, check_input_arity, check_output_arity};
 use tract_onnx::tract_hir::internal::{Expansion, expand};
 use tract_onnx::tract_hir::ops::array::RmDims;
 

@@ -46,8 +46,7 @@ pub(super) fn power(node: &NodeProto, facts: &Facts, writer: &mut Writer) -> boo
     }
     let size = writer.op("Abs", &[exponent], vec![]);
     let power = writer.op("Pow", &[base, &size], node.attribute.clone());
-    let (zero, one, nothing) =
-        (writer.scalar(of_exponent, 0.0), writer.scalar(dtype, 1.0), writer.scalar(dtype, 0.0));
+    let (zero, one, nothing) = (writer.scalar(of_exponent, 0.0), writer.scalar(dtype, 1.0), writer.scalar(dtype, 0.0));
     let negative = writer.op("Less", &[exponent, &zero], vec![]);
     let size = writer.op("Abs", &[base], vec![]);
     let whole = writer.op("Equal", &[&size, &one], vec![]);

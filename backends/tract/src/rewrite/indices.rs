@@ -51,7 +51,8 @@ pub(super) fn from_the_front(node: &NodeProto, facts: &Facts, writer: &mut Write
 /// `Slice` whose constant ends are beyond any size: tract knows some such numbers for "to the end", whatever the direction,
 /// and computes with others.
 pub(super) fn to_the_end(node: &NodeProto, facts: &Facts, writer: &mut Writer) -> bool {
-    let constant = |place: usize| node.input.get(place).filter(|name| !name.is_empty()).map(|name| facts.of(name).integers);
+    let constant =
+        |place: usize| node.input.get(place).filter(|name| !name.is_empty()).map(|name| facts.of(name).integers);
     let (Some(Some(mut ends)), steps) = (constant(ENDS), constant(STEPS)) else { return false };
     let sizes = i64::from(i32::MIN) + 1..i64::from(i32::MAX);
     if ends.iter().all(|end| sizes.contains(end)) || steps == Some(None) {
