@@ -19,7 +19,7 @@ fn what_is_not_verified_runs_only_where_the_manifest_says_so() {
     let server = Server::start(&["--backend", "tract", "--model", &named(&trusted)]);
     let metadata: Value = server.get("/v2/models/celu").json();
     assert_eq!(metadata["parameters"]["unverified"], "true", "{metadata}");
-    let warned = server.event(|event| event["level"] == "WARN" && event["name"] == "model.onnx");
+    let warned = server.event(|event| event["level"] == "WARN" && event["model"] == "celu");
     assert!(warned["nodes"].as_str().is_some_and(|nodes| nodes.contains("Celu with a positive alpha")), "{warned}");
     // What is allowed and not made use of is not said.
     let content = std::fs::read(root().join("tests/fixtures/models/identity_fp32.onnx")).expect("a model");

@@ -229,3 +229,58 @@ fn any(name: &str) -> ValueInfoProto {
     let kind = TypeProto { value: Some(TypeValue::TensorType(tensor)), ..TypeProto::default() };
     ValueInfoProto { name: name.to_owned(), r#type: Some(kind), ..ValueInfoProto::default() }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use tract_onnx::pb::TensorProto;
+    use tract_onnx::pb::TensorShapeProto;
+    use tract_onnx::pb::tensor_shape_proto::Dimension;
+    use tract_onnx::pb::tensor_shape_proto::dimension::Value as DimValue;
+
+    use super::*;
+    use crate::plan;
+    use crate::proto::plain_node;
+
+    /// A graph that takes one row alone: with any other number of rows its parts cannot be joined.
+    #[test]
+    fn the_rank_of_a_value_is_found_with_the_sizes_that_the_graph_takes() {
+        let dim = |name: &str| Dimension { value: Some(DimValue::DimParam(name.to_owned())), ..Dimension::default() };
+        let shape = TensorShapeProto { dim: vec![dim("rows"), dim("steps")] };
+        let tensor = TensorType { elem_type: DataType::Float as i32, shape: Some(shape) };
+        let kind = TypeProto { value: Some(TypeValue::TensorType(tensor)), ..TypeProto::default() };
+        let input = ValueInfoProto { name: "x".to_owned(), r#type: Some(kind), ..ValueInfoProto::default() };
+        let row = TensorProto {
+            name: "row".to_owned(),
+            data_type: DataType::Float as i32,
+            dims: vec![1, 3],
+            float_data: vec![0.0; 3],
+            ..TensorProto::default()
+        };
+        let mut join = plain_node("Concat", &["x", "row"], "joined");
+        join.attribute = vec![tract_onnx::pb::AttributeProto {
+            name: "axis".to_owned(),
+            r#type: tract_onnx::pb::attribute_proto::AttributeType::Int as i32,
+            i: 1,
+            ..Default::default()
+        }];
+        let graph = GraphProto {
+            input: vec![input],
+            output: vec![any("y")],
+            initializer: vec![row],
+            node: vec![join, plain_node("Squeeze", &["joined"], "line"), plain_node("Transpose", &["line"], "y")],
+            ..GraphProto::default()
+        };
+        let opset_import = vec![OperatorSetIdProto { version: 13, ..OperatorSetIdProto::default() }];
+        let model = ModelProto { ir_version: 8, opset_import, graph: Some(graph), ..ModelProto::default() };
+        let parsed = plan::parse(&model, Vec::new(), None::<&Path>, corymb_core::RUN_BYTES).expect("a graph");
+        let mut ranks = Vec::new();
+        walk(&model, &parsed, &mut |node, form| {
+            if node.op_type == "Transpose" {
+                ranks.extend(form.fields.into_iter().filter(|field| field.name == "rank"));
+            }
+        });
+        assert_eq!(ranks.first().map(|field| field.values.as_slice()), Some(&["1".to_owned()][..]));
+    }
+}

@@ -242,14 +242,11 @@ impl Tract {
         let parsed = plan::parse(&file.proto, constants, files.model.folder(), self.run_bytes)
             .map_err(|error| refused_by(&file, &error))?;
         let Examined { doubtful, compares_sizes } = forms::examine(&file, &parsed, Table::embedded());
-        if !doubtful.is_empty() {
-            let (name, nodes) = (files.model.name(), explain::few(&doubtful));
-            if !options.unverified {
-                let way_out = way_out(&file, &parsed.model, &declared.signature);
-                let refusal = format!("tract is not known to compute '{name}' rightly: {nodes}{way_out}");
-                return Err(BackendError::Unsupported(refusal));
-            }
-            tracing::warn!(%name, nodes, "nodes run that tract is not known to compute rightly: the manifest allows it");
+        let doubtful = (!doubtful.is_empty()).then(|| explain::few(&doubtful));
+        if let Some(nodes) = doubtful.as_ref().filter(|_| !options.unverified) {
+            let (name, way_out) = (files.model.name(), way_out(&file, &parsed.model, &declared.signature));
+            let refusal = format!("tract is not known to compute '{name}' rightly: {nodes}{way_out}");
+            return Err(BackendError::Unsupported(refusal));
         }
         let graph = parsed.model;
         let loses_nan = nan::losing(file.graph()).map(Arc::from);
@@ -279,7 +276,7 @@ impl Tract {
         let files = kept_files(files);
         let source = Source { files, stamp, graph: kept, run_bytes, memory, steering, unverified, loses_nan };
         let plans = Plans::new(signature, source, weights, compares_sizes, first);
-        Ok(TractModel::new(plans, looked, !doubtful.is_empty()))
+        Ok(TractModel::new(plans, looked, doubtful))
     }
 
     fn first_plan(

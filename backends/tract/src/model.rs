@@ -50,11 +50,11 @@ pub(crate) struct TractModel {
     plans: Arc<Plans>,
     graph: Graph,
     without_rows: Option<Arc<BatchAxes>>,
-    unverified: bool,
+    unverified: Option<String>,
 }
 
 impl TractModel {
-    pub(crate) fn new(plans: Plans, graph: Graph, unverified: bool) -> Self {
+    pub(crate) fn new(plans: Plans, graph: Graph, unverified: Option<String>) -> Self {
         let without_rows = axes_without_rows(&graph.rows, plans.signature()).map(Arc::new);
         Self { graph, without_rows, plans: Arc::new(plans), unverified }
     }
@@ -91,8 +91,8 @@ impl Model for TractModel {
         }
     }
 
-    fn is_unverified(&self) -> bool {
-        self.unverified
+    fn unverified(&self) -> Option<&str> {
+        self.unverified.as_deref()
     }
 
     fn instance(&self, _threads: usize) -> Result<Box<dyn Instance>, BackendError> {

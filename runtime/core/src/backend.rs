@@ -89,10 +89,10 @@ pub trait Model: Send + Sync {
     /// How it wants to be fed.
     fn profile(&self) -> Profile;
 
-    /// Whether it has nodes that the backend is not known to compute rightly, and was loaded because
-    /// [`LoadOptions::unverified`] allows it.
-    fn is_unverified(&self) -> bool {
-        false
+    /// The nodes that the backend is not known to compute rightly, in words, of a model that was loaded because
+    /// [`LoadOptions::unverified`] allows it; none where all are known.
+    fn unverified(&self) -> Option<&str> {
+        None
     }
 
     /// One more executable copy, whose runs use at most `threads` threads, the caller's among them; weights are shared.

@@ -47,7 +47,12 @@ pub(crate) fn load(shared: &Arc<Shared>, folder: &ModelFolder) -> Result<Loaded,
     let all_copies = copies.of_each * devices.len();
     let parallel = all_copies.min(shared.pool.workers());
     let capacity = Arc::new(Capacity::new(&folder.name, parallel, manifest.batching.latency_target));
-    let unverified = model.is_some_and(Model::is_unverified);
+    let unverified = model.and_then(Model::unverified);
+    if let Some(nodes) = unverified {
+        let (model, version) = (&folder.name, &folder.version);
+        tracing::warn!(%model, %version, nodes, "nodes run that {backend} is not known to compute rightly: the manifest allows it");
+    }
+    let unverified = unverified.is_some();
     let mut division = Division::none();
     let queue = match chosen {
         Some(Chosen { models, .. }) => {

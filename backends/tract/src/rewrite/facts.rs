@@ -226,3 +226,28 @@ fn integers(tensor: &TensorProto) -> Option<Vec<i64>> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tract_onnx::pb::AttributeProto;
+
+    use super::*;
+    use crate::proto::plain_node;
+    use crate::rewrite::writer::integer;
+
+    #[test]
+    fn what_a_branch_answers_with_is_of_the_dtype_that_its_nodes_make() {
+        let branch = |name: &str, to: DataType| {
+            let mut cast = plain_node("Cast", &["x"], "chosen");
+            cast.attribute = vec![integer("to", to as i64)];
+            let output = ValueInfoProto { name: "chosen".to_owned(), ..ValueInfoProto::default() };
+            let body = GraphProto { node: vec![cast], output: vec![output], ..GraphProto::default() };
+            AttributeProto { name: name.to_owned(), g: Some(body), ..AttributeProto::default() }
+        };
+        let mut choice = plain_node("If", &["flag"], "y");
+        choice.attribute = vec![branch("then_branch", DataType::Int32), branch("else_branch", DataType::Int32)];
+        let graph = GraphProto { node: vec![choice, plain_node("Neg", &["y"], "z")], ..GraphProto::default() };
+        let facts = Facts::default().within(&graph);
+        assert_eq!([facts.dtype("y"), facts.dtype("z")], [Some(DataType::Int32); 2]);
+    }
+}
