@@ -170,6 +170,8 @@ class Suite:
 
     def __init__(self, part=None):
         self.part, self.names, self.sorts = part, set(), {}
+        self.group = ""
+        """Cases of different groups are not alike."""
         self.elementwise = False
         """Whether the operators of the cases that are added compute each element by itself."""
 
@@ -210,7 +212,7 @@ class Suite:
         case = (name, operator, operands, attributes, opset, frozenset(const), outputs, options)
         large = any(isinstance(operand, np.ndarray) and operand.size > 1000 for operand in operands)
         sort = name if options.get("unlike") or options.get("same") or large else sort_of(operator, operands, attributes, opset, const, outputs)
-        self.sorts.setdefault(sort, []).append((digest(name), case))
+        self.sorts.setdefault((self.group, sort), []).append((digest(name), case))
 
     def vary(self, operator, operands, attributes=None, *, opset, stored=(), **options):
         """The same case with every choice of operands that are constants; those at the places `stored` always are."""

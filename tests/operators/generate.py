@@ -35,6 +35,7 @@ def main():
     suite = Suite(chosen.tenth)
     for family in (elementwise.all_of, repeated.elementwise, shaping.all_of, network.all_of, other.all_of, repeated.all_of, empty.all_of):
         suite.elementwise = family in (elementwise.all_of, repeated.elementwise)
+        suite.group = "empty" if family is empty.all_of else ""
         family(suite)
     cases = [case for case in suite.cases() if not chosen.only or case[1] in chosen.only]
     left_out, disputed = [], []

@@ -39,8 +39,8 @@ pub(crate) fn walk(model: &ModelProto, parsed: &Parsed, see: &mut dyn FnMut(&Nod
 }
 
 /// Sizes that stand for open dimensions, of the batch and of others: networks on pictures halve the latter up to five times,
-/// and some models take one row alone.
-const EXAMPLES: [(i64, i64); 3] = [(32, 32), (64, 64), (1, 64)];
+/// some models take one row alone, and some a window of sound.
+const EXAMPLES: [(i64, i64); 4] = [(32, 32), (64, 64), (1, 64), (1, 512)];
 
 /// The graph, analysed with `rows` for the first open dimension that comes first in its shape, wherever that stands, and
 /// `size` for each other open dimension of its inputs.

@@ -43,6 +43,7 @@ use tract_onnx::tract_hir::infer::{InferenceModel, InferenceModelExt as _};
 use crate::file::OnnxFile;
 use crate::forms::Examined;
 use crate::model::{Graph, TractModel};
+use crate::nan::Watch;
 use crate::plans::{Plans, Shapes, Source};
 use crate::signature::{declared, shapes_of_one_row};
 use crate::simplify::{Simplified, simplify};
@@ -51,8 +52,8 @@ use crate::verified::Table;
 /// The version of tract that is compiled in; a test compares it with the lock file.
 const TRACT_VERSION: &str = "0.23.9";
 const NAME: &str = "tract";
-/// Sizes tried for open dimensions, to see whether tract takes the graph at all.
-const PROBES: [usize; 3] = [1, 16, 64];
+/// Sizes tried for open dimensions, to see whether tract takes the graph at all: some that listen want a whole window.
+const PROBES: [usize; 4] = [1, 16, 64, 512];
 /// Values tried for inputs that decide shapes.
 const PROBE_VALUES: [i64; 2] = [1, 0];
 
@@ -249,7 +250,7 @@ impl Tract {
             return Err(BackendError::Unsupported(refusal));
         }
         let graph = parsed.model;
-        let loses_nan = nan::losing(file.graph()).map(Arc::from);
+        let watch = Watch::of(file.graph()).map(Arc::new);
         // Everything is in the graph now: give back the file's content before more memory is taken.
         file.proto.graph.iter_mut().for_each(|graph| graph.initializer = Vec::new());
         close_outputs(&file, &mut declared, &graph, &symbols).map_err(|report| refused(files, &[report]))?;
@@ -274,7 +275,7 @@ impl Tract {
         let (stamp, run_bytes, memory) = (file.stamp.clone(), self.run_bytes, options.memory.clone());
         let unverified = options.unverified;
         let files = kept_files(files);
-        let source = Source { files, stamp, graph: kept, run_bytes, memory, steering, unverified, loses_nan };
+        let source = Source { files, stamp, graph: kept, run_bytes, memory, steering, unverified, watch };
         let plans = Plans::new(signature, source, weights, compares_sizes, first);
         Ok(TractModel::new(plans, looked, doubtful))
     }

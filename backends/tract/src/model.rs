@@ -245,7 +245,7 @@ fn steering_values(plans: &Plans, inputs: &Tensors) -> Result<Vec<(usize, Arc<Tr
 }
 
 fn spawn(plan: &Arc<TypedSimplePlan>, plans: &Plans) -> Result<Session, BackendError> {
-    Session::new(plan, plans.loses_nan()).map_err(|error| BackendError::Failed(format!("prepare a run: {error:#}")))
+    Session::new(plan, plans.watch()).map_err(|error| BackendError::Failed(format!("prepare a run: {error:#}")))
 }
 
 fn is_wanted(spec: &TensorSpec, options: &RunOptions) -> bool {

@@ -13,7 +13,7 @@ use tract_onnx::tract_hir::infer::{InferenceModel, InferenceModelExt as _};
 use crate::explain::{self, own_words};
 use crate::file::{OnnxFile, Stamp};
 use crate::forms;
-use crate::nan;
+use crate::nan::{self, Watch};
 use crate::plan::{self, Parsed};
 use crate::simplify::simplify;
 use crate::verified;
@@ -68,8 +68,8 @@ pub(crate) struct Source {
     pub(crate) steering: Vec<usize>,
     /// Whether nodes run that the table of what is verified does not hold.
     pub(crate) unverified: bool,
-    /// The node that would answer a number to what is none.
-    pub(crate) loses_nan: Option<Arc<str>>,
+    /// Where a node would answer a number to what is none.
+    pub(crate) watch: Option<Arc<Watch>>,
 }
 
 /// Makes, keeps and evicts plans. Shared by the instances of a model.
@@ -152,17 +152,18 @@ impl Plans {
     /// # Errors
     /// [`BackendError::InvalidInput`] where one is not a number, and a node would make one of it.
     pub(crate) fn check_nan(&self, name: &str, tensor: &CoreTensor) -> Result<(), BackendError> {
-        match &self.source.loses_nan {
-            Some(node) if nan::holds_nan(tensor) => Err(BackendError::InvalidInput(format!(
-                "input '{name}' holds NaN, which on tract becomes a number at the node {node}"
+        match &self.source.watch {
+            Some(watch) if nan::holds_nan(tensor) => Err(BackendError::InvalidInput(format!(
+                "input '{name}' holds NaN, which on tract becomes a number at the node {}",
+                watch.loser
             ))),
             _ => Ok(()),
         }
     }
 
-    /// The node that would answer a number to what is none.
-    pub(crate) fn loses_nan(&self) -> Option<&Arc<str>> {
-        self.source.loses_nan.as_ref()
+    /// What is looked at during runs.
+    pub(crate) fn watch(&self) -> Option<&Arc<Watch>> {
+        self.source.watch.as_ref()
     }
 
     /// The places in the signature of the inputs that decide shapes.
@@ -401,8 +402,7 @@ mod tests {
         let graph = plan::parse(&file.proto, constants, None, RUN_BYTES).expect("parsed").model;
         let (graph, steering) = (Some(graph), Vec::new());
         let (run_bytes, memory) = (RUN_BYTES, MemoryPool::default());
-        let source =
-            Source { files, stamp: None, graph, run_bytes, memory, steering, unverified: false, loses_nan: None };
+        let source = Source { files, stamp: None, graph, run_bytes, memory, steering, unverified: false, watch: None };
         Plans::new(signature, source, 1 << 40, false, None)
     }
 

@@ -19,7 +19,7 @@ use tract_onnx::tract_core::plan::{SessionId, eval};
 
 use crate::explain;
 use crate::memory::Need;
-use crate::nan;
+use crate::nan::{self, Watch};
 
 /// Sessions of a thread before the dead among them are looked for.
 const FEW: usize = 8;
@@ -31,19 +31,19 @@ pub(crate) struct Session {
     product: Option<usize>,
     alive: Arc<()>,
     bytes: u64,
-    /// Nodes whose results are looked at, and the node that would lose what is no number; none where none would.
-    watched: Option<(HashSet<usize>, Arc<str>)>,
+    /// Nodes whose results are looked at for what is no number, since it would be lost; none where it would not.
+    watched: Option<(HashSet<usize>, Arc<Watch>)>,
 }
 
 impl Session {
-    /// `loses_nan` is the node that makes a number of what is none, if there is one.
-    pub(crate) fn new(plan: &Arc<TypedSimplePlan>, loses_nan: Option<&Arc<str>>) -> TractResult<Self> {
+    pub(crate) fn new(plan: &Arc<TypedSimplePlan>, watch: Option<&Arc<Watch>>) -> TractResult<Self> {
         let nodes = plan.model().nodes();
         let product = nodes.iter().position(|node| node.op_is::<OptMatMul>());
         let bytes = Need::of(plan.model(), &SymbolValues::default())?.bytes;
-        let makers = nodes.iter().filter(|node| nan::may_arise(&node.op.name()));
-        let makers: HashSet<usize> = makers.map(|node| node.id).collect();
-        let watched = loses_nan.cloned().filter(|_| !makers.is_empty()).map(|node| (makers, node));
+        let makers = |watch: &Watch| -> HashSet<usize> {
+            nodes.iter().filter(|node| watch.is_of_maker(&node.name)).map(|node| node.id).collect()
+        };
+        let watched = watch.map(|watch| (makers(watch), Arc::clone(watch))).filter(|(makers, _)| !makers.is_empty());
         Ok(Self { state: plan.spawn()?, product, alive: Arc::default(), bytes, watched })
     }
 
@@ -73,11 +73,11 @@ impl Session {
                 stopped = stop(options);
                 ensure!(stopped.is_none(), "stopped");
                 let outputs = eval(context, state, node, inputs)?;
-                if let Some((makers, loser)) = watched
+                if let Some((makers, watch)) = watched
                     && makers.contains(&node.id)
                     && outputs.iter().any(|output| nan::is_in(output))
                 {
-                    stopped = Some(BackendError::InvalidValues(explain::made_nan(&node.name, loser)));
+                    stopped = Some(BackendError::InvalidValues(explain::made_nan(&node.name, &watch.loser)));
                     bail!("stopped");
                 }
                 Ok(outputs)

@@ -72,14 +72,15 @@ impl<'a> Operands<'a> {
     }
 
     /// Which operands hold no elements, for all that is known of their shapes: an engine may not reckon with that. `y` where
-    /// none is so, and a result.
+    /// none is so, and a result. Of what says sizes that is no matter.
     pub(super) fn without_elements(&self, variadic: bool) -> Option<String> {
         let is_empty = |name: &str| {
-            let fact = self.facts.get(name).filter(|fact| constant(fact).is_none());
-            fact.is_some_and(|fact| fact.shape.dims().any(|dim| dim.concretize() == Some(TDim::Val(0))))
+            let mut dims = self.facts.get(name).into_iter().flat_map(|fact| fact.shape.dims());
+            dims.any(|dim| dim.concretize() == Some(TDim::Val(0)))
         };
-        let operands = self.node.input.iter().enumerate().filter(|(_, name)| is_empty(name));
-        let places: String = operands.map(|(place, _)| place.to_string()).collect();
+        let operands = self.node.input.iter().enumerate();
+        let empty = operands.filter(|(place, name)| !sizes(&self.node.op_type, *place) && is_empty(name));
+        let places: String = empty.map(|(place, _)| place.to_string()).collect();
         if !places.is_empty() {
             return Some(if variadic { "some".to_owned() } else { places });
         }

@@ -54,7 +54,9 @@ pub(super) fn to_the_end(node: &NodeProto, facts: &Facts, writer: &mut Writer) -
     let constant =
         |place: usize| node.input.get(place).filter(|name| !name.is_empty()).map(|name| facts.of(name).integers);
     let (Some(Some(mut ends)), steps) = (constant(ENDS), constant(STEPS)) else { return false };
-    let sizes = i64::from(i32::MIN) + 1..i64::from(i32::MAX);
+    // The largest of 32 bits tract knows as well, where it is given in 64.
+    let wide = facts.dtype(&node.input[ENDS]) == Some(DataType::Int64);
+    let sizes = i64::from(i32::MIN) + 1..i64::from(i32::MAX) + i64::from(wide);
     if ends.iter().all(|end| sizes.contains(end)) || steps == Some(None) {
         return false;
     }
@@ -65,7 +67,7 @@ pub(super) fn to_the_end(node: &NodeProto, facts: &Facts, writer: &mut Writer) -
             (true, true) => i64::MAX,
             (false, false) => i64::MIN,
             // Nothing is between.
-            (true, false) => sizes.end - 1,
+            (true, false) => i64::from(i32::MAX) - 1,
             (false, true) => sizes.start,
         };
     }
