@@ -13,7 +13,7 @@ use crate::division::Division;
 use crate::error::LoadError;
 use crate::measure::{self, Sharing};
 use crate::models::OtherModels;
-use crate::pool::NO_PRIORITY;
+use crate::pool::{NO_PRIORITY, Share};
 use crate::shared::Shared;
 use crate::signals::VersionSignals;
 use crate::version::Version;
@@ -48,6 +48,7 @@ pub(crate) fn load(shared: &Arc<Shared>, folder: &ModelFolder) -> Result<Loaded,
     let parallel = all_copies.min(shared.pool.workers());
     let capacity = Arc::new(Capacity::new(&folder.name, parallel, manifest.batching.latency_target));
     let unverified = model.is_some_and(Model::is_unverified);
+    let share = Share::new(manifest.share.weight());
     let mut division = Division::none();
     let queue = match chosen {
         Some(Chosen { models, .. }) => {
@@ -62,6 +63,7 @@ pub(crate) fn load(shared: &Arc<Shared>, folder: &ModelFolder) -> Result<Loaded,
                 axes: division.axes.clone(),
                 limits,
                 pool: shared.pool.clone(),
+                share: share.clone(),
                 signals: Arc::clone(&signals),
                 capacity: Arc::clone(&capacity),
             };
@@ -81,6 +83,7 @@ pub(crate) fn load(shared: &Arc<Shared>, folder: &ModelFolder) -> Result<Loaded,
         device: devices.join(","),
         headers: folder.plugin.as_ref().map(|plugin| plugin.headers.clone()).unwrap_or_default(),
         plugin,
+        share,
         waiting: Waiting::new(&folder.name, limits),
         queue,
         signals,
