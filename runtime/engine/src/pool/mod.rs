@@ -4,6 +4,7 @@
 //! There are twice as many threads: work that holds a worker for long while another model waits goes on beside the workers, and
 //! another thread takes its place.
 
+mod background;
 mod shares;
 
 use std::any::Any;
@@ -18,6 +19,7 @@ use async_task::{Runnable, Task};
 use futures::FutureExt as _;
 use tokio::runtime::Handle;
 
+pub(crate) use self::background::in_background;
 pub(crate) use self::shares::{NO_PRIORITY, Share};
 
 use self::shares::{Next, Shares};
@@ -389,7 +391,8 @@ mod tests {
     #[tokio::test]
     async fn a_panic_is_answered_and_the_worker_lives() {
         let pool = Pool::new(1).expect("threads");
-        let panicked = pool.run(Progress::new(Stage::Infer, pool.own()), async { panic!("index {} out of range", 7) }).await;
+        let panicked =
+            pool.run(Progress::new(Stage::Infer, pool.own()), async { panic!("index {} out of range", 7) }).await;
         assert!(matches!(panicked, Err(Panicked(message)) if message == "index 7 out of range"));
         assert_eq!(pool.run(Progress::new(Stage::Infer, pool.own()), async { 5 }).await.expect("no panic"), 5);
         pool.stop();
