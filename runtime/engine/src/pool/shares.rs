@@ -18,7 +18,7 @@ use super::Stage;
 pub(crate) const NO_PRIORITY: u64 = u64::MAX;
 /// Of background work: loading, warming up, measuring.
 const LEAST_WEIGHT: f64 = 0.01;
-/// Work that held a worker for so long while others wait is set aside: it goes on beside the workers.
+/// Work that held a worker for so long while a model that has none waits is set aside: it goes on beside the workers.
 pub(super) const HOLD: Duration = Duration::from_millis(10);
 
 /// One model's part of the workers. Clones are the same.
@@ -199,10 +199,12 @@ impl<T> Shares<T> {
         if self.has_room() {
             return Next::Begin;
         }
-        // Another's work is set aside when it has held a worker for long enough.
+        // For one that has no worker at all, work that has held one for long enough is set aside.
         let first = &self.lanes[first];
         let oldest = self.attached.iter().position(|running| !first.is(&running.share));
-        let Some(oldest) = oldest.filter(|_| self.aside.len() < self.workers) else { return Next::Wait };
+        let Some(oldest) = oldest.filter(|_| first.running == 0 && self.aside.len() < self.workers) else {
+            return Next::Wait;
+        };
         let when = self.attached[oldest].began + HOLD;
         if now < when {
             return Next::LookAt(when);
