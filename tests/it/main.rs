@@ -21,6 +21,7 @@ mod memory;
 mod mistakes;
 mod parity;
 mod repository;
+mod shares;
 mod signals;
 mod signatures;
 mod start;

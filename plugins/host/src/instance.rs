@@ -70,7 +70,8 @@ impl Template {
         store.limiter(|state| &mut state.memory);
         store.epoch_deadline_callback(|store| {
             store.data().call.check()?;
-            Ok(UpdateDeadline::Continue(1))
+            // Whoever has waited longer goes first.
+            Ok(UpdateDeadline::Yield(1))
         });
         store.set_epoch_deadline(1);
         store.set_hostcall_fuel(HOSTCALL_BYTES);

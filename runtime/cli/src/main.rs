@@ -1,5 +1,6 @@
 //! The Corymb model server: `corymb serve` and the commands around it.
 
+mod allocator;
 mod commands;
 mod config;
 mod embedded;
@@ -23,10 +24,6 @@ use crate::commands::predict::PredictArguments;
 use crate::commands::tune::TuneArguments;
 use crate::commands::{bench, doctor, manifest, models, plugin, predict, serve, tune};
 use crate::config::ServeFlags;
-
-// Measured against the system's allocator: see ARCHITECTURE.md.
-#[global_allocator]
-static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// Serves ONNX models through V1 REST, V2 REST and gRPC on one port, with Wasm plugins around them.
 #[derive(Debug, Parser)]

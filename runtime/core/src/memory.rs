@@ -30,28 +30,46 @@ pub struct MemoryPool(Arc<Pool>);
 struct Pool {
     limit: AtomicU64,
     held: AtomicU64,
-    measured: Option<Measured>,
+    process: Option<Process>,
 }
 
-struct Measured {
+/// The process whose memory a pool is a part of.
+struct Process {
     total: u64,
     used: Box<dyn Fn() -> Option<u64> + Send + Sync>,
     next: Mutex<Instant>,
+    /// What was given back since the allocator last was told to do so, too: it keeps what is freed for who comes next, in
+    /// places where who comes next need not look.
+    freed: AtomicU64,
+    purge: Box<dyn Fn() + Send + Sync>,
+    purging: Mutex<()>,
 }
 
 impl MemoryPool {
     /// Of `limit` bytes.
     #[must_use]
     pub fn fixed(limit: u64) -> Self {
-        Self(Arc::new(Pool { limit: AtomicU64::new(limit), held: AtomicU64::new(0), measured: None }))
+        Self(Arc::new(Pool { limit: AtomicU64::new(limit), held: AtomicU64::new(0), process: None }))
     }
 
     /// Of what a process that may take `total` bytes has left. `used` tells what it takes; it is asked while nothing of the
-    /// pool is held, once a second at most: models come and go.
-    pub fn of_process(total: u64, used: impl Fn() -> Option<u64> + Send + Sync + 'static) -> Self {
-        let measured = Measured { total, used: Box::new(used), next: Mutex::new(Instant::now()) };
+    /// pool is held, once a second at most: models come and go. `purge` makes the allocator give back what was freed; it is
+    /// called where there is no room beside that.
+    pub fn of_process(
+        total: u64,
+        used: impl Fn() -> Option<u64> + Send + Sync + 'static,
+        purge: impl Fn() + Send + Sync + 'static,
+    ) -> Self {
+        let process = Process {
+            total,
+            used: Box::new(used),
+            next: Mutex::new(Instant::now()),
+            freed: AtomicU64::new(0),
+            purge: Box::new(purge),
+            purging: Mutex::default(),
+        };
         let limit = AtomicU64::new(part(total, LEAST));
-        let pool = Self(Arc::new(Pool { limit, held: AtomicU64::new(0), measured: Some(measured) }));
+        let pool = Self(Arc::new(Pool { limit, held: AtomicU64::new(0), process: Some(process) }));
         pool.measure();
         pool
     }
@@ -70,7 +88,7 @@ impl MemoryPool {
 
     /// Measures anew at the next opportunity: what the process takes beside the pool has changed.
     pub fn remeasure(&self) {
-        if let Some(Measured { next, .. }) = &self.0.measured {
+        if let Some(Process { next, .. }) = &self.0.process {
             *next.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
         }
         if self.held() == 0 {
@@ -95,11 +113,26 @@ impl MemoryPool {
         let limit = self.limit();
         let limit = if all > limit / LARGE_PART { limit - limit / 8 } else { limit };
         let grown = |held: u64| held.checked_add(bytes).filter(|sum| *sum <= limit);
-        self.0.held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, grown).is_ok()
+        let Ok(held) = self.0.held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, grown) else { return false };
+        if let Some(process) = &self.0.process
+            && held.saturating_add(bytes).saturating_add(process.freed.load(Ordering::Relaxed)) > limit
+        {
+            process.give_back(limit.saturating_sub(held + bytes));
+        }
+        true
+    }
+
+    /// That `bytes` are held no more.
+    fn put_back(&self, bytes: u64) {
+        // First counted as freed: there is no moment at which it is neither.
+        if let Some(process) = &self.0.process {
+            process.freed.fetch_add(bytes, Ordering::Relaxed);
+        }
+        self.0.held.fetch_sub(bytes, Ordering::Relaxed);
     }
 
     fn measure(&self) {
-        let Some(Measured { total, used, next }) = &self.0.measured else { return };
+        let Some(Process { total, used, next, .. }) = &self.0.process else { return };
         {
             // Who comes second while another measures goes on with what is known.
             let Ok(mut next) = next.try_lock() else { return };
@@ -112,6 +145,19 @@ impl MemoryPool {
         if let Some(used) = used() {
             let limit = part(*total, USABLE).saturating_sub(used).max(part(*total, LEAST));
             self.0.limit.store(limit, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Process {
+    /// Makes the allocator give back what was freed, where that is more than `room`.
+    fn give_back(&self, room: u64) {
+        let _purging = self.purging.lock().unwrap_or_else(PoisonError::into_inner);
+        // Whoever waited here finds it done.
+        let freed = self.freed.load(Ordering::Relaxed);
+        if freed > room {
+            (self.purge)();
+            self.freed.fetch_sub(freed, Ordering::Relaxed);
         }
     }
 }
@@ -168,7 +214,7 @@ impl Holder {
         if bytes >= self.bytes {
             self.pool.0.held.fetch_add(bytes - self.bytes, Ordering::Relaxed);
         } else {
-            self.pool.0.held.fetch_sub(self.bytes - bytes, Ordering::Relaxed);
+            self.pool.put_back(self.bytes - bytes);
         }
         self.bytes = bytes;
     }
@@ -209,7 +255,7 @@ impl Holder {
 
 impl Drop for Holder {
     fn drop(&mut self) {
-        self.pool.0.held.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.pool.put_back(self.bytes);
     }
 }
 
@@ -241,7 +287,7 @@ mod tests {
     fn the_bound_follows_what_else_the_process_takes() {
         let used = Arc::new(AtomicU64::new(300));
         let told = Arc::clone(&used);
-        let pool = MemoryPool::of_process(1600, move || Some(told.load(Ordering::Relaxed)));
+        let pool = MemoryPool::of_process(1600, move || Some(told.load(Ordering::Relaxed)), || {});
         assert_eq!(pool.limit(), 800);
         used.store(1500, Ordering::Relaxed);
         let mut holder = pool.holder();
@@ -251,5 +297,28 @@ mod tests {
         drop(holder);
         pool.holder().grow(176).expect_err("a model was loaded");
         assert_eq!(pool.limit(), 200, "so much is always left");
+    }
+
+    #[test]
+    fn what_was_freed_is_given_back_where_there_is_no_room_beside_it() {
+        let purged = Arc::new(AtomicU64::new(0));
+        let counter = Arc::clone(&purged);
+        let count = move || {
+            counter.fetch_add(1, Ordering::Relaxed);
+        };
+        let pool = MemoryPool::of_process(1600, || Some(0), count);
+        assert_eq!(pool.limit(), 1100);
+        let hold = |bytes: u64| {
+            let mut holder = pool.holder();
+            holder.grow(bytes).expect("room");
+            holder
+        };
+        drop(hold(500));
+        drop(hold(400));
+        assert_eq!(purged.load(Ordering::Relaxed), 0, "there is room beside what was freed");
+        let _held = hold(300);
+        assert_eq!(purged.load(Ordering::Relaxed), 1);
+        drop(hold(600));
+        assert_eq!(purged.load(Ordering::Relaxed), 1);
     }
 }

@@ -185,7 +185,7 @@ impl Engine {
         stage: Stage,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, EngineError> {
-        let result = self.0.pool.run(Progress::new(stage), async move { work() }).await;
+        let result = self.0.pool.run(Progress::new(stage, self.0.pool.own()), async move { work() }).await;
         result.map_err(|Panicked(details)| EngineError::Internal { model: None, details })
     }
 

@@ -34,7 +34,7 @@ pub(crate) async fn infer(
     let accepted = version.capacity.accept()?;
     let (id, wanted, deadline) = (request.id.clone(), request.outputs.clone(), request.deadline);
     let _cancel = CancelOnDrop(request.cancel.clone());
-    let progress = Progress::of(Stage::Queue, priority(version, &request));
+    let progress = Progress::of(Stage::Queue, priority(version, &request), &version.share);
     let mut answered = pin!(async {
         match &version.plugin {
             // The queue hands the run to a worker, or has the caller make it where that is cheaper.

@@ -13,7 +13,7 @@ use crate::division::Division;
 use crate::error::LoadError;
 use crate::measure::{self, Sharing};
 use crate::models::OtherModels;
-use crate::pool::NO_PRIORITY;
+use crate::pool::{NO_PRIORITY, Share};
 use crate::shared::Shared;
 use crate::signals::VersionSignals;
 use crate::version::Version;
@@ -53,6 +53,7 @@ pub(crate) fn load(shared: &Arc<Shared>, folder: &ModelFolder) -> Result<Loaded,
         tracing::warn!(%model, %version, nodes, "nodes run that {backend} is not known to compute rightly: the manifest allows it");
     }
     let unverified = unverified.is_some();
+    let share = Share::new(manifest.share.weight());
     let mut division = Division::none();
     let queue = match chosen {
         Some(Chosen { models, .. }) => {
@@ -67,6 +68,7 @@ pub(crate) fn load(shared: &Arc<Shared>, folder: &ModelFolder) -> Result<Loaded,
                 axes: division.axes.clone(),
                 limits,
                 pool: shared.pool.clone(),
+                share: share.clone(),
                 signals: Arc::clone(&signals),
                 capacity: Arc::clone(&capacity),
             };
@@ -86,6 +88,7 @@ pub(crate) fn load(shared: &Arc<Shared>, folder: &ModelFolder) -> Result<Loaded,
         device: devices.join(","),
         headers: folder.plugin.as_ref().map(|plugin| plugin.headers.clone()).unwrap_or_default(),
         plugin,
+        share,
         waiting: Waiting::new(&folder.name, limits),
         queue,
         signals,

@@ -383,7 +383,12 @@ impl Measuring {
     ) -> Result<(Duration, Result<Vec<Tensors>, String>), Stop> {
         let of = Arc::clone(version);
         let work = async move { of.queue.as_ref().and_then(|queue| queue.try_run(&rows)) };
-        let ran = self.shared.pool.run(Progress::new(Stage::Decode), work).await.map_err(|_| Stop::Never)?;
+        let ran = self
+            .shared
+            .pool
+            .run(Progress::new(Stage::Decode, self.shared.pool.background()), work)
+            .await
+            .map_err(|_| Stop::Never)?;
         let (took, result) = ran.ok_or(Stop::Later)?;
         self.spent += took;
         Ok((took, result))
@@ -427,7 +432,12 @@ impl Measuring {
             let _others = pool.reserve_others()?;
             Some(queue.try_wide(&inputs, threads, RUNS))
         };
-        let tried = self.shared.pool.run(Progress::new(Stage::Decode), work).await.map_err(|_| Stop::Never)?;
+        let tried = self
+            .shared
+            .pool
+            .run(Progress::new(Stage::Decode, self.shared.pool.background()), work)
+            .await
+            .map_err(|_| Stop::Never)?;
         match tried.ok_or(Stop::Later)? {
             Err(reason) => {
                 tracing::debug!(model = version.model, reason, "a run with all workers failed");

@@ -1,6 +1,5 @@
 //! Versions come and go: loaded off the path of requests, swapped in when they are warm, let go when they are replaced.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -13,7 +12,7 @@ use crate::error::{EngineError, LoadError};
 use crate::lifecycle::State;
 use crate::load::{self, Loaded};
 use crate::measure::Measuring;
-use crate::pool::Panicked;
+use crate::pool::{Panicked, in_background};
 use crate::registry::{Entry, Served};
 use crate::split::Split;
 use crate::version::Version;
@@ -168,12 +167,11 @@ impl Engine {
         folder: &ModelFolder,
     ) -> Result<(Arc<Version>, oneshot::Receiver<()>), LoadError> {
         let (shared, folder_for_loading) = (Arc::clone(&self.0), folder.clone());
-        let loading = tokio::task::spawn_blocking(move || {
-            catch_unwind(AssertUnwindSafe(|| load::load(&shared, &folder_for_loading)))
-                .unwrap_or_else(|payload| Err(LoadError::Panicked(Panicked::from_payload(payload.as_ref()).0)))
-        });
+        // An engine that runs on threads of its own makes them now.
+        let yields = folder.manifest.instances.threads.unwrap_or(1) == 1;
+        let loading = in_background(yields, move || load::load(&shared, &folder_for_loading));
         let Loaded { version, instances, sharing, gone } =
-            loading.await.map_err(|error| LoadError::Panicked(error.to_string()))??;
+            loading.await.map_err(|Panicked(message)| LoadError::Panicked(message))??;
         entry.advance(id, State::WarmingUp);
         let version = Arc::new(version);
         warmup::warm_up(&self.0, &version, &folder.samples, instances).await?;

@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 use crate::batch::Queue;
 use crate::capacity::Capacity;
 use crate::division::Division;
+use crate::pool::Share;
 use crate::signals::VersionSignals;
 use crate::waiting::Waiting;
 
@@ -26,6 +27,8 @@ pub(crate) struct Version {
     /// Lower-case names of request headers that the plugin sees.
     pub(crate) headers: Vec<String>,
     pub(crate) plugin: Option<Arc<dyn Plugin>>,
+    /// Of the compute pool.
+    pub(crate) share: Share,
     /// Who waits for the plugin's turn on the compute pool.
     pub(crate) waiting: Waiting,
     /// None for a plugin that stands alone.

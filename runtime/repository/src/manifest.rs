@@ -41,6 +41,7 @@ const KNOWN_KEYS: &[&str] = &[
     "queue.max",
     "queue.timeout",
     "queue.priority",
+    "share.weight",
     "versions.latest",
     "versions.all",
     "versions.only",
@@ -79,6 +80,9 @@ pub struct Manifest {
     /// Waiting requests.
     #[serde(default)]
     pub queue: QueueSection,
+    /// The model's part of the processor while others want it, too.
+    #[serde(default)]
+    pub share: ShareSection,
     /// Which of numbered folders are served.
     #[serde(default)]
     pub versions: VersionsSection,
@@ -146,6 +150,24 @@ pub struct QueueSection {
     pub timeout: Option<Duration>,
     /// The priority of requests that do not say; 1 is served first. By default they come after all that say.
     pub priority: Option<u64>,
+}
+
+/// `[share]`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ShareSection {
+    /// From 1 to 100: who has twice the weight of another has twice its time while both want more than there is. By default 1.
+    pub weight: Option<u32>,
+}
+
+impl ShareSection {
+    const HEAVIEST: u32 = 100;
+
+    /// What is said, or the default.
+    #[must_use]
+    pub fn weight(&self) -> u32 {
+        self.weight.unwrap_or(1)
+    }
 }
 
 /// `[versions]`: which are served, and who answers requests that name none. Of the first three keys one at most; without
@@ -239,6 +261,9 @@ impl Manifest {
         if let Some((key, _)) = positive.into_iter().find(|(_, value)| *value == Some(0)) {
             return Err(format!("`{key}` is 0; expected at least 1"));
         }
+        if let Some(weight) = self.share.weight.filter(|weight| !(1..=ShareSection::HEAVIEST).contains(weight)) {
+            return Err(format!("`share.weight` is {weight}; expected 1 to {}", ShareSection::HEAVIEST));
+        }
         if !batching.preferred.is_sorted_by(|one, two| one < two) {
             return Err(format!("`batching.preferred` is {:?}; expected ascending sizes", batching.preferred));
         }
@@ -326,6 +351,8 @@ mod tests {
             max = 1024
             timeout = "1s"
             priority = 3
+            [share]
+            weight = 2
             [versions]
             latest = 2
             weights = { 1 = 90, 2 = 10 }

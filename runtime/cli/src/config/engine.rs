@@ -7,6 +7,7 @@ use corymb_hardware::Hardware;
 use super::environment::Environment;
 use super::flags::ServeFlags;
 use super::models::{SourceFlags, cache_folder};
+use crate::allocator;
 
 /// The part of the configuration that every command with a model needs.
 pub(crate) fn engine_options(sources: &SourceFlags, environment: &Environment) -> EngineOptions {
@@ -44,7 +45,8 @@ pub(super) fn serving(
 fn request_memory(hardware: &Hardware) -> MemoryPool {
     let Some(limit) = hardware.memory.limit() else { return MemoryPool::default() };
     let (limit, memory) = (limit.limit_bytes, hardware.memory.clone());
-    MemoryPool::of_process(limit, move || Some(limit.saturating_sub(memory.available_bytes()?)))
+    let used = move || Some(limit.saturating_sub(memory.available_bytes()?));
+    MemoryPool::of_process(limit, used, allocator::purge)
 }
 
 /// What the control group or the machine allows; none where it cannot be told.

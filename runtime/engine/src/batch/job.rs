@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use corymb_core::{BatchAxes, CancelFlag, Tensors};
+use corymb_core::{BatchAxes, CancelFlag, DType, Tensors};
 use tokio::sync::oneshot;
 
 use super::plan::{Candidate, Part};
@@ -23,6 +23,13 @@ pub(crate) struct Run {
     pub(crate) priority: u64,
     /// Where the spans of its stages go.
     pub(crate) spans: Spans,
+}
+
+/// The names, datatypes and shapes of a request's inputs.
+pub(crate) type Shapes = Vec<(String, DType, Vec<usize>)>;
+
+pub(super) fn shapes_of(inputs: &Tensors) -> Shapes {
+    inputs.iter().map(|(name, tensor)| (name.to_owned(), tensor.dtype(), tensor.shape().to_vec())).collect()
 }
 
 pub(super) type Reply = oneshot::Receiver<Result<Tensors, EngineError>>;

@@ -15,18 +15,18 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use corymb_core::{BackendError, BatchAxes, DType, Instance, Model, Profile, RunOptions, Tensors};
+use corymb_core::{BackendError, BatchAxes, Instance, Model, Profile, RunOptions, Tensors};
 
-pub(crate) use self::job::Run;
+pub(crate) use self::job::{Run, Shapes};
 pub(crate) use self::plan::Rows;
 
 use self::dispatch::{Host, Refused, State};
-use self::job::{Job, Together};
+use self::job::{Job, Together, shapes_of};
 use self::plan::{Entry, Part};
 use self::short::ShortRuns;
 use crate::capacity::Capacity;
 use crate::error::EngineError;
-use crate::pool::{Panicked, Pool, Reservation, Stage};
+use crate::pool::{Panicked, Pool, Reservation, Share, Stage};
 use crate::signals::VersionSignals;
 use crate::spans::Spans;
 use crate::waiting::{self, QueueLimits};
@@ -53,13 +53,6 @@ pub(crate) struct Replica {
     threads: usize,
 }
 
-/// The names, datatypes and shapes of a request's inputs.
-pub(crate) type Shapes = Vec<(String, DType, Vec<usize>)>;
-
-fn shapes_of(inputs: &Tensors) -> Shapes {
-    inputs.iter().map(|(name, tensor)| (name.to_owned(), tensor.dtype(), tensor.shape().to_vec())).collect()
-}
-
 /// The queue of one loaded model.
 pub(crate) struct Queue {
     shared: Arc<Shared>,
@@ -79,6 +72,7 @@ pub(crate) struct QueueParts {
     pub(crate) axes: Option<Arc<BatchAxes>>,
     pub(crate) limits: QueueLimits,
     pub(crate) pool: Pool,
+    pub(crate) share: Share,
     pub(crate) signals: Arc<VersionSignals>,
     pub(crate) capacity: Arc<Capacity>,
 }
@@ -90,6 +84,7 @@ struct Shared {
     axes: Option<Arc<BatchAxes>>,
     limits: QueueLimits,
     pool: Pool,
+    share: Share,
     runtime: tokio::runtime::Handle,
     signals: Arc<VersionSignals>,
     capacity: Arc<Capacity>,
@@ -145,7 +140,7 @@ impl Queue {
     /// # Errors
     /// The backend's, when an instance cannot be made.
     pub(crate) fn new(parts: QueueParts) -> Result<Self, BackendError> {
-        let QueueParts { name, models, instances, threads, rows, axes, limits, pool, signals, capacity } = parts;
+        let QueueParts { name, models, instances, threads, rows, axes, limits, pool, share, signals, capacity } = parts;
         let copies = (0..models.len())
             .flat_map(|model| std::iter::repeat_n(model, instances))
             .map(|model| Ok(Replica { instance: models[model].instance(threads)?, model, threads }))
@@ -159,6 +154,7 @@ impl Queue {
             limits,
             runtime: tokio::runtime::Handle::current(),
             pool,
+            share,
             signals,
             capacity,
             usual_run: AtomicU64::new(0),
@@ -313,7 +309,8 @@ impl Host for Arc<Shared> {
 
     fn ticket(&self) {
         let shared = Self::clone(self);
-        self.pool.spawn(Stage::Infer, async move { dispatch::redeem(&shared) }).detach();
+        let share = if self.warming.load(Relaxed) { self.pool.background() } else { &self.share };
+        self.pool.spawn(Stage::Infer, share, async move { dispatch::redeem(&shared) }).detach();
     }
 
     fn wake_at(&self, when: Instant) {

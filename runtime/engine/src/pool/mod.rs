@@ -1,16 +1,28 @@
-//! The one compute pool: as many threads as there are cores to use, on which decoding, plugins and models run.
+//! The one compute pool: as many workers as there are cores to use, on which decoding, plugins and models run. `shares.rs`
+//! says whose turn it is.
+//!
+//! There are twice as many threads: work that holds a worker for long while another model waits goes on beside the workers, and
+//! another thread takes its place.
+
+mod background;
+mod shares;
 
 use std::any::Any;
-use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::Instant;
 
 use async_task::{Runnable, Task};
 use futures::FutureExt as _;
 use tokio::runtime::Handle;
+
+pub(crate) use self::background::in_background;
+pub(crate) use self::shares::{NO_PRIORITY, Share};
+
+use self::shares::{Next, Shares};
 
 /// The stages of a request, in its order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -47,24 +59,22 @@ impl Stage {
     }
 }
 
-/// The priority of a request that does not say: after all that do.
-pub(crate) const NO_PRIORITY: u64 = u64::MAX;
-
 /// How far a request has come; moves on while its work runs, and decides where the work waits when it waits again.
 #[derive(Clone, Debug)]
 pub(crate) struct Progress {
     stage: Arc<AtomicUsize>,
     priority: u64,
+    share: Share,
 }
 
 impl Progress {
-    pub(crate) fn new(stage: Stage) -> Self {
-        Self::of(stage, NO_PRIORITY)
+    pub(crate) fn new(stage: Stage, share: &Share) -> Self {
+        Self::of(stage, NO_PRIORITY, share)
     }
 
     /// Within a stage the lower `priority` goes first.
-    pub(crate) fn of(stage: Stage, priority: u64) -> Self {
-        Self { stage: Arc::new(AtomicUsize::new(stage as usize)), priority }
+    pub(crate) fn of(stage: Stage, priority: u64, share: &Share) -> Self {
+        Self { stage: Arc::new(AtomicUsize::new(stage as usize)), priority, share: share.clone() }
     }
 
     pub(crate) fn enter(&self, stage: Stage) {
@@ -87,12 +97,14 @@ impl Panicked {
     }
 }
 
-/// Runs futures and closures. Work nearest to its request's end goes first, so that what was begun is finished before
-/// more is begun; within a stage the order of arrival holds.
+/// Runs futures and closures.
 #[derive(Clone)]
 pub(crate) struct Pool {
     shared: Arc<Shared>,
     workers: usize,
+    /// Of work that is no model's: what a message is about is only known when it has been looked at.
+    own: Share,
+    background: Share,
 }
 
 struct Shared {
@@ -100,44 +112,17 @@ struct Shared {
     work: Condvar,
 }
 
-#[derive(Default)]
 struct State {
-    /// By stage, in the order of [`Stage::ALL`].
-    queues: [Queue; Stage::ALL.len()],
-    /// Workers that run something.
-    busy: usize,
-    /// Workers that may not begin anything, because a run elsewhere uses their cores.
-    reserved: usize,
+    shares: Shares<Runnable>,
+    /// Whether a thread looks after what runs.
+    watched: bool,
     stopped: bool,
 }
 
-/// Work of one stage.
-#[derive(Default)]
-struct Queue {
-    /// By priority; empty levels are removed.
-    prior: BTreeMap<u64, VecDeque<Runnable>>,
-    rest: VecDeque<Runnable>,
-}
-
-impl Queue {
-    fn push(&mut self, priority: u64, runnable: Runnable) {
-        match priority {
-            NO_PRIORITY => self.rest.push_back(runnable),
-            priority => self.prior.entry(priority).or_default().push_back(runnable),
-        }
-    }
-
-    fn pop(&mut self) -> Option<Runnable> {
-        let Some(mut level) = self.prior.first_entry() else { return self.rest.pop_front() };
-        let runnable = level.get_mut().pop_front();
-        if level.get().is_empty() {
-            level.remove();
-        }
-        runnable
-    }
-
-    fn is_empty(&self) -> bool {
-        self.prior.is_empty() && self.rest.is_empty()
+impl State {
+    /// Whether an idle thread has something to do, or to look after.
+    fn wants_worker(&self) -> bool {
+        self.shares.has_room() || (!self.watched && self.shares.are_several())
     }
 }
 
@@ -149,7 +134,7 @@ pub(crate) struct Reservation {
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        self.shared.lock().reserved -= self.workers;
+        self.shared.lock().shares.reserved -= self.workers;
         self.shared.work.notify_all();
     }
 }
@@ -159,7 +144,7 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn push(&self, stage: Stage, priority: u64, runnable: Runnable) {
+    fn push(&self, progress: &Progress, runnable: Runnable) {
         let mut state = self.lock();
         if state.stopped {
             // Dropping it outside the lock cancels the task: dropping may wake others, who push here.
@@ -167,30 +152,46 @@ impl Shared {
             drop(runnable);
             return;
         }
-        state.queues[stage as usize].push(priority, runnable);
+        state.shares.push(&progress.share, progress.stage(), progress.priority, runnable, Instant::now());
+        let wanted = state.wants_worker();
         drop(state);
-        self.work.notify_one();
+        if wanted {
+            self.work.notify_one();
+        }
     }
 
-    fn work(&self, workers: usize) {
+    fn work(&self) {
         let mut state = self.lock();
         loop {
-            let runnable = loop {
-                let room = state.busy + state.reserved < workers;
-                if room && let Some(runnable) = state.queues.iter_mut().rev().find_map(Queue::pop) {
-                    break runnable;
+            let now = Instant::now();
+            match state.shares.next(now) {
+                Next::Begin => {
+                    let Some((turn, runnable)) = state.shares.begin(now) else { continue };
+                    // What waits behind it may have to be looked after.
+                    let wanted = !state.shares.is_empty() && state.wants_worker();
+                    drop(state);
+                    if wanted {
+                        self.work.notify_one();
+                    }
+                    // A panic has been caught inside: see `Pool::spawn`.
+                    runnable.run();
+                    state = self.lock();
+                    state.shares.end(turn, Instant::now());
                 }
-                if room && state.stopped {
+                Next::Wait if state.stopped && state.shares.is_empty() => {
+                    self.work.notify_all();
                     return;
                 }
-                state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
-            };
-            state.busy += 1;
-            drop(state);
-            // A panic has been caught inside: see `Pool::spawn`.
-            runnable.run();
-            state = self.lock();
-            state.busy -= 1;
+                Next::LookAt(when) if !state.watched => {
+                    state.watched = true;
+                    let wait = when.saturating_duration_since(now);
+                    state = self.work.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0;
+                    state.watched = false;
+                }
+                Next::Wait | Next::LookAt(_) => {
+                    state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+                }
+            }
         }
     }
 }
@@ -199,16 +200,27 @@ impl Pool {
     /// Starts the workers. What they poll may use the timers of the runtime that this is called in.
     pub(crate) fn new(workers: usize) -> std::io::Result<Self> {
         let runtime = Handle::try_current().map_err(std::io::Error::other)?;
-        let shared = Arc::new(Shared { state: Mutex::default(), work: Condvar::new() });
-        for index in 0..workers {
+        let state = State { shares: Shares::new(workers), watched: false, stopped: false };
+        let shared = Arc::new(Shared { state: Mutex::new(state), work: Condvar::new() });
+        for index in 0..2 * workers {
             let (shared, runtime) = (Arc::clone(&shared), runtime.clone());
             let work = move || {
                 let _timers = runtime.enter();
-                shared.work(workers);
+                shared.work();
             };
             thread::Builder::new().name(format!("compute-{index}")).spawn(work)?;
         }
-        Ok(Self { shared, workers })
+        Ok(Self { shared, workers, own: Share::new(1), background: Share::background() })
+    }
+
+    /// Of work that is no model's.
+    pub(crate) fn own(&self) -> &Share {
+        &self.own
+    }
+
+    /// Of loading, warming up and measuring.
+    pub(crate) fn background(&self) -> &Share {
+        &self.background
     }
 
     pub(crate) fn workers(&self) -> usize {
@@ -216,12 +228,12 @@ impl Pool {
     }
 
     /// Polls `future` on the pool. Dropping the task cancels it: at once if it has not started, else when it next waits.
-    pub(crate) fn spawn<F>(&self, stage: Stage, future: F) -> Task<Result<F::Output, Panicked>>
+    pub(crate) fn spawn<F>(&self, stage: Stage, share: &Share, future: F) -> Task<Result<F::Output, Panicked>>
     where
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        self.spawn_along(Progress::new(stage), future)
+        self.spawn_along(Progress::new(stage, share), future)
     }
 
     /// As [`Pool::spawn`], for work that passes through several stages.
@@ -234,7 +246,7 @@ impl Pool {
         let caught = AssertUnwindSafe(future)
             .catch_unwind()
             .map(|result| result.map_err(|payload| Panicked::from_payload(payload.as_ref())));
-        let schedule = move |runnable| shared.push(progress.stage(), progress.priority, runnable);
+        let schedule = move |runnable| shared.push(&progress, runnable);
         let (runnable, task) = async_task::spawn(caught, schedule);
         runnable.schedule();
         task
@@ -257,10 +269,9 @@ impl Pool {
     /// nothing waits for them.
     pub(crate) fn reserve_others(&self) -> Option<Reservation> {
         let mut state = self.shared.lock();
-        let alone = state.busy == 1 && state.reserved == 0 && state.queues.iter().all(Queue::is_empty);
-        alone.then(|| {
+        state.shares.is_alone().then(|| {
             let workers = self.workers - 1;
-            state.reserved += workers;
+            state.shares.reserved += workers;
             Reservation { shared: Arc::clone(&self.shared), workers }
         })
     }
@@ -288,14 +299,14 @@ mod tests {
     async fn later_stages_go_first_and_arrival_decides_within_one() {
         let pool = Pool::new(1).expect("threads");
         let (open, gate) = mpsc::channel::<()>();
-        let blocker = pool.spawn(Stage::Encode, async move { gate.recv().is_ok() });
+        let blocker = pool.spawn(Stage::Encode, pool.own(), async move { gate.recv().is_ok() });
         let order = Arc::new(Mutex::new(Vec::new()));
         let work =
             [(Stage::Decode, 0), (Stage::Infer, 1), (Stage::Postprocess, 2), (Stage::Decode, 3), (Stage::Infer, 4)];
         let tasks: Vec<_> = work
             .map(|(stage, id)| {
                 let order = Arc::clone(&order);
-                pool.spawn(stage, async move { order.lock().expect("not poisoned").push(id) })
+                pool.spawn(stage, pool.own(), async move { order.lock().expect("not poisoned").push(id) })
             })
             .into();
         open.send(()).expect("the blocker waits");
@@ -311,12 +322,12 @@ mod tests {
     async fn within_a_stage_the_lower_priority_goes_first() {
         let pool = Pool::new(1).expect("threads");
         let (open, gate) = mpsc::channel::<()>();
-        let blocker = pool.spawn(Stage::Encode, async move { gate.recv().is_ok() });
+        let blocker = pool.spawn(Stage::Encode, pool.own(), async move { gate.recv().is_ok() });
         let order = Arc::new(Mutex::new(Vec::new()));
         let tasks = [(NO_PRIORITY, 0), (7, 1), (2, 2), (7, 3)].map(|(priority, id)| {
             let order = Arc::clone(&order);
             let work = async move { order.lock().expect("not poisoned").push(id) };
-            pool.spawn_along(Progress::of(Stage::Queue, priority), work)
+            pool.spawn_along(Progress::of(Stage::Queue, priority, pool.own()), work)
         });
         open.send(()).expect("the blocker waits");
         assert!(blocker.await.expect("no panic"));
@@ -333,7 +344,7 @@ mod tests {
         let (sender, receiver) = mpsc::channel();
         let (open, gate) = mpsc::channel::<()>();
         let inner = pool.clone();
-        let wide = pool.spawn(Stage::Infer, async move {
+        let wide = pool.spawn(Stage::Infer, pool.own(), async move {
             let reservation = inner.reserve_others();
             sender.send(reservation.is_some()).expect("heard");
             gate.recv().expect("opened");
@@ -341,23 +352,50 @@ mod tests {
             sender.send(false).expect("heard");
         });
         assert!(receiver.recv().expect("said"));
-        let second = pool.spawn(Stage::Infer, async { 2 });
+        let second = pool.spawn(Stage::Infer, pool.own(), async { 2 });
         let second = tokio::time::timeout(std::time::Duration::from_millis(20), second).await;
         assert!(second.is_err(), "the other worker is reserved");
-        let third = pool.spawn(Stage::Infer, async { 3 });
+        let third = pool.spawn(Stage::Infer, pool.own(), async { 3 });
         open.send(()).expect("it waits");
         wide.await.expect("no panic");
         assert_eq!(third.await.expect("no panic"), 3);
         pool.stop();
     }
 
+    /// Two long pieces of work hold both workers; another model's is begun beside them, and theirs go on.
+    #[tokio::test]
+    async fn work_of_one_model_does_not_hold_all_workers_while_another_waits() {
+        let pool = Pool::new(2).expect("threads");
+        let (long, short) = (Share::new(1), Share::new(1));
+        let gates: Vec<_> = (0..2)
+            .map(|_| {
+                let (open, gate) = mpsc::channel::<()>();
+                (open, pool.spawn(Stage::Infer, &long, async move { gate.recv().is_ok() }))
+            })
+            .collect();
+        for _ in 0..3 {
+            assert_eq!(pool.spawn(Stage::Infer, &short, async { 7 }).await.expect("no panic"), 7);
+        }
+        // What it has alone is all that it has: a third piece waits.
+        let third = pool.spawn(Stage::Infer, &long, async { 3 });
+        let third = tokio::time::timeout(std::time::Duration::from_millis(40), third).await;
+        assert!(third.is_err(), "as many as there are workers");
+        for (open, task) in gates {
+            open.send(()).expect("it waits");
+            assert!(task.await.expect("no panic"));
+        }
+        assert!(pool.reserve_others().is_none(), "nothing runs");
+        pool.stop();
+    }
+
     #[tokio::test]
     async fn a_panic_is_answered_and_the_worker_lives() {
         let pool = Pool::new(1).expect("threads");
-        let panicked = pool.run(Progress::new(Stage::Infer), async { panic!("index {} out of range", 7) }).await;
+        let panicked =
+            pool.run(Progress::new(Stage::Infer, pool.own()), async { panic!("index {} out of range", 7) }).await;
         assert!(matches!(panicked, Err(Panicked(message)) if message == "index 7 out of range"));
-        assert_eq!(pool.run(Progress::new(Stage::Infer), async { 5 }).await.expect("no panic"), 5);
+        assert_eq!(pool.run(Progress::new(Stage::Infer, pool.own()), async { 5 }).await.expect("no panic"), 5);
         pool.stop();
-        assert!(pool.run(Progress::new(Stage::Infer), async { 5 }).await.is_err());
+        assert!(pool.run(Progress::new(Stage::Infer, pool.own()), async { 5 }).await.is_err());
     }
 }
