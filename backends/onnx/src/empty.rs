@@ -30,12 +30,28 @@ pub fn check_empty((name, tensor): (&str, &Tensor)) -> Result<(), BackendError> 
 /// Operators whose kernels in ONNX Runtime end the process, or never return, when a size is 0.
 const DEADLY: [&str; 6] = ["DynamicQuantizeLSTM", "Einsum", "GRU", "InstanceNormalization", "LSTM", "RNN"];
 
+/// The places of the operands that a node must not be given without elements.
+#[must_use]
+pub fn needs_elements(node: &NodeProto) -> Vec<usize> {
+    match node.op_type.as_str() {
+        // A number has an element always, and no sizes.
+        "Einsum" => {
+            let equation = node.attribute.iter().find(|attribute| attribute.name == "equation");
+            let text = equation.and_then(|found| std::str::from_utf8(found.s.as_ref()?).ok()).unwrap_or_default();
+            let terms = text.split("->").next().unwrap_or_default().split(',');
+            terms.enumerate().filter(|(_, term)| !term.trim().is_empty()).map(|(place, _)| place).collect()
+        }
+        operator if DEADLY.contains(&operator) => vec![0],
+        _ => Vec::new(),
+    }
+}
+
 /// The first node, as `'name' (Operator)`, that must not be given tensors without elements; none where all may.
 #[must_use]
 pub fn deadly_without_elements(model: &ModelProto) -> Option<String> {
     fn first<'a>(nodes: impl IntoIterator<Item = &'a NodeProto>) -> Option<String> {
         nodes.into_iter().find_map(|node| {
-            if DEADLY.contains(&node.op_type.as_str()) {
+            if !needs_elements(node).is_empty() {
                 let name = if node.name.is_empty() { node.output.first() } else { Some(&node.name) };
                 return Some(format!("'{}' ({})", name.map(String::as_str).unwrap_or_default(), node.op_type));
             }

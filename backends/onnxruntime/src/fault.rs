@@ -3,6 +3,7 @@
 use corymb_core::{BackendError, Device, too_much_memory};
 use ort::ErrorCode;
 
+use crate::elements;
 use crate::memory::Refusal;
 
 /// Before the reason in the error of a run.
@@ -20,6 +21,11 @@ pub(crate) fn of_run(error: &ort::Error, device: Device) -> BackendError {
 }
 
 fn of_message(message: &str, code: ErrorCode, device: Device) -> BackendError {
+    if let Some(node) = elements::blamed(message) {
+        return BackendError::InvalidInput(format!(
+            "the model refuses these values: they leave no elements for the node {node}, which cannot take that"
+        ));
+    }
     let (node, reason) = (node_of(message), reason(message));
     let of_node = device == Device::Cpu && node.is_some() && reason != NO_MEMORY;
     let node = node.map_or_else(String::new, |operator| format!("{operator}: "));

@@ -15,7 +15,7 @@ use ort::memory::MemoryInfo;
 use ort::session::SharedSessionInner;
 
 use crate::fault;
-use crate::memory::Bounded;
+use crate::memory::{self, Bounded};
 use crate::values::{self, Input, Value};
 use crate::watch::{Slot, Watch};
 
@@ -31,17 +31,25 @@ pub(crate) struct Shared {
     pub(crate) input_names: Vec<CString>,
     pub(crate) output_names: Vec<CString>,
     pub(crate) memory: MemoryInfo<'static>,
-    /// What one run may take, in bytes.
     /// The node that ends the process when it is given no elements.
     pub(crate) deadly: Option<String>,
+    /// What one run may take, in bytes.
     pub(crate) run_bytes: u64,
     pub(crate) pool: MemoryPool,
     pub(crate) watch: Arc<Watch>,
 }
 
+impl Drop for Shared {
+    /// The last of a model's sessions has gone before.
+    fn drop(&mut self) {
+        memory::trim();
+    }
+}
+
 pub(crate) struct OrtInstance {
-    pub(crate) shared: Arc<Shared>,
+    // Before what is shared, which is dropped after it.
     pub(crate) session: Arc<SharedSessionInner>,
+    pub(crate) shared: Arc<Shared>,
     pub(crate) slot: Arc<Slot>,
 }
 

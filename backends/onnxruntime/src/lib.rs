@@ -7,6 +7,7 @@
 mod custom;
 mod devices;
 mod divide;
+mod elements;
 mod fault;
 mod instance;
 mod library;
@@ -271,6 +272,14 @@ fn examine(
         }
         if outcome.guarded > 0 {
             tracing::debug!(model = files.model.name(), guarded = outcome.guarded, "integer divisions are guarded");
+            content = Bytes::from(encode(&file.model));
+            changed = true;
+        }
+    }
+    if graph.deadly.is_some() {
+        let guarded = elements::guard(&mut file.model);
+        if guarded > 0 {
+            tracing::debug!(model = files.model.name(), guarded, "operands that need elements are guarded");
             content = Bytes::from(encode(&file.model));
             changed = true;
         }

@@ -29,6 +29,19 @@ const OVERRUN: usize = 32;
 /// No machine has it: asked for so much, the library's own allocator refuses.
 const TOO_MUCH: usize = 1 << 62;
 
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+unsafe extern "C" {
+    /// glibc's: gives back to the kernel what lies free in its arenas, beyond `pad` bytes.
+    safe fn malloc_trim(pad: usize) -> i32;
+}
+
+/// Gives back to the kernel what the library freed: it takes what is not a tensor's from the system's allocator, which keeps
+/// that in an arena for each thread that ever loaded a model.
+pub(crate) fn trim() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    malloc_trim(0);
+}
+
 type Allocate = unsafe extern "system-unwind" fn(*mut OrtAllocator, usize) -> *mut c_void;
 
 /// So much at least is taken from the shared memory at once, in bytes, where there is so much.

@@ -24,12 +24,12 @@ pub(crate) struct Graph {
 
 /// A model on one device.
 pub(crate) struct OrtModel {
+    /// The session with one thread. On the processor every instance with one thread runs on it; on an accelerator the
+    /// first instance takes it. Before what is shared, which is dropped after it.
+    first: Mutex<Option<Arc<SharedSessionInner>>>,
     shared: Arc<Shared>,
     graph: Graph,
     recipe: Recipe,
-    /// The session with one thread. On the processor every instance with one thread runs on it; on an accelerator the
-    /// first instance takes it.
-    first: Mutex<Option<Arc<SharedSessionInner>>>,
 }
 
 impl OrtModel {
