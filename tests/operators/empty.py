@@ -75,7 +75,8 @@ def moves(suite):
             ((1, 4), [-2], [-(2**63)], [0], [-1]), ((1, 4), [-3], [-(2**63)], [0], [-1]), ((0, 4), [-1], [-(2**63)], [0], [-1]), ((4, 3), [0], [2], [0], [-1]),
         ):
             given = [values(dtype, shape, 325), ints(*starts), ints(*ends), ints(*axes)] + ([ints(*steps)] if steps else [])
-            suite.vary("Slice", given, opset=opset, stored=tuple(range(1, len(given))))
+            # Stepping back, it is from where that decides, and each is tried.
+            suite.vary("Slice", given, opset=opset, stored=tuple(range(1, len(given))), unlike=steps == [-1])
         for start in (0, 1):
             suite.add("Slice", [values(dtype, (3, 4), 325), ints(start), Dim(start), ints(0)], opset=opset, const=(1, 3))
     for opset, dtype in each("Split"):

@@ -65,7 +65,8 @@ fn guard_graph(graph: &mut GraphProto, outer: &HashSet<String>, is_whole: bool, 
         }
         let places = needs_elements(&node);
         for place in places {
-            let Some(operand) = node.input.get(place).filter(|name| !name.is_empty() && !holding.contains(*name)) else {
+            let Some(operand) = node.input.get(place).filter(|name| !name.is_empty() && !holding.contains(*name))
+            else {
                 continue;
             };
             *guarded += 1;
@@ -89,10 +90,11 @@ fn guards(node: &NodeProto, operand: &str, number: usize, passed: &str) -> Vec<N
     let own = if node.name.is_empty() { node.output.first() } else { Some(&node.name) };
     let own = own.map(String::as_str).unwrap_or_default();
     let part = |part: &str| format!("{NAME}{number}/{part}");
-    let (shape, least, one, nothing, same) =
-        (part("shape"), part("least"), part("one"), part("nothing"), part("same"));
-    let divide =
-        NodeProto { name: format!("{NAME}'{own}' ({}{END}{number}", node.op_type), ..new("Div", &[&least, &least], &one) };
+    let (shape, least, one, nothing, same) = (part("shape"), part("least"), part("one"), part("nothing"), part("same"));
+    let divide = NodeProto {
+        name: format!("{NAME}'{own}' ({}{END}{number}", node.op_type),
+        ..new("Div", &[&least, &least], &one)
+    };
     let scalar = AttributeProto {
         name: "keepdims".to_owned(),
         r#type: AttributeType::Int as i32,

@@ -33,7 +33,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use corymb_core::{
-    Availability, Backend, BackendError, Device, FileSource, LoadOptions, Model, ModelFiles, ModelInfo, RUN_BYTES,
+    Availability, Backend, BackendError, Device, Dim, FileSource, LoadOptions, Model, ModelFiles, ModelInfo, RUN_BYTES,
     Signature, TensorSpec, UnsupportedOperator,
 };
 use corymb_onnx::{Declared, report};
@@ -52,8 +52,9 @@ use crate::verified::Table;
 /// The version of tract that is compiled in; a test compares it with the lock file.
 const TRACT_VERSION: &str = "0.23.9";
 const NAME: &str = "tract";
-/// Sizes tried for open dimensions, to see whether tract takes the graph at all: some that listen want a whole window.
-const PROBES: [usize; 4] = [1, 16, 64, 512];
+/// Sizes tried for open dimensions, of the batch and of others, to see whether tract takes the graph at all: some models take
+/// one row alone, and some that listen want a whole window.
+const PROBES: [(usize, usize); 5] = [(1, 1), (16, 16), (64, 64), (1, 64), (1, 512)];
 /// Values tried for inputs that decide shapes.
 const PROBE_VALUES: [i64; 2] = [1, 0];
 
@@ -349,8 +350,13 @@ fn places(file: &OnnxFile, signature: &Signature) -> Vec<usize> {
 fn can_be_typed(graph: &InferenceModel, signature: &Signature, steering: &[usize]) -> TractResult<()> {
     let steers: Vec<bool> = (0..signature.inputs.len()).map(|index| steering.contains(&index)).collect();
     let required = || signature.inputs.iter().zip(&steers).filter(|(spec, _)| !spec.optional);
-    let probe = |size: usize, value: i64| {
-        let fixed = |spec: &TensorSpec| spec.shape.iter().map(|dim| dim.fixed().unwrap_or(size)).collect::<Vec<_>>();
+    let batch = required().filter_map(|(spec, _)| spec.shape.first()).find(|dim| dim.fixed().is_none());
+    let probe = |(rows, size): (usize, usize), value: i64| {
+        let sized = |(axis, dim): (usize, &Dim)| {
+            let is_batch = Some(dim) == batch && (axis == 0 || matches!(dim, Dim::Symbol(_)));
+            dim.fixed().unwrap_or(if is_batch { rows } else { size })
+        };
+        let fixed = |spec: &TensorSpec| spec.shape.iter().enumerate().map(sized).collect::<Vec<_>>();
         let mut graph = graph.clone();
         let mut values = Vec::new();
         for (place, (spec, _)) in required().enumerate().filter(|(_, (_, steers))| **steers) {
@@ -363,10 +369,10 @@ fn can_be_typed(graph: &InferenceModel, signature: &Signature, steering: &[usize
     };
     if steering.is_empty() {
         // Open dimensions last: they make tract panic on recurrent networks, which is caught but not silent.
-        return if PROBES.into_iter().any(|size| probe(size, 0).is_ok()) { Ok(()) } else { typed(graph.clone()) };
+        return if PROBES.into_iter().any(|sizes| probe(sizes, 0).is_ok()) { Ok(()) } else { typed(graph.clone()) };
     }
-    let mut tried = PROBES.into_iter().flat_map(|size| PROBE_VALUES.map(|value| (size, value)));
-    match tried.find_map(|(size, value)| probe(size, value).err().filter(explain::is_beyond_tract)) {
+    let mut tried = PROBES.into_iter().flat_map(|sizes| PROBE_VALUES.map(|value| (sizes, value)));
+    match tried.find_map(|(sizes, value)| probe(sizes, value).err().filter(explain::is_beyond_tract)) {
         Some(error) => Err(error),
         // Which values make sense only the caller knows: with others the graph need not be possible.
         None => Ok(()),

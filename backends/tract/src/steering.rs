@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 use corymb_onnx::is_standard;
 use tract_onnx::pb::tensor_proto::DataType;
 use tract_onnx::pb::tensor_shape_proto::dimension::Value as DimValue;
-use tract_onnx::pb::type_proto::Value as TypeValue;
+use tract_onnx::pb::type_proto::{Tensor as TensorType, Value as TypeValue};
 use tract_onnx::pb::{GraphProto, NodeProto, ValueInfoProto};
 
 /// The most elements that such an input may have.
@@ -30,6 +30,9 @@ pub(crate) fn steering(graph: &GraphProto) -> HashSet<&str> {
     if small.is_empty() {
         return small;
     }
+    // A choice by fractions would be another plan for each of them; branches may differ by a rate or a mode.
+    let is_whole = |input: &&ValueInfoProto| is_small(input) && !is_fraction(input);
+    let whole: HashSet<&str> = graph.input.iter().filter(is_whole).map(|input| input.name.as_str()).collect();
     let inputs: HashSet<&str> = graph.input.iter().map(|input| input.name.as_str()).collect();
     let makers: HashMap<&str, &NodeProto> =
         graph.node.iter().flat_map(|node| node.output.iter().map(move |name| (name.as_str(), node))).collect();
@@ -38,7 +41,8 @@ pub(crate) fn steering(graph: &GraphProto) -> HashSet<&str> {
         for operand in deciding(node).iter().filter_map(|index| node.input.get(*index)) {
             let sources = sources(operand, &makers, &inputs);
             // What follows from data, too, is no constant.
-            if sources.iter().all(|name| small.contains(name)) {
+            let known = if node.op_type == "If" { &whole } else { &small };
+            if sources.iter().all(|name| known.contains(name)) {
                 found.extend(sources);
             }
         }
@@ -71,6 +75,7 @@ fn deciding(node: &NodeProto) -> &'static [usize] {
         "ConstantOfShape" | "HannWindow" | "HammingWindow" | "BlackmanWindow" => &[0],
         "CumSum" | "Expand" | "Reshape" | "Split" | "Squeeze" | "Tile" | "TopK" | "Unsqueeze" => &[1],
         "Slice" => &[1, 2, 3, 4],
+        "If" => &[0],
         "Pad" | "STFT" => &[1, 2, 3],
         "Resize" => &[2, 3],
         "Range" => &[0, 1, 2],
@@ -82,11 +87,18 @@ fn deciding(node: &NodeProto) -> &'static [usize] {
     }
 }
 
+fn tensor_type(input: &ValueInfoProto) -> Option<&TensorType> {
+    let TypeValue::TensorType(tensor) = input.r#type.as_ref()?.value.as_ref()?;
+    Some(tensor)
+}
+
+fn is_fraction(input: &ValueInfoProto) -> bool {
+    tensor_type(input).is_some_and(|tensor| tensor.elem_type == DataType::Float as i32)
+}
+
 /// Whether it is a number or a short list of numbers.
 fn is_small(input: &ValueInfoProto) -> bool {
-    let Some(TypeValue::TensorType(tensor)) = input.r#type.as_ref().and_then(|kind| kind.value.as_ref()) else {
-        return false;
-    };
+    let Some(tensor) = tensor_type(input) else { return false };
     let Some(shape) = &tensor.shape else { return false };
     let sizes = shape.dim.iter().map(|dim| match dim.value {
         Some(DimValue::DimValue(size)) => usize::try_from(size).ok(),

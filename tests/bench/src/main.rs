@@ -7,6 +7,7 @@ mod batching;
 mod engines;
 mod flowers;
 mod h2load;
+mod isolation;
 mod live;
 mod load;
 mod onnx;
@@ -59,6 +60,8 @@ enum Command {
     Cycles(live::CyclesArguments),
     /// One model's latency beside many that nobody asks
     Idle(live::IdleArguments),
+    /// One model's latency beside neighbours: long runs, a plugin that spins, reloads, requests without rows
+    Isolation(isolation::Arguments),
     /// What the proof that rows are independent costs, beside loading the model
     Analysis(analysis::Arguments),
     /// The hand-written handlers alone; prints the addresses of REST and gRPC
@@ -139,6 +142,7 @@ fn main() -> ExitCode {
         Command::Overload(arguments) => overload(&arguments),
         Command::Cycles(arguments) => cycles(&arguments),
         Command::Idle(arguments) => idle(&arguments),
+        Command::Isolation(arguments) => isolation(&arguments),
         Command::Analysis(arguments) => analysis(&arguments),
         Command::Rival => rival::run(),
     };
@@ -239,6 +243,14 @@ fn idle(arguments: &live::IdleArguments) -> anyhow::Result<()> {
     let report = live::idle(&arguments.server.binary()?, arguments)?;
     machine.after()?;
     print(arguments.server.json, &machine, &report, live::Idle::print)
+}
+
+fn isolation(arguments: &isolation::Arguments) -> anyhow::Result<()> {
+    check_load(arguments.seconds, &[arguments.concurrency])?;
+    let mut machine = Machine::before()?;
+    let report = isolation::run(&arguments.server.binary()?, arguments)?;
+    machine.after()?;
+    print(arguments.server.json, &machine, &report, isolation::Isolation::print)
 }
 
 fn analysis(arguments: &analysis::Arguments) -> anyhow::Result<()> {
