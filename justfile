@@ -49,6 +49,10 @@ operators *ARGUMENTS:
 suites *ARGUMENTS:
     python3 tests/operators/suites.py "${CARGO_TARGET_DIR:-target}/release/corymb" {{ARGUMENTS}}
 
+# Operators with which a request ends the process of ONNX Runtime, beside those that are guarded (an hour)
+kill *ARGUMENTS:
+    python3 tests/operators/kill.py {{ARGUMENTS}}
+
 # Public models from PyPI and npm against Python's onnxruntime (needs what tests/models/requirements.txt names; half an hour)
 models *ARGUMENTS:
     python3 tests/models/public.py {{ARGUMENTS}}
