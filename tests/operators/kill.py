@@ -135,6 +135,8 @@ def search(cases):
                 raise SystemExit(f"a model ends the process when it is loaded: after case {cases[start][0]}") from error
             number, place, said = at
             found[cases[number][1]].append(f"{cases[number][0]}: {said}: {how}")
+            if len(found[cases[number][1]]) == 1:
+                print(f"{cases[number][1]}: {found[cases[number][1]][0]}", flush=True)
             start = number
             skipped = {pair for pair in skipped if pair[0] == number} | {(number, earlier) for earlier in range(place + 1)}
 
@@ -160,7 +162,7 @@ def main():
     found, runs = search(cases)
     guarded = known()
     for operator, ways in sorted(found.items()):
-        print(f"{operator}: {len(ways)} ways{'' if operator in guarded else ', NOT GUARDED'}, as {ways[0]}")
+        print(f"{operator}: {len(ways)} ways{'' if operator in guarded else ', NOT GUARDED'}")
     print(f"{runs} runs of {len(cases)} models, {len(found)} operators in {time.monotonic() - begin:.0f} s")
     missing = set(found) - guarded
     raise SystemExit(f"not guarded: {', '.join(sorted(missing))}" if missing else 0)
