@@ -4,7 +4,6 @@ mod delivery;
 mod libraries;
 mod log_bridge;
 mod otlp;
-mod shared_reader;
 mod signals;
 mod tracer;
 
