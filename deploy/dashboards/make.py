@@ -143,7 +143,7 @@ def service(check):
         [(f"max by (model) (corymb_model_saturation_ratio{{{m}}})", "{{model}}")], "percentunit", max=1)
     dashboard.graph("Replicas", "Servers in which a model is ready.",
         [(f'count by (model) (corymb_model_state{{{m}, state="ready"}} == 1)', "{{model}}")], decimals=0)
-    dashboard.graph("Models by state", "Loading, warming up, ready, draining, gone or failed.",
+    dashboard.graph("Models by state", "Loading, warming up, ready, draining or failed.",
         [(f"sum by (state) (corymb_model_state{{{m}}})", "{{state}}")], stack=True)
     dashboard.graph("Load time", "From the first byte read to ready, of the last loads.",
         [(f"sum by (model) (corymb_model_load_duration_seconds_sum{{{m}}}) / sum by (model) (corymb_model_load_duration_seconds_count{{{m}}})", "{{model}}")], "s")

@@ -22,7 +22,7 @@ use crate::limits::{MAX_MESSAGE, TABLE_ELEMENTS, cut};
 use crate::plugin::WasmPlugin;
 use crate::pool::Pool;
 use crate::state::{Call, Identity, State};
-use crate::telemetry::Telemetry;
+use crate::telemetry::InstrumentsByModel;
 use crate::ticker;
 
 /// The largest component that is compiled.
@@ -42,6 +42,7 @@ pub struct Host {
     /// The same for code that any machine of this architecture can run; found out when such code turns up.
     baseline: OnceLock<Option<Sha>>,
     unpooled: Option<String>,
+    instruments: InstrumentsByModel,
 }
 
 impl std::fmt::Debug for Host {
@@ -69,6 +70,7 @@ impl Host {
             baseline: OnceLock::new(),
             engine,
             unpooled,
+            instruments: InstrumentsByModel::default(),
         })
     }
 
@@ -203,7 +205,7 @@ impl PluginHost for Host {
             plugin: name.clone(),
             model: options.model.clone(),
             models,
-            telemetry: Telemetry::new(&options.model, &name),
+            telemetry: self.instruments.telemetry(&options.model, &name),
         };
         let template = Template {
             identity: Arc::new(identity),

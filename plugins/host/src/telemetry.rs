@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Counter, Gauge, Histogram, Meter};
+use opentelemetry::{InstrumentationScope, KeyValue};
 
 /// Names that one plugin may declare.
 const MAX_NAMES: usize = 64;
@@ -18,22 +18,54 @@ enum Custom {
     Histogram(Histogram<f64>),
 }
 
-/// The instruments of one loaded plugin, made once.
-pub(crate) struct Telemetry {
+/// The instruments of the plugins of each model. They name the model and not its version, so plugins that replace each other
+/// share them, and their series end with the last of these plugins.
+#[derive(Default)]
+pub(crate) struct InstrumentsByModel(Mutex<HashMap<String, Weak<Instruments>>>);
+
+impl InstrumentsByModel {
+    /// What a plugin that is loaded now for `model` records.
+    pub(crate) fn telemetry(&self, model: &str, plugin: &str) -> Telemetry {
+        let mut models = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        models.retain(|_, instruments| instruments.strong_count() > 0);
+        let known = models.get(model).and_then(Weak::upgrade);
+        let instruments = known.unwrap_or_else(|| {
+            let new = Arc::new(Instruments::new(model));
+            models.insert(model.to_owned(), Arc::downgrade(&new));
+            new
+        });
+        drop(models);
+        let by_model = instruments.model.clone();
+        Telemetry {
+            model_and_plugin: [by_model, KeyValue::new("plugin", plugin.to_owned())],
+            instruments,
+            peak_memory: AtomicU64::new(0),
+            custom: Mutex::default(),
+        }
+    }
+
+    #[cfg(test)]
+    fn count(&self) -> usize {
+        self.0.lock().expect("not poisoned").len()
+    }
+}
+
+/// The instruments of the plugins of one model.
+struct Instruments {
+    /// What the series live by.
     meter: Meter,
-    model: [KeyValue; 1],
-    model_and_plugin: [KeyValue; 2],
-    peak_memory: AtomicU64,
+    model: KeyValue,
     memory: Gauge<u64>,
     traps: Counter<u64>,
     limits: Counter<u64>,
-    custom: Mutex<HashMap<String, Custom>>,
 }
 
-impl Telemetry {
-    pub(crate) fn new(model: &str, plugin: &str) -> Self {
-        let meter = opentelemetry::global::meter("corymb");
-        let by_model = KeyValue::new("model", model.to_owned());
+impl Instruments {
+    fn new(model: &str) -> Self {
+        let model = KeyValue::new("model", model.to_owned());
+        // A scope with attributes: the meter provider of the process ends its series with its meter.
+        let scope = InstrumentationScope::builder("corymb").with_attributes([model.clone()]).build();
+        let meter = opentelemetry::global::meter_with_scope(scope);
         Self {
             memory: meter
                 .u64_gauge("corymb.plugin.memory")
@@ -52,28 +84,39 @@ impl Telemetry {
                     "Times that the plugin met a limit: time, memory, tensors, handles, log lines, metrics",
                 )
                 .build(),
-            model_and_plugin: [by_model.clone(), KeyValue::new("plugin", plugin.to_owned())],
-            model: [by_model],
+            model,
             meter,
-            peak_memory: AtomicU64::new(0),
-            custom: Mutex::default(),
         }
     }
+}
 
+/// What one loaded plugin records.
+pub(crate) struct Telemetry {
+    instruments: Arc<Instruments>,
+    model_and_plugin: [KeyValue; 2],
+    peak_memory: AtomicU64,
+    custom: Mutex<HashMap<String, Custom>>,
+}
+
+impl Telemetry {
     /// An instance has used this many bytes.
     pub(crate) fn memory_used(&self, bytes: usize) {
         let bytes = bytes as u64;
         if self.peak_memory.fetch_max(bytes, Ordering::Relaxed) < bytes {
-            self.memory.record(bytes, &self.model);
+            self.instruments.memory.record(bytes, self.model());
         }
     }
 
     pub(crate) fn trapped(&self) {
-        self.traps.add(1, &self.model);
+        self.instruments.traps.add(1, self.model());
     }
 
     pub(crate) fn limit_met(&self) {
-        self.limits.add(1, &self.model);
+        self.instruments.limits.add(1, self.model());
+    }
+
+    fn model(&self) -> &[KeyValue] {
+        std::slice::from_ref(&self.instruments.model)
     }
 
     pub(crate) fn counter_add(&self, name: &str, value: u64) {
@@ -114,7 +157,7 @@ impl Telemetry {
     ) {
         let mut custom = self.custom.lock().unwrap_or_else(PoisonError::into_inner);
         if !custom.contains_key(name) && custom.len() < MAX_NAMES && is_name(name) {
-            custom.insert(name.to_owned(), make(&self.meter, format!("corymb.plugin.custom.{name}")));
+            custom.insert(name.to_owned(), make(&self.instruments.meter, format!("corymb.plugin.custom.{name}")));
         }
         let recorded = custom.get(name).is_some_and(record);
         drop(custom);
@@ -143,7 +186,7 @@ mod tests {
 
     #[test]
     fn a_plugin_declares_so_many_names_and_no_more() {
-        let telemetry = Telemetry::new("model", "plugin");
+        let telemetry = InstrumentsByModel::default().telemetry("model", "plugin");
         for index in 0..1000 {
             telemetry.counter_add(&format!("name{index}"), 1);
         }
@@ -151,5 +194,18 @@ mod tests {
         telemetry.histogram_record("9lives", 1.0);
         telemetry.histogram_record("", 1.0);
         assert_eq!(telemetry.names(), MAX_NAMES);
+    }
+    #[test]
+    fn plugins_of_one_model_share_what_ends_with_the_last_of_them() {
+        let models = InstrumentsByModel::default();
+        let (old, new) = (models.telemetry("a", "x"), models.telemetry("a", "y"));
+        assert!(Arc::ptr_eq(&old.instruments, &new.instruments));
+        let meter = Arc::downgrade(&new.instruments);
+        drop(old);
+        assert!(meter.upgrade().is_some());
+        drop(new);
+        assert!(meter.upgrade().is_none());
+        let _others: Vec<Telemetry> = ["b", "c"].map(|model| models.telemetry(model, "x")).into();
+        assert_eq!(models.count(), 2, "what is gone is not remembered");
     }
 }

@@ -80,6 +80,11 @@ impl Capacity {
         }
     }
 
+    /// What runs cost is kept of warm-up; that somebody asked for them is not.
+    pub(crate) fn end_warm_up(&self) {
+        self.arrivals.store(0, Ordering::Relaxed);
+    }
+
     /// Runs that can go on at the same time.
     pub(crate) fn parallel(&self) -> usize {
         self.parallel

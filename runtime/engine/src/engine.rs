@@ -5,18 +5,19 @@ use std::time::{Duration, Instant};
 
 use corymb_core::{Backend, PluginHost, Signature};
 use opentelemetry::KeyValue;
-use opentelemetry::metrics::Meter;
+use opentelemetry::metrics::{Meter, MeterProvider};
 
 use crate::accounting::{Concurrency, InFlight};
 use crate::admission::{Admission, Permit};
 use crate::call::Call;
 use crate::division::Division;
 use crate::error::EngineError;
+use crate::lifecycle::State;
 use crate::loads::VersionStatus;
 use crate::pool::{Panicked, Pool, Progress, Stage};
 use crate::registry::{Entry, Registry};
 use crate::shared::{EngineOptions, Shared};
-use crate::signals::{Protocol, Signals};
+use crate::signals::{self, Protocol};
 
 /// How often the saturation is brought up to date.
 const TICK: Duration = Duration::from_millis(500);
@@ -70,7 +71,8 @@ impl Drop for Opening {
 }
 
 impl Engine {
-    /// An engine without models.
+    /// An engine without models. What it records of a version ends with the version where a meter of `meters` that was made
+    /// for a scope with attributes ends with its series, as those of `corymb-metrics` do.
     ///
     /// # Errors
     /// When the compute pool's threads cannot be started, or outside a tokio runtime.
@@ -78,12 +80,11 @@ impl Engine {
         options: EngineOptions,
         backends: Vec<Arc<dyn Backend>>,
         plugins: Option<Arc<dyn PluginHost>>,
-        meter: &Meter,
+        meters: Arc<dyn MeterProvider + Send + Sync>,
     ) -> std::io::Result<Self> {
         let shared = Arc::new(Shared {
             pool: Pool::new(options.workers)?,
             admission: Admission::new(options.max_in_flight, options.pool.clone()),
-            signals: Signals::new(meter),
             registry: Registry::default(),
             loads: tokio::sync::Semaphore::new(options.workers.max(1)),
             concurrency: Arc::default(),
@@ -91,9 +92,11 @@ impl Engine {
             options,
             backends,
             plugins,
+            meters,
         });
-        observe_models(meter, &Arc::downgrade(&shared));
-        observe_server(meter, &Arc::downgrade(&shared));
+        let meter = shared.meters.meter(signals::SCOPE);
+        observe_models(&meter, &Arc::downgrade(&shared));
+        observe_server(&meter, &Arc::downgrade(&shared));
         tokio::spawn(keep_time(Arc::downgrade(&shared)));
         Ok(Self(shared))
     }
@@ -110,10 +113,7 @@ impl Engine {
     pub(crate) fn find(&self, model: &str) -> Result<Arc<Entry>, EngineError> {
         let found = self.0.registry.find(model);
         if found.is_err() && *self.0.opening.borrow() {
-            return Err(EngineError::NotReady {
-                model: model.to_owned(),
-                state: crate::lifecycle::State::Loading.name(),
-            });
+            return Err(EngineError::NotReady { model: model.to_owned(), state: State::Loading.name() });
         }
         found
     }
@@ -332,7 +332,7 @@ fn observe_models(meter: &Meter, engine: &Weak<Shared>) {
         .with_description("1 for the state that each version of a model is in.")
         .with_callback(move |observer| {
             per_model(&weak, |entry, model| {
-                for status in entry.statuses() {
+                for status in entry.statuses().into_iter().filter(|status| status.state != State::Gone) {
                     let state = KeyValue::new("state", status.state.name());
                     observer.observe(1, &[model.clone(), KeyValue::new("version", status.version), state]);
                 }

@@ -15,7 +15,7 @@ use crate::measure::{self, Sharing};
 use crate::models::OtherModels;
 use crate::pool::{NO_PRIORITY, Share};
 use crate::shared::Shared;
-use crate::signals::VersionSignals;
+use crate::signals::{Series, VersionSignals};
 use crate::version::Version;
 use crate::waiting::{QueueLimits, Waiting};
 
@@ -28,7 +28,7 @@ pub(crate) struct Loaded {
 }
 
 /// Reads, optimises, compiles and configures. Takes long and uses a core: not for a thread that serves.
-pub(crate) fn load(shared: &Arc<Shared>, folder: &ModelFolder) -> Result<Loaded, LoadError> {
+pub(crate) fn load(shared: &Arc<Shared>, folder: &ModelFolder, series: Arc<Series>) -> Result<Loaded, LoadError> {
     let manifest = &folder.manifest;
     let chosen = folder.model.as_ref().map(|files| load_model(shared, folder, files)).transpose()?;
     let model = chosen.as_ref().map(|chosen| chosen.models[0].as_ref());
@@ -37,8 +37,7 @@ pub(crate) fn load(shared: &Arc<Shared>, folder: &ModelFolder) -> Result<Loaded,
     let copies = Copies::of(manifest, shared.pool.workers(), model);
     let sharing = sharing(manifest, copies.on_cores && copies.threads == 1);
     let Runner { backend, engine, reason, devices } = Runner::of(chosen.as_ref());
-    let signals = VersionSignals::new(shared.signals.clone(), &folder.name, &folder.version, backend, &devices);
-    let signals = Arc::new(signals);
+    let signals = Arc::new(VersionSignals::new(series, backend, &devices));
     let limits = QueueLimits {
         max: manifest.queue.max.unwrap_or(shared.options.max_queue),
         timeout: manifest.queue.timeout.unwrap_or(shared.options.queue_timeout),

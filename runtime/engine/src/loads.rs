@@ -1,7 +1,10 @@
 //! The loads of one model, past and present: each has a state of its own, so a version may be loaded anew beside itself.
 
+use std::sync::Arc;
+
 use crate::error::{EngineError, quoted};
 use crate::lifecycle::State;
+use crate::signals::Series;
 
 /// Loads that came to nothing or are over, of which a model remembers so many.
 const REMEMBERED: usize = 16;
@@ -33,6 +36,9 @@ struct Load {
     state: State,
     /// Said, but not begun.
     announced: bool,
+    /// What is recorded of its version: from its beginning until it is gone. A load that failed keeps it for as long as it is
+    /// remembered.
+    series: Option<Arc<Series>>,
 }
 
 impl Load {
@@ -72,7 +78,26 @@ impl Loads {
         self.push(version, false)
     }
 
+    /// What the load of that number records: what other loads of its version record, else what `make` makes.
+    pub(crate) fn series(&mut self, id: u64, make: impl FnOnce() -> Arc<Series>) -> Arc<Series> {
+        let Some(at) = self.all.iter().position(|load| load.id == id) else { return make() };
+        let series = self.series_of(&self.all[at].version).unwrap_or_else(make);
+        Arc::clone(self.all[at].series.insert(series))
+    }
+
+    fn series_of(&self, version: &str) -> Option<Arc<Series>> {
+        let loads = self.all.iter().filter(|load| load.version == version);
+        loads.filter_map(|load| load.series.as_ref()).next().map(Arc::clone)
+    }
+
+    /// Loads so far, those that were announced included.
+    pub(crate) fn begun(&self) -> u64 {
+        self.begun
+    }
+
     fn push(&mut self, version: &str, announced: bool) -> u64 {
+        // Before what is dead is forgotten: failures of one version after the other are counted, not each as the first.
+        let series = self.series_of(version);
         self.all.retain(|load| load.version != version || !load.is_dead());
         let dead = self.all.iter().filter(|load| load.is_dead()).count();
         if dead >= REMEMBERED
@@ -81,7 +106,7 @@ impl Loads {
             self.all.remove(oldest);
         }
         self.begun += 1;
-        self.all.push(Load { id: self.begun, version: version.to_owned(), state: State::Loading, announced });
+        self.all.push(Load { id: self.begun, version: version.to_owned(), state: State::Loading, announced, series });
         self.begun
     }
 
@@ -97,6 +122,10 @@ impl Loads {
             // Where the version is loaded anew, this load of it is forgotten.
             State::Gone if self.all.iter().any(others) => {
                 self.all.remove(at);
+            }
+            State::Gone => {
+                self.all[at].state = next;
+                self.all[at].series = None;
             }
             // Nobody asks any more why it could not be loaded anew.
             State::Ready | State::Draining => {

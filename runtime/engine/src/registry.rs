@@ -11,6 +11,7 @@ use crate::accounting::Concurrency;
 use crate::error::{EngineError, quoted};
 use crate::lifecycle::State;
 use crate::loads::{Loads, VersionStatus};
+use crate::signals::Series;
 use crate::split::{Draws, Shares, Split};
 use crate::version::Version;
 
@@ -193,11 +194,21 @@ impl Entry {
         self.changed();
     }
 
+    /// Loads that have begun so far.
+    pub(crate) fn begun(&self) -> u64 {
+        self.loads().begun()
+    }
+
     /// A load begins: the one that was announced, or a new one. Answers its number.
     pub(crate) fn begin_load(&self, version: &str) -> u64 {
         let id = self.loads().begin(version);
         self.changed();
         id
+    }
+
+    /// What a load records: what other loads of its version record, else what `make` makes. It ends when the version is gone.
+    pub(crate) fn series(&self, id: u64, make: impl FnOnce() -> Arc<Series>) -> Arc<Series> {
+        self.loads().series(id, make)
     }
 
     /// Moves a load along the state machine. What is not on it is left undone.

@@ -12,7 +12,7 @@ use crate::accounting::Concurrency;
 use crate::admission::Admission;
 use crate::pool::Pool;
 use crate::registry::Registry;
-use crate::signals::Signals;
+use crate::signals::Meters;
 
 /// How the engine works. Every wait has a limit here, every queue a bound.
 #[derive(Clone, Debug)]
@@ -113,7 +113,7 @@ pub(crate) struct Shared {
     pub(crate) backends: Vec<Arc<dyn Backend>>,
     pub(crate) plugins: Option<Arc<dyn PluginHost>>,
     pub(crate) pool: Pool,
-    pub(crate) signals: Signals,
+    pub(crate) meters: Meters,
     pub(crate) registry: Registry,
     /// Loads at a time: each uses a core.
     pub(crate) loads: Semaphore,

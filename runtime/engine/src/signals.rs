@@ -1,11 +1,12 @@
 //! The engine's instruments, recorded through the OpenTelemetry API. Nothing here depends on who reads them, or how often.
 
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use corymb_core::Code;
-use opentelemetry::metrics::{BoundCounter, BoundHistogram, Counter, Histogram, Meter};
-use opentelemetry::{KeyValue, StringValue};
+use opentelemetry::metrics::{BoundCounter, BoundHistogram, Counter, Histogram, Meter, MeterProvider};
+use opentelemetry::{InstrumentationScope, KeyValue, StringValue};
 
 use crate::pool::Stage;
 
@@ -54,9 +55,19 @@ pub(crate) const fn outcome_name(outcome: Result<(), Code>) -> &'static str {
     }
 }
 
-/// The instruments of all models.
-#[derive(Clone)]
-pub(crate) struct Signals {
+/// Who makes meters. A meter whose scope has attributes is made anew, and its series end with it; see `corymb-metrics`.
+pub(crate) type Meters = Arc<dyn MeterProvider + Send + Sync>;
+
+/// The name under which everything here is recorded.
+pub(crate) const SCOPE: &str = "corymb";
+
+/// The instruments of one version of one model: all series that name a version are theirs, and end with the last that holds
+/// them. Loads of the same version side by side share them, since their series have the same attributes.
+pub(crate) struct Series {
+    /// What the series live by.
+    _meter: Meter,
+    model: StringValue,
+    version: StringValue,
     request_duration: Histogram<f64>,
     stage_duration: Histogram<f64>,
     batch_size: Histogram<u64>,
@@ -64,13 +75,19 @@ pub(crate) struct Signals {
     load_duration: Histogram<f64>,
 }
 
-impl Signals {
-    pub(crate) fn new(meter: &Meter) -> Self {
+impl Series {
+    pub(crate) fn new(meters: &Meters, model: &str, version: &str) -> Arc<Self> {
+        let (model, version) = (shared(model), shared(version));
+        let attributes = [KeyValue::new("model", model.clone()), KeyValue::new("version", version.clone())];
+        let scope = InstrumentationScope::builder(SCOPE).with_attributes(attributes).build();
+        let meter = meters.meter_with_scope(scope);
         let seconds = |name: &'static str, description: &'static str| {
             let builder = meter.f64_histogram(name).with_unit("s").with_description(description);
             builder.with_boundaries(DURATION_BUCKETS.to_vec()).build()
         };
-        Self {
+        Arc::new(Self {
+            model,
+            version,
             request_duration: seconds("corymb.request.duration", "From the model's name being known to the answer."),
             stage_duration: seconds("corymb.stage.duration", "Time of each stage of a request."),
             batch_size: meter
@@ -85,25 +102,38 @@ impl Signals {
                 .with_description("Time that instances spent running; its rate over the instances is the utilisation.")
                 .build(),
             load_duration: seconds("corymb.model.load.duration", "From the first byte read to ready."),
-        }
+            _meter: meter,
+        })
     }
 
-    pub(crate) fn loaded(&self, model: &str, version: &str, outcome: &'static str, time: Duration) {
-        let attributes = [
-            KeyValue::new("model", model.to_owned()),
-            KeyValue::new("version", version.to_owned()),
-            KeyValue::new("outcome", outcome),
-        ];
-        self.load_duration.record(time.as_secs_f64(), &attributes);
+    /// A load of the version ended.
+    pub(crate) fn loaded(&self, outcome: &'static str, time: Duration) {
+        let [model, version] = self.own();
+        self.load_duration.record(time.as_secs_f64(), &[model, version, KeyValue::new("outcome", outcome)]);
+    }
+
+    fn own(&self) -> [KeyValue; 2] {
+        [KeyValue::new("model", self.model.clone()), KeyValue::new("version", self.version.clone())]
     }
 }
 
-/// The instruments with the attributes of one version. Its series are bound when they are first needed: recording
-/// hashes no attributes and allocates nothing.
+impl std::fmt::Debug for Series {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Series").field("model", &self.model).field("version", &self.version).finish_non_exhaustive()
+    }
+}
+
+/// A string whose clones in attributes copy no text.
+fn shared(text: &str) -> StringValue {
+    StringValue::from(Arc::<str>::from(text))
+}
+
+/// What one load of a version records. Its series are bound when they are first needed: recording hashes no attributes and
+/// allocates nothing.
 pub(crate) struct VersionSignals {
-    signals: Signals,
-    model: StringValue,
-    version: StringValue,
+    series: Arc<Series>,
+    /// Whether callers ask, and not warm-up.
+    serving: AtomicBool,
     /// One for each device.
     runs: Vec<RunSeries>,
     stages: [OnceLock<BoundHistogram<f64>>; Stage::ALL.len()],
@@ -119,58 +149,61 @@ struct RunSeries {
 }
 
 impl VersionSignals {
-    pub(crate) fn new(signals: Signals, model: &str, version: &str, backend: &'static str, devices: &[String]) -> Self {
-        // Shared strings: cloning them into attributes copies no text.
-        let shared = |text: &str| StringValue::from(std::sync::Arc::<str>::from(text));
-        let (model, version) = (shared(model), shared(version));
-        let run = |device: &String| RunSeries {
-            attributes: [
-                KeyValue::new("model", model.clone()),
-                KeyValue::new("version", version.clone()),
-                KeyValue::new("backend", backend),
-                KeyValue::new("device", shared(device)),
-            ],
-            busy_time: OnceLock::new(),
-            batch_size: OnceLock::new(),
+    pub(crate) fn new(series: Arc<Series>, backend: &'static str, devices: &[String]) -> Self {
+        let run = |device: &String| {
+            let [model, version] = series.own();
+            let (backend, device) = (KeyValue::new("backend", backend), KeyValue::new("device", shared(device)));
+            RunSeries {
+                attributes: [model, version, backend, device],
+                busy_time: OnceLock::new(),
+                batch_size: OnceLock::new(),
+            }
         };
         let runs = devices.iter().map(run).collect();
         let (stages, ok) = Default::default();
-        Self { signals, model, version, runs, stages, ok }
+        Self { series, serving: AtomicBool::new(false), runs, stages, ok }
+    }
+
+    /// From now on runs are those of requests, and recorded.
+    pub(crate) fn end_warm_up(&self) {
+        self.serving.store(true, Ordering::Relaxed);
     }
 
     pub(crate) fn stage(&self, stage: Stage, time: Duration) {
+        if !self.serving.load(Ordering::Relaxed) {
+            return;
+        }
         let bind = || {
-            let [model, version] = self.own();
-            self.signals.stage_duration.bind(&[model, version, KeyValue::new("stage", stage.name())])
+            let [model, version] = self.series.own();
+            self.series.stage_duration.bind(&[model, version, KeyValue::new("stage", stage.name())])
         };
         self.stages[stage as usize].get_or_init(bind).record(time.as_secs_f64());
     }
 
     /// One run of an instance on the device of that index: its time, and how many requests it served.
     pub(crate) fn run(&self, device: usize, time: Duration, requests: u64) {
+        if !self.serving.load(Ordering::Relaxed) {
+            return;
+        }
         for _ in 0..requests {
             self.stage(Stage::Infer, time);
         }
         let Some(RunSeries { attributes, busy_time, batch_size }) = self.runs.get(device) else { return };
-        busy_time.get_or_init(|| self.signals.busy_time.bind(attributes)).add(time.as_secs_f64());
-        batch_size.get_or_init(|| self.signals.batch_size.bind(attributes)).record(requests);
+        busy_time.get_or_init(|| self.series.busy_time.bind(attributes)).add(time.as_secs_f64());
+        batch_size.get_or_init(|| self.series.batch_size.bind(attributes)).record(requests);
     }
 
     pub(crate) fn request(&self, protocol: Protocol, outcome: Result<(), Code>, time: Duration) {
         let attributes = || {
-            let [model, version] = self.own();
+            let [model, version] = self.series.own();
             let outcome = KeyValue::new("outcome", outcome_name(outcome));
             [model, version, KeyValue::new("protocol", protocol.name()), outcome]
         };
-        let duration = &self.signals.request_duration;
+        let duration = &self.series.request_duration;
         if outcome.is_ok() {
             self.ok[protocol as usize].get_or_init(|| duration.bind(&attributes())).record(time.as_secs_f64());
         } else {
             duration.record(time.as_secs_f64(), &attributes());
         }
-    }
-
-    fn own(&self) -> [KeyValue; 2] {
-        [KeyValue::new("model", self.model.clone()), KeyValue::new("version", self.version.clone())]
     }
 }

@@ -14,6 +14,7 @@ use crate::load::{self, Loaded};
 use crate::measure::Measuring;
 use crate::pool::{Panicked, in_background};
 use crate::registry::{Entry, Served};
+use crate::signals::Series;
 use crate::split::Split;
 use crate::version::Version;
 use crate::warmup;
@@ -70,6 +71,11 @@ impl Engine {
     /// # Errors
     /// [`EngineError::UnknownModel`].
     pub async fn unload(&self, model: &str) -> Result<(), EngineError> {
+        self.let_go(model).await.map(|_| ())
+    }
+
+    /// Has no version answer; how many loads of the model had begun when that was so.
+    async fn let_go(&self, model: &str) -> Result<(Arc<Entry>, u64), EngineError> {
         self.0.registry.find(model)?;
         let (entry, _updating) = self.begin_update(model).await;
         let answered = entry.is_ready();
@@ -79,22 +85,20 @@ impl Engine {
         if answered {
             tracing::info!(model, "model unloaded");
         }
-        Ok(())
+        let begun = entry.begun();
+        Ok((entry, begun))
     }
 
     /// As [`Engine::unload`], and then the model is not known any more.
     pub async fn forget(&self, model: &str) {
-        if self.unload(model).await.is_err() {
-            return;
-        }
+        let Ok((entry, begun)) = self.let_go(model).await else { return };
         let engine = self.clone();
-        let Ok(entry) = engine.0.registry.find(model) else { return };
         tokio::spawn(async move {
             let mut changes = entry.changes();
             while entry.is_draining() && changes.changed().await.is_ok() {}
             let _updating = entry.updating.lock().await;
             // In the meantime it may have come back.
-            if entry.is_unloaded() {
+            if entry.begun() == begun {
                 engine.0.registry.remove(&entry);
             }
         });
@@ -116,10 +120,11 @@ impl Engine {
         // Never closed.
         let _permit = self.0.loads.acquire().await;
         let begin = Instant::now();
-        let result = self.load_and_warm(entry, id, &folder).await;
+        let series = entry.series(id, || Series::new(&self.0.meters, &folder.name, &folder.version));
+        let result = self.load_and_warm(entry, id, &folder, Arc::clone(&series)).await;
         let time = begin.elapsed();
         let outcome = if result.is_ok() { "ok" } else { "failed" };
-        self.0.signals.loaded(&folder.name, &folder.version, outcome, time);
+        series.loaded(outcome, time);
         self.0.options.pool.remeasure();
         match result {
             Ok((version, gone)) => {
@@ -165,19 +170,18 @@ impl Engine {
         entry: &Arc<Entry>,
         id: u64,
         folder: &ModelFolder,
+        series: Arc<Series>,
     ) -> Result<(Arc<Version>, oneshot::Receiver<()>), LoadError> {
         let (shared, folder_for_loading) = (Arc::clone(&self.0), folder.clone());
         // An engine that runs on threads of its own makes them now.
         let yields = folder.manifest.instances.threads.unwrap_or(1) == 1;
-        let loading = in_background(yields, move || load::load(&shared, &folder_for_loading));
+        let loading = in_background(yields, move || load::load(&shared, &folder_for_loading, series));
         let Loaded { version, instances, sharing, gone } =
             loading.await.map_err(|Panicked(message)| LoadError::Panicked(message))??;
         entry.advance(id, State::WarmingUp);
         let version = Arc::new(version);
         warmup::warm_up(&self.0, &version, &folder.samples, instances).await?;
-        if let Some(queue) = &version.queue {
-            queue.end_warm_up();
-        }
+        version.end_warm_up();
         if let Some(files) = &folder.model {
             Measuring::new(&self.0, &version, sharing, files.clone(), !folder.samples.is_empty()).begin().await;
         }

@@ -69,6 +69,15 @@ impl Version {
         self.findings.lock().unwrap_or_else(PoisonError::into_inner).batching = words;
     }
 
+    /// From now on runs are asked for by callers.
+    pub(crate) fn end_warm_up(&self) {
+        self.signals.end_warm_up();
+        self.capacity.end_warm_up();
+        if let Some(queue) = &self.queue {
+            queue.end_warm_up();
+        }
+    }
+
     /// Whether this was news.
     pub(crate) fn set_alone(&self, words: String) -> bool {
         let mut findings = self.findings.lock().unwrap_or_else(PoisonError::into_inner);

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use corymb_core::{Request, Tensors};
+use corymb_core::{Request, Response, Tensors};
 use corymb_repository::Sample;
-use futures::future::try_join_all;
+use futures::future::join_all;
 
-use crate::error::LoadError;
+use crate::error::{EngineError, LoadError};
 use crate::infer;
 use crate::sample;
 use crate::shared::Shared;
@@ -36,7 +36,9 @@ pub(crate) async fn warm_up(
     };
     let request = || Request { model: version.model.clone(), inputs: inputs.clone(), ..Request::default() };
     let runs = (0..instances.max(1)).map(|_| infer::infer(shared, version, request()));
-    match (try_join_all(runs).await, required) {
+    // All are waited for, also when one fails: what runs on would be taken for a request's.
+    let ran: Result<Vec<Response>, EngineError> = join_all(runs).await.into_iter().collect();
+    match (ran, required) {
         (Ok(_), _) => Ok(()),
         (Err(error), None) => {
             tracing::debug!(model = version.model, %error, "warm-up with zeros failed");

@@ -10,7 +10,7 @@ use corymb_core::{
 };
 use corymb_engine::{Engine, EngineOptions};
 use corymb_repository::embedded;
-use opentelemetry::metrics::Meter;
+use opentelemetry::metrics::MeterProvider;
 
 /// The model's name.
 pub(crate) const MODEL: &str = "echo";
@@ -21,13 +21,17 @@ pub(crate) const SLEEP: &str = "sleep";
 /// An engine that serves [`MODEL`]: an input of each dtype, named as it in lower case, with any number of elements in
 /// one dimension. Whatever is given comes out under the same name.
 pub(crate) async fn engine(options: EngineOptions) -> Engine {
-    engine_with(options, 2, &opentelemetry::global::meter("test")).await
+    engine_with(options, 2, opentelemetry::global::meter_provider()).await
 }
 
-/// The same with so many workers, measured by `meter`.
-pub(crate) async fn engine_with(options: EngineOptions, workers: usize, meter: &Meter) -> Engine {
+/// The same with so many workers, measured by `meters`.
+pub(crate) async fn engine_with(
+    options: EngineOptions,
+    workers: usize,
+    meters: Arc<dyn MeterProvider + Send + Sync>,
+) -> Engine {
     let options = EngineOptions { workers, ..options };
-    let engine = Engine::new(options, vec![Arc::new(Echo)], None, meter).expect("threads");
+    let engine = Engine::new(options, vec![Arc::new(Echo)], None, meters).expect("threads");
     let files = [("model.onnx", Bytes::from_static(b"echo"))];
     engine.load(embedded(MODEL, &files).expect("valid")).await.expect("loads");
     engine

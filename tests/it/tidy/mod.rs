@@ -70,7 +70,7 @@ fn core_knows_no_runtime_no_wire_and_no_engine() {
 
 #[test]
 fn servers_and_engines_are_known_where_they_should_be() {
-    let homes: [(&[&str], &[&str]); 8] = [
+    let homes: [(&[&str], &[&str]); 10] = [
         (&["axum", "tonic-health", "tonic-reflection", "tower"], &["corymb-server"]),
         // The load generator is a client, and so is what corymb-proto has behind its feature.
         (&["tonic"], &["corymb-server", "corymb-proto", "corymb-loadtest"]),
@@ -84,12 +84,13 @@ fn servers_and_engines_are_known_where_they_should_be() {
                 "corymb-backend-onnxruntime",
                 "corymb-backend-tract",
                 "corymb-plugin-host",
-                "opentelemetry_sdk",
+                "corymb-metrics",
                 "opentelemetry-otlp",
-                "opentelemetry-prometheus",
             ],
             &["corymb", "corymb-tests-bench", "corymb-tests-operators"],
         ),
+        (&["opentelemetry_sdk"], &["corymb", "corymb-metrics"]),
+        (&["opentelemetry-prometheus", "prometheus"], &["corymb-metrics"]),
     ];
     for (crate_name, dependencies) in dependencies() {
         for (guarded, homes) in &homes {
@@ -133,6 +134,7 @@ fn crates_import_only_what_lies_below_them() {
         ("corymb-proto", &[]),
         ("corymb-componentize", &[]),
         ("corymb-hardware", &[]),
+        ("corymb-metrics", &[]),
         ("corymb-repository", &["corymb-core"]),
         ("corymb-engine", &["corymb-core", "corymb-repository"]),
         ("corymb-listener", &[]),

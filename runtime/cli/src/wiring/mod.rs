@@ -4,7 +4,6 @@ mod delivery;
 mod libraries;
 mod log_bridge;
 mod otlp;
-mod shared_reader;
 mod signals;
 mod tracer;
 
@@ -34,6 +33,6 @@ pub(crate) fn plugin_host() -> anyhow::Result<Arc<Host>> {
 /// An engine without models. One run may take `run_bytes`.
 pub(crate) fn engine(options: EngineOptions, libraries: Search, run_bytes: u64) -> anyhow::Result<Engine> {
     let plugins: Arc<dyn PluginHost> = plugin_host()?;
-    let meter = opentelemetry::global::meter("corymb");
-    Engine::new(options, backends(libraries, run_bytes), Some(plugins), &meter).context("start the compute pool")
+    let meters = opentelemetry::global::meter_provider();
+    Engine::new(options, backends(libraries, run_bytes), Some(plugins), meters).context("start the compute pool")
 }

@@ -5,39 +5,31 @@ use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use corymb_metrics::{Metrics, MetricsBuilder};
 use corymb_server::Tracing;
 use opentelemetry::KeyValue;
 use opentelemetry::logs::LoggerProvider as _;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::logs::SdkLoggerProvider;
-use opentelemetry_sdk::metrics::exporter::PushMetricExporter as _;
-use opentelemetry_sdk::metrics::{Instrument, PeriodicReader, SdkMeterProvider, Stream, Temporality};
 use opentelemetry_sdk::resource::{EnvResourceDetector, TelemetryResourceDetector};
 use opentelemetry_sdk::trace::SdkTracerProvider;
-use prometheus::{Registry, TextEncoder};
 
 use super::LogBridge;
 use super::delivery::{Delivery, Watched};
 use super::otlp;
-use super::shared_reader::SharedReader;
 use super::tracer::{self, Tracer};
 use crate::config::telemetry::TelemetryOptions;
-
-/// Series of one instrument, enough for a thousand models: the SDK's own 2,000 are six stages of 333. Series beyond it
-/// are summed up under `otel.metric.overflow`.
-const MAX_SERIES: usize = 20_000;
 
 /// What delivering the last signals may take. A pod's grace of 30 s is nearly over when a drain took its 25.
 const FLUSH: Duration = Duration::from_secs(3);
 
 /// The signals of this process.
 pub(crate) struct Signals {
-    metrics: SdkMeterProvider,
+    metrics: Metrics,
     traces: Option<SdkTracerProvider>,
     logs: Option<SdkLoggerProvider>,
     tracing: Option<Arc<dyn Tracing>>,
-    registry: Registry,
 }
 
 impl Signals {
@@ -45,30 +37,15 @@ impl Signals {
     /// gRPC's connections live.
     pub(crate) fn start(options: &TelemetryOptions, log: &LogBridge) -> anyhow::Result<Self> {
         let resource = resource(options);
-        let registry = Registry::new();
-        let page = opentelemetry_prometheus::exporter()
-            .with_registry(registry.clone())
-            .scope_info_enabled(false)
-            .without_target_info()
-            .build()
-            .context("start the Prometheus page")?;
-        let metrics = SdkMeterProvider::builder()
-            .with_resource(resource.clone())
-            .with_view(|_: &Instrument| Stream::builder().with_cardinality_limit(MAX_SERIES).build().ok());
+        let metrics = MetricsBuilder::new(resource.clone());
         let metrics = match options.metrics {
-            None => metrics.with_reader(page),
+            None => metrics.build(),
             Some(push) => {
-                let exporter = Watched::new(otlp::metrics(push).context("push metrics")?, &Delivery::of("metrics"));
-                let cumulative = exporter.temporality() == Temporality::Cumulative;
-                let push = PeriodicReader::builder(exporter).build();
-                if cumulative {
-                    metrics.with_reader(SharedReader::new(page, push))
-                } else {
-                    metrics.with_reader(page).with_reader(push)
-                }
+                let exporter = metrics.every_scope(otlp::metrics(push).context("push metrics")?);
+                metrics.build_pushing(Watched::new(exporter, &Delivery::of("metrics")))
             }
         };
-        let metrics = metrics.build();
+        let metrics = metrics.context("start the Prometheus page")?;
         opentelemetry::global::set_meter_provider(metrics.clone());
 
         let mut traces = None;
@@ -88,19 +65,13 @@ impl Signals {
             log.connect(provider.logger("corymb"));
             logs = Some(provider);
         }
-        Ok(Self { metrics, traces, logs, tracing, registry })
+        Ok(Self { metrics, traces, logs, tracing })
     }
 
     /// Renders the Prometheus page.
     pub(crate) fn page(&self) -> corymb_server::MetricsPage {
-        let registry = self.registry.clone();
-        Arc::new(move || match TextEncoder::new().encode_to_string(&registry.gather()) {
-            Ok(text) => text,
-            Err(error) => {
-                tracing::error!(%error, "the metrics page could not be rendered");
-                String::new()
-            }
-        })
+        let metrics = self.metrics.clone();
+        Arc::new(move || metrics.page())
     }
 
     /// Who decides which requests are traced; none where no traces are pushed.

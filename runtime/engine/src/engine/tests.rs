@@ -10,7 +10,6 @@ use corymb_core::{
     Profile, Request, Response, RowAnalysis, RunOptions, Step, Tensor, TensorSpec, Tensors,
 };
 use corymb_repository::{ModelFolder, embedded};
-use opentelemetry::metrics::MeterProvider as _;
 use opentelemetry::metrics::noop::NoopMeterProvider;
 
 use super::*;
@@ -183,9 +182,12 @@ fn folder(version: &str, manifest: &str) -> ModelFolder {
 }
 
 fn engine(doubler: &Arc<Doubler>, options: EngineOptions) -> Engine {
+    engine_with(doubler, options, Arc::new(NoopMeterProvider::new()))
+}
+
+fn engine_with(doubler: &Arc<Doubler>, options: EngineOptions, meters: Arc<dyn MeterProvider + Send + Sync>) -> Engine {
     let backends: Vec<Arc<dyn Backend>> = vec![Arc::new(DoublerBackend(Arc::clone(doubler)))];
-    let meter = NoopMeterProvider::new().meter("test");
-    Engine::new(options, backends, Some(Arc::new(Adder)), &meter).expect("threads")
+    Engine::new(options, backends, Some(Arc::new(Adder)), meters).expect("threads")
 }
 
 async fn serving(doubler: &Arc<Doubler>, options: EngineOptions, manifest: &str) -> Engine {
@@ -493,4 +495,5 @@ async fn concurrency_is_counted_per_model_and_for_the_server() {
     assert_eq!((count(), engine.concurrency().in_flight()), (0, 0));
 }
 
+mod series;
 mod versions;

@@ -10,7 +10,6 @@ use corymb_core::{
     Model, ModelInfo, Profile, Request, RowAnalysis, RunOptions, Signature, Tensor, TensorSpec,
 };
 use corymb_repository::{ModelFolder, embedded};
-use opentelemetry::metrics::MeterProvider as _;
 use opentelemetry::metrics::noop::NoopMeterProvider;
 
 use super::*;
@@ -170,9 +169,9 @@ fn folder(manifest: &str, sampled: bool) -> ModelFolder {
 async fn serving(habits: Habits, manifest: &str, cache: Option<&std::path::Path>) -> (Engine, Arc<Habits>) {
     let sampled = !habits.wide_input && !habits.shown_by_callers;
     let habits = Arc::new(habits);
-    let meter = NoopMeterProvider::new().meter("test");
+    let meters = Arc::new(NoopMeterProvider::new());
     let options = EngineOptions { workers: 2, cache: cache.map(Into::into), ..EngineOptions::default() };
-    let engine = Engine::new(options, vec![Arc::new(Fake(Arc::clone(&habits)))], None, &meter).expect("threads");
+    let engine = Engine::new(options, vec![Arc::new(Fake(Arc::clone(&habits)))], None, meters).expect("threads");
     engine.load(folder(manifest, sampled)).await.expect("loads");
     (engine, habits)
 }

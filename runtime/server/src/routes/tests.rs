@@ -12,7 +12,6 @@ use corymb_engine::{Engine, EngineOptions};
 use corymb_listener::Drain;
 use corymb_repository::{ModelFolder, embedded};
 use corymb_wire::raw::JSON_LENGTH;
-use opentelemetry::metrics::MeterProvider as _;
 use opentelemetry::metrics::noop::NoopMeterProvider;
 use serde_json::{Value, json};
 
@@ -123,7 +122,7 @@ fn folder(name: &str) -> ModelFolder {
 
 fn engine(fake: Fake) -> Engine {
     let options = EngineOptions { workers: 1, ..EngineOptions::default() };
-    Engine::new(options, vec![Arc::new(fake)], None, &NoopMeterProvider::new().meter("test")).expect("threads")
+    Engine::new(options, vec![Arc::new(fake)], None, Arc::new(NoopMeterProvider::new())).expect("threads")
 }
 
 async fn serving(fake: Fake) -> Router {

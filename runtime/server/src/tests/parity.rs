@@ -7,14 +7,12 @@ use bytes::Bytes;
 use corymb_core::{Error, Request, Response, Tensor, Tensors};
 use corymb_engine::{EngineOptions, Protocol};
 use corymb_listener::ListenerOptions;
+use corymb_metrics::{Metrics, MetricsBuilder};
 use corymb_proto::inference::ModelInferRequest;
 use corymb_proto::inference::grpc_inference_service_client::GrpcInferenceServiceClient;
 use corymb_wire::raw::JSON_LENGTH;
 use corymb_wire::{Encoded, Limits, grpc, v1, v2};
 use futures::stream;
-use opentelemetry::metrics::MeterProvider as _;
-use opentelemetry_sdk::metrics::SdkMeterProvider;
-use prometheus::{Registry, TextEncoder};
 use tonic::Code;
 
 use super::client::Channel;
@@ -208,16 +206,13 @@ async fn every_protocol_keeps_to_the_callers_deadline() {
 }
 
 /// Count and seconds of each stage, as the metrics page has them.
-struct Stages {
-    registry: Registry,
-    _provider: SdkMeterProvider,
-}
+struct Stages(Metrics);
 
 const STAGES: [&str; 4] = ["decode", "queue", "infer", "encode"];
 
 impl Stages {
     fn read(&self, of: &str) -> [f64; STAGES.len()] {
-        let page = TextEncoder::new().encode_to_string(&self.registry.gather()).expect("text");
+        let page = self.0.page();
         STAGES.map(|stage| {
             let is_wanted = |line: &&str| {
                 line.starts_with(&format!("corymb_stage_duration_seconds_{of}{{"))
@@ -231,12 +226,10 @@ impl Stages {
 
 /// A server with one worker, and what it measures.
 async fn measured() -> (Running, Stages) {
-    let registry = Registry::new();
-    let exporter = opentelemetry_prometheus::exporter().with_registry(registry.clone()).build().expect("an exporter");
-    let provider = SdkMeterProvider::builder().with_reader(exporter).build();
-    let engine = fake::engine_with(EngineOptions::default(), 1, &provider.meter("test")).await;
+    let metrics = MetricsBuilder::default().build().expect("a page");
+    let engine = fake::engine_with(EngineOptions::default(), 1, Arc::new(metrics.clone())).await;
     let server = start_on(engine, ServerOptions::default(), ListenerOptions::default()).await;
-    (server, Stages { registry, _provider: provider })
+    (server, Stages(metrics))
 }
 
 fn difference<const N: usize>(after: [f64; N], before: [f64; N]) -> [f64; N] {
