@@ -11,7 +11,6 @@ use std::time::Duration;
 use corymb_core::{FileSource, ModelFiles, Tensors};
 
 use crate::batch::{Queue, Rows};
-use crate::pool::{Progress, Stage};
 use crate::record::{self, Record};
 use crate::sample;
 use crate::shared::Shared;
@@ -383,12 +382,7 @@ impl Measuring {
     ) -> Result<(Duration, Result<Vec<Tensors>, String>), Stop> {
         let of = Arc::clone(version);
         let work = async move { of.queue.as_ref().and_then(|queue| queue.try_run(&rows)) };
-        let ran = self
-            .shared
-            .pool
-            .run(Progress::new(Stage::Decode, self.shared.pool.background()), work)
-            .await
-            .map_err(|_| Stop::Never)?;
+        let ran = self.shared.pool.run_in_background(work).await.map_err(|_| Stop::Never)?;
         let (took, result) = ran.ok_or(Stop::Later)?;
         self.spent += took;
         Ok((took, result))
@@ -432,12 +426,7 @@ impl Measuring {
             let _others = pool.reserve_others()?;
             Some(queue.try_wide(&inputs, threads, RUNS))
         };
-        let tried = self
-            .shared
-            .pool
-            .run(Progress::new(Stage::Decode, self.shared.pool.background()), work)
-            .await
-            .map_err(|_| Stop::Never)?;
+        let tried = self.shared.pool.run_in_background(work).await.map_err(|_| Stop::Never)?;
         match tried.ok_or(Stop::Later)? {
             Err(reason) => {
                 tracing::debug!(model = version.model, reason, "a run with all workers failed");

@@ -265,6 +265,15 @@ impl Pool {
             .unwrap_or_else(|| Err(Panicked("the compute pool has stopped".to_owned())))
     }
 
+    /// As [`Pool::run`], for what holds nobody up.
+    pub(crate) async fn run_in_background<F>(&self, future: F) -> Result<F::Output, Panicked>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        self.run(Progress::new(Stage::Decode, &self.background), future).await
+    }
+
     /// For a worker that is about to use all cores: keeps the others from beginning anything, if none of them runs and
     /// nothing waits for them.
     pub(crate) fn reserve_others(&self) -> Option<Reservation> {
