@@ -16,6 +16,7 @@ use tract_onnx::tract_core::internal::{
 use tract_onnx::tract_core::ops::change_axes::AxisOp;
 use tract_onnx::tract_core::ops::konst::Const;
 use tract_onnx::tract_core::ops::scan::Scan;
+use tract_onnx::tract_core::ops::source::TypedSource;
 use tract_onnx::tract_core::optim::Optimizer;
 use tract_onnx::tract_hir::infer::{Factoid as _, InferenceFact, InferenceModel};
 
@@ -114,11 +115,11 @@ pub(crate) fn fix_inputs<'a>(
     Ok(())
 }
 
-/// Whether a value that is computed has no elements.
+/// Whether a value that is given or computed of such has no elements. tract takes it for a constant, whatever it follows from.
 pub(crate) fn is_somewhere_empty(model: &TypedModel) -> bool {
-    let facts = model.nodes().iter().flat_map(|node| &node.outputs).map(|output| &output.fact);
-    let mut computed = facts.filter(|fact| fact.konst.is_none());
-    computed.any(|fact| fact.shape.iter().any(|dim| *dim == TDim::Val(0)))
+    let is_open = |outlet: &OutletId| model.outlet_fact(*outlet).is_ok_and(|fact| fact.konst.is_none());
+    let mut given = model.nodes().iter().filter(|node| node.op_is::<TypedSource>() || node.inputs.iter().any(is_open));
+    given.any(|node| node.outputs.iter().any(|output| output.fact.shape.iter().any(|dim| *dim == TDim::Val(0))))
 }
 
 /// A plan for the shapes that the inputs of `model` have. Optimised where tract can; as it stands where its optimiser
