@@ -257,14 +257,17 @@ impl Plans {
             let steering = key.map_or(&[][..], |key| &key.steering);
             BackendError::InvalidInput(self.refusal(steering, own_words(&error)))
         };
+        let mut checked = self.source.unverified;
         if let Some(key) = key {
+            // First of all: tract may panic on what it does not reckon with.
+            if !checked && key.shapes.iter().flatten().flatten().any(|size| *size == 0) {
+                self.check_without_elements(key, &replaced)?;
+                checked = true;
+            }
             self.fix(&mut graph, key).map_err(refused)?;
         }
         let typed = graph.into_typed().map_err(refused)?;
-        if let Some(key) = key
-            && !self.source.unverified
-            && plan::is_somewhere_empty(&typed)
-        {
+        if let Some(key) = key.filter(|_| !checked && plan::is_somewhere_empty(&typed)) {
             self.check_without_elements(key, &replaced)?;
         }
         plan::compile(typed, &self.source.files.model.name(), self.source.run_bytes).map_err(refused)
