@@ -69,9 +69,10 @@ impl Template {
         let mut store = Store::new(self.component.engine(), State::new(Arc::clone(&self.identity), call, memory));
         store.limiter(|state| &mut state.memory);
         store.epoch_deadline_callback(|store| {
-            store.data().call.check()?;
-            // Whoever has waited longer goes first.
-            Ok(UpdateDeadline::Yield(1))
+            let State { call, configuring, .. } = store.data();
+            call.check()?;
+            // Whoever has waited longer goes first. What is being configured waits for nothing.
+            Ok(if *configuring { UpdateDeadline::Continue(1) } else { UpdateDeadline::Yield(1) })
         });
         store.set_epoch_deadline(1);
         store.set_hostcall_fuel(HOSTCALL_BYTES);
@@ -81,7 +82,6 @@ impl Template {
         let exports = self.component.instantiate_async(&mut store).await;
         let exports = exports.map_err(|error| self.identity.fault(&error))?;
         let mut instance = Instance { store, exports, ticker: self.ticker.clone() };
-        instance.store.data_mut().configuring = true;
         let transform = instance.exports.corymb_plugin_transform();
         let configured = transform.call_configure(&mut instance.store, &self.config, self.model.as_ref()).await;
         drop(active);

@@ -92,7 +92,7 @@ impl State {
     pub(crate) fn new(identity: Arc<Identity>, call: Call, memory: Memory) -> Self {
         let mut table = ResourceTable::new();
         table.set_max_capacity(HANDLES);
-        Self { identity, call, memory, log_lines: LOG_LINES, configuring: false, table, tensor_bytes: TENSOR_BYTES }
+        Self { identity, call, memory, log_lines: LOG_LINES, configuring: true, table, tensor_bytes: TENSOR_BYTES }
     }
 
     /// Takes `bytes` from what the request may still spend on tensors.
