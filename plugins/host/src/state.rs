@@ -82,7 +82,7 @@ pub(crate) struct State {
     pub(crate) memory: Memory,
     /// Lines that may still be logged.
     pub(crate) log_lines: u32,
-    /// Whether `configure` runs, which must not depend on other models.
+    /// Whether it is still to be configured, which must not depend on other models.
     pub(crate) configuring: bool,
     table: ResourceTable,
     tensor_bytes: usize,
