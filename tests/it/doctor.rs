@@ -180,7 +180,8 @@ fn the_server_tells_its_plan() {
         .collect();
     let count = |prefix: &str| names.iter().filter(|name| name.starts_with(prefix)).count();
     // tokio gives the name of its I/O threads also to those that loaded the models.
-    assert!(count("compute") == 1 && count("io") >= 2, "{names:?}");
+    // For each worker there is one thread more, which takes its place while another model's work holds it.
+    assert!(count("compute") == 2 && count("io") >= 2, "{names:?}");
 }
 
 #[test]
