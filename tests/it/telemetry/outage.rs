@@ -97,7 +97,8 @@ fn serve_without_a_collector(fault: Fault, transport: &str) {
     if fault == Fault::Refuses {
         well.store(true, Ordering::SeqCst);
         ask(10);
-        server.event(|_| lines(&server, "signals are delivered again") == each);
+        // On a busy machine an answer may come too late now and then, and again be said.
+        server.event(|_| lines(&server, "signals are delivered again").keys().eq(each.keys()));
     }
     server.signal("TERM");
     assert_eq!(server.wait(), Some(0), "{fault:?}: it ends by itself");
