@@ -165,8 +165,8 @@ impl Shared {
         loop {
             let now = Instant::now();
             match state.shares.next(now) {
-                Next::Begin => {
-                    let Some((turn, runnable)) = state.shares.begin(now) else { continue };
+                Next::Begin(lane) => {
+                    let Some((turn, runnable)) = state.shares.begin(lane, now) else { continue };
                     // What waits behind it may have to be looked after.
                     let wanted = !state.shares.is_empty() && state.wants_worker();
                     drop(state);

@@ -131,8 +131,8 @@ impl<T> Lane<T> {
 /// What an idle worker does next.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Next {
-    /// Asks for a turn.
-    Begin,
+    /// Begins work of the lane at this place, by [`Shares::begin`].
+    Begin(usize),
     /// Looks again then: what runs now may have to be set aside.
     LookAt(Instant),
     /// Waits to be woken.
@@ -184,9 +184,9 @@ impl<T> Shares<T> {
         lane.share.0.time.load(Ordering::Relaxed).saturating_add(lane.share.cost(spent))
     }
 
-    /// The lane that goes next, of those that wait and have not as much running as there are workers.
-    fn first(&self, now: Instant) -> Option<usize> {
-        let may_begin = |lane: &Lane<T>| lane.waiting > 0 && lane.running < self.workers;
+    /// The lane that goes next, of those that wait and have less than so much running.
+    fn first(&self, running: usize, now: Instant) -> Option<usize> {
+        let may_begin = |lane: &Lane<T>| lane.waiting > 0 && lane.running < running;
         if let [lane] = self.lanes.as_slice() {
             return may_begin(lane).then_some(0);
         }
@@ -195,30 +195,27 @@ impl<T> Shares<T> {
     }
 
     pub(super) fn next(&mut self, now: Instant) -> Next {
-        let Some(first) = self.first(now) else { return Next::Wait };
         if self.has_room() {
-            return Next::Begin;
+            // What one has alone is all that it has.
+            return self.first(self.workers, now).map_or(Next::Wait, Next::Begin);
         }
         // For one that has no worker at all, work that has held one for long enough is set aside.
-        let first = &self.lanes[first];
-        let oldest = self.attached.iter().position(|running| !first.is(&running.share));
-        let Some(oldest) = oldest.filter(|_| first.running == 0 && self.aside.len() < self.workers) else {
-            return Next::Wait;
-        };
+        let Some(place) = self.first(1, now) else { return Next::Wait };
+        let lane = &self.lanes[place];
+        let oldest = self.attached.iter().position(|running| !lane.is(&running.share));
+        let Some(oldest) = oldest.filter(|_| self.aside.len() < self.workers) else { return Next::Wait };
         let when = self.attached[oldest].began + HOLD;
         if now < when {
             return Next::LookAt(when);
         }
         let running = self.attached.remove(oldest);
         self.aside.push(running);
-        // Without a worker for what had others reserved, there may be none left all the same.
-        if self.has_room() { Next::Begin } else { Next::Wait }
+        Next::Begin(place)
     }
 
-    /// The work that goes next, where [`Shares::next`] said so.
-    pub(super) fn begin(&mut self, now: Instant) -> Option<(Turn, T)> {
-        let place = self.first(now)?;
-        let lane = &mut self.lanes[place];
+    /// The work that goes next of a lane that [`Shares::next`] named.
+    pub(super) fn begin(&mut self, place: usize, now: Instant) -> Option<(Turn, T)> {
+        let lane = self.lanes.get_mut(place)?;
         let item = lane.stages.iter_mut().rev().find_map(Queue::pop)?;
         lane.waiting -= 1;
         lane.running += 1;

@@ -48,8 +48,8 @@ impl World {
 
     /// Begins all that may begin now, then goes on by a millisecond.
     fn step(&mut self) {
-        while self.shares.next(self.at(self.now)) == Next::Begin {
-            let (turn, (model, piece)) = self.shares.begin(self.at(self.now)).expect("something waits");
+        while let Next::Begin(lane) = self.shares.next(self.at(self.now)) {
+            let (turn, (model, piece)) = self.shares.begin(lane, self.at(self.now)).expect("something waits");
             let waited = self.now - self.since.remove(&(piece >> 32)).expect("it was pushed");
             self.waited[model] = self.waited[model].max(waited);
             self.running.push((turn, model, self.now + (piece & 0xffff_ffff)));
@@ -103,6 +103,23 @@ fn long_work_of_one_model_keeps_another_waiting_for_no_longer_than_a_hold() {
     }
     assert!(world.waited[1] <= HOLD.as_millis() as u64 + 1, "{:?}", world.waited);
     assert!(world.took[1] >= 1_500, "{:?}", world.took);
+}
+
+/// One that has a worker and wants another does not stand before one that has none.
+#[test]
+fn who_has_a_worker_does_not_hold_up_who_has_none() {
+    let mut world = World::new(2, 3);
+    let shares = [1, 1, 1].map(Share::new);
+    // The last has had more than its share.
+    world.push(&shares[2], 2, 500);
+    (0..600).for_each(|_| world.step());
+    world.push(&shares[0], 0, 50_000);
+    world.push(&shares[1], 1, 50_000);
+    world.step();
+    world.push(&shares[0], 0, 50_000);
+    world.push(&shares[2], 2, 5);
+    (0..100).for_each(|_| world.step());
+    assert!(world.waited[2] <= HOLD.as_millis() as u64 + 1, "{:?}", world.waited);
 }
 
 #[test]
