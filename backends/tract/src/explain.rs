@@ -78,6 +78,12 @@ pub(crate) fn refused_values(node: Option<&str>) -> String {
     format!("the model refuses these values: tract cannot compute them{node}")
 }
 
+/// That values leave nothing for a node that needs something.
+pub(crate) fn no_elements(node: &str) -> String {
+    let node = origin(node).map_or(node, |(node, ..)| node);
+    format!("the model refuses these values: they leave no elements for the node '{node}', which cannot take that")
+}
+
 /// That a run ended since what is no number arose at `maker`, which the node `loser` would take for a number.
 pub(crate) fn made_nan(maker: &str, loser: &str) -> String {
     let maker = origin(maker).map_or(maker, |(node, ..)| node);

@@ -15,6 +15,7 @@ use tract_onnx::tract_core::internal::{
     SymbolValues, TValue, TVec, TractError, TractResult, TypedSimplePlan, TypedSimpleState, bail, ensure,
 };
 use tract_onnx::tract_core::ops::matmul::optimized::OptMatMul;
+use tract_onnx::tract_core::ops::scan::{OptScan, Scan};
 use tract_onnx::tract_core::plan::{SessionId, eval};
 
 use crate::explain;
@@ -72,6 +73,11 @@ impl Session {
                 (id, at) = (Some(context.session), Some(node.id));
                 stopped = stop(options);
                 ensure!(stopped.is_none(), "stopped");
+                // Of no steps tract makes an answer of another shape. How many there are values may decide, which no plan knows.
+                if (node.op_is::<OptScan>() || node.op_is::<Scan>()) && inputs.iter().any(|input| input.len() == 0) {
+                    stopped = Some(BackendError::InvalidValues(explain::no_elements(&node.name)));
+                    bail!("stopped");
+                }
                 let outputs = eval(context, state, node, inputs)?;
                 if let Some((makers, watch)) = watched
                     && makers.contains(&node.id)
