@@ -5,9 +5,6 @@ use corymb_core::{
     format_dims,
 };
 
-use crate::file::subgraphs;
-use crate::proto::{ModelProto, NodeProto};
-
 /// What the dimensions of a tensor without elements may multiply to, zeros left out. The outputs may have elements: a
 /// sum over an axis of size 0 has as many as the other axes say, and a request of a few bytes would name any number.
 const MAX_EMPTY: usize = 1 << 24;
@@ -25,41 +22,6 @@ pub fn check_empty((name, tensor): (&str, &Tensor)) -> Result<(), BackendError> 
         )));
     }
     Ok(())
-}
-
-/// Operators whose kernels in ONNX Runtime end the process, or never return, when a size is 0.
-const DEADLY: [&str; 6] = ["DynamicQuantizeLSTM", "Einsum", "GRU", "InstanceNormalization", "LSTM", "RNN"];
-
-/// The places of the operands that a node must not be given without elements.
-#[must_use]
-pub fn needs_elements(node: &NodeProto) -> Vec<usize> {
-    match node.op_type.as_str() {
-        // A number has an element always, and no sizes.
-        "Einsum" => {
-            let equation = node.attribute.iter().find(|attribute| attribute.name == "equation");
-            let text = equation.and_then(|found| std::str::from_utf8(found.s.as_ref()?).ok()).unwrap_or_default();
-            let terms = text.split("->").next().unwrap_or_default().split(',');
-            terms.enumerate().filter(|(_, term)| !term.trim().is_empty()).map(|(place, _)| place).collect()
-        }
-        operator if DEADLY.contains(&operator) => vec![0],
-        _ => Vec::new(),
-    }
-}
-
-/// The first node, as `'name' (Operator)`, that must not be given tensors without elements; none where all may.
-#[must_use]
-pub fn deadly_without_elements(model: &ModelProto) -> Option<String> {
-    fn first<'a>(nodes: impl IntoIterator<Item = &'a NodeProto>) -> Option<String> {
-        nodes.into_iter().find_map(|node| {
-            if !needs_elements(node).is_empty() {
-                let name = if node.name.is_empty() { node.output.first() } else { Some(&node.name) };
-                return Some(format!("'{}' ({})", name.map(String::as_str).unwrap_or_default(), node.op_type));
-            }
-            subgraphs(node).find_map(|body| first(&body.node))
-        })
-    }
-    let functions = model.functions.iter().flat_map(|function| &function.node);
-    first(model.graph.iter().flat_map(|graph| &graph.node).chain(functions))
 }
 
 /// Where the answer to a request without rows has no rows either: where each row has one of its own, or where axis 0 is one

@@ -14,7 +14,7 @@ mod signature;
 mod tables;
 
 pub use cost::shapes_bound_cost;
-pub use empty::{answer_without_rows, axes_without_rows, check_empty, deadly_without_elements, needs_elements};
+pub use empty::{answer_without_rows, axes_without_rows, check_empty};
 pub use external::check_external;
 pub use file::{OnnxFile, is_standard, subgraphs, subgraphs_mut};
 pub use names::Names;

@@ -29,13 +29,12 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bytes::Bytes;
 use corymb_core::{
-    Availability, Backend, BackendError, Device, Dim, Finding, LoadOptions, Model, ModelFiles, ModelInfo, RowAnalysis,
-    Signature, UnsupportedOperator,
+    Availability, Backend, BackendError, Device, Dim, Finding, Hazard, LoadOptions, Model, ModelFiles, ModelInfo,
+    RowAnalysis, Signature, UnsupportedOperator,
 };
 use corymb_onnx::proto::{decode, encode};
-use corymb_onnx::{
-    Declared, OnnxFile, analyse_rows, check_external, deadly_without_elements, declared, shapes_bound_cost, tables,
-};
+use corymb_onnx::{Declared, OnnxFile, analyse_rows, check_external, declared, shapes_bound_cost, tables};
+use sha2::{Digest as _, Sha256};
 
 use crate::library::Library;
 use crate::model::{Graph, OrtModel};
@@ -160,7 +159,10 @@ impl Backend for OnnxRuntime {
                 let reasons: Vec<String> = reasons.iter().map(UnsupportedOperator::to_string).collect();
                 BackendError::Unsupported(format!("onnxruntime cannot run '{name}': {}", reasons.join("; ")))
             })?;
-            let Examined { signature, graph, content, changed } = examined;
+            let Examined { signature, graph, content, changed, hazard } = examined;
+            if let Some(hazard) = hazard.filter(|_| !options.hazards) {
+                return Err(BackendError::Hazardous(hazard));
+            }
             let recipe = Recipe {
                 library: library.clone(),
                 device: options.device,
@@ -210,6 +212,7 @@ struct Examined {
     content: Bytes,
     /// Whether `content` is another than the file's.
     changed: bool,
+    hazard: Option<Hazard>,
 }
 
 /// A model that may not, with what it declares.
@@ -250,19 +253,23 @@ fn examine(
         return Err(Refused { signature, reasons });
     }
     // Before the graph is changed: what is guarded has nodes of our own.
-    let graph = Graph {
+    let mut graph = Graph {
         rows: analyse_rows(&file.model, &signature),
         tables: tables(&file.model, &signature),
         shapes_bound_cost: shapes_bound_cost(&file.model),
-        deadly: deadly_without_elements(&file.model),
+        deadly: None,
     };
-    let mut content = file.bytes.clone();
+    let digest = |file: &OnnxFile| {
+        let hash = Sha256::new().chain_update(&file.bytes).chain_update(&library.version).finalize();
+        hash.iter().map(|byte| format!("{byte:02x}")).collect()
+    };
+    let resolved =
+        |content: &[u8]| session::resolved(library, content, files.model.folder(), operators).and_then(decode).ok();
     let mut changed = false;
     if divide::divides(&file.model) {
         let mut outcome = divide::guard(&mut file.model);
         if !outcome.left.is_empty()
-            && let Ok(mut resolved) =
-                session::resolved(library, &file.bytes, files.model.folder(), operators).and_then(decode)
+            && let Some(mut resolved) = resolved(&file.bytes)
         {
             outcome = divide::guard(&mut resolved);
             file.model = resolved;
@@ -272,19 +279,23 @@ fn examine(
         }
         if outcome.guarded > 0 {
             tracing::debug!(model = files.model.name(), guarded = outcome.guarded, "integer divisions are guarded");
-            content = Bytes::from(encode(&file.model));
             changed = true;
         }
     }
-    if graph.deadly.is_some() {
-        let guarded = elements::guard(&mut file.model);
-        if guarded > 0 {
-            tracing::debug!(model = files.model.name(), guarded, "operands that need elements are guarded");
-            content = Bytes::from(encode(&file.model));
-            changed = true;
-        }
+    if elements::in_functions(&file.model).is_some() {
+        let content = if changed { Bytes::from(encode(&file.model)) } else { file.bytes.clone() };
+        file.model = resolved(&content).unwrap_or(file.model);
     }
-    Ok(Examined { signature, graph, content, changed })
+    let elements::Outcome { guarded, deadly, left } = elements::guard(&mut file.model);
+    if guarded > 0 {
+        tracing::debug!(model = files.model.name(), guarded, "operands that need elements are guarded");
+        changed = true;
+    }
+    let hazard = |node: &String| Hazard { node: node.clone(), guarded: left.is_none(), digest: digest(&file) };
+    let hazard = left.as_ref().or(deadly.as_ref()).map(hazard);
+    graph.deadly = deadly;
+    let content = if changed { Bytes::from(encode(&file.model)) } else { file.bytes };
+    Ok(Examined { signature, graph, content, changed, hazard })
 }
 
 /// Whether all shapes follow from the number of rows.

@@ -22,8 +22,8 @@ use crate::commands::models::ModelsCommand;
 use crate::commands::plugin::PluginCommand;
 use crate::commands::predict::PredictArguments;
 use crate::commands::tune::TuneArguments;
-use crate::commands::{bench, doctor, manifest, models, plugin, predict, serve, tune};
-use crate::config::ServeFlags;
+use crate::commands::{bench, doctor, instance, manifest, models, plugin, predict, serve, tune};
+use crate::config::{InstanceFlags, ServeFlags};
 
 /// Serves ONNX models through V1 REST, V2 REST and gRPC on one port, with Wasm plugins around them.
 #[derive(Debug, Parser)]
@@ -54,6 +54,9 @@ enum Command {
     Plugin(PluginCommand),
     /// What this machine gives, and whether a model can be served on it
     Doctor(Box<DoctorArguments>),
+    /// One instance of a model, for the server that starts it
+    #[command(hide = true)]
+    Instance(InstanceFlags),
 }
 
 fn main() -> ExitCode {
@@ -72,6 +75,7 @@ fn main() -> ExitCode {
         Command::Models(command) => models::models(&command),
         Command::Plugin(command) => plugin::plugin(&command),
         Command::Doctor(arguments) => doctor::doctor(*arguments),
+        Command::Instance(flags) => instance::instance(&flags),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -36,7 +36,8 @@ pub trait Backend: Send + Sync {
     /// Makes the model ready to be instantiated on the device that `options` names, on no other.
     ///
     /// # Errors
-    /// [`BackendError::InvalidModel`], [`BackendError::Unsupported`], [`BackendError::Unavailable`] (the device).
+    /// [`BackendError::InvalidModel`], [`BackendError::Unsupported`], [`BackendError::Unavailable`] (the device),
+    /// [`BackendError::Hazardous`].
     fn load(&self, files: &ModelFiles, options: &LoadOptions) -> Result<Box<dyn Model>, BackendError>;
 
     /// What [`Backend::check`] looked at on its way, for a user who wants to know why it came out so: each library that
@@ -95,6 +96,11 @@ pub trait Model: Send + Sync {
         None
     }
 
+    /// Whether each instance is a process of its own.
+    fn is_apart(&self) -> bool {
+        false
+    }
+
     /// One more executable copy, whose runs use at most `threads` threads, the caller's among them; weights are shared.
     ///
     /// # Errors
@@ -109,7 +115,8 @@ pub trait Instance: Send {
     ///
     /// # Errors
     /// [`BackendError::InvalidInput`] when the engine refuses these values, [`BackendError::Cancelled`],
-    /// [`BackendError::Failed`]. After an error the instance is still usable; after a panic it is not.
+    /// [`BackendError::Failed`], [`BackendError::Crashed`] and [`BackendError::Restarting`] of a process of its own. After an
+    /// error the instance is still usable; after a panic it is not.
     fn run(&mut self, batch: &[Tensors], options: &RunOptions) -> Result<Vec<Tensors>, BackendError>;
 }
 
@@ -183,6 +190,11 @@ pub struct LoadOptions {
     pub cache: Option<PathBuf>,
     /// Whether nodes may run that a backend is not known to compute rightly.
     pub unverified: bool,
+    /// Whether nodes may run that are known to have ended processes. Otherwise a model that has one is not loaded:
+    /// [`BackendError::Hazardous`].
+    pub hazards: bool,
+    /// In a process of its own, which alone ends with what ends it.
+    pub apart: bool,
     /// What the model asks of its engine. A backend that is not meant takes no notice.
     pub settings: EngineSettings,
     /// What its runs on the processor take their memory from.
@@ -195,6 +207,8 @@ impl Default for LoadOptions {
             device: Device::Cpu,
             cache: None,
             unverified: false,
+            hazards: true,
+            apart: false,
             settings: EngineSettings::default(),
             memory: MemoryPool::default(),
         }

@@ -120,6 +120,21 @@ pub enum BackendError {
     /// The model is fine but needs what this backend lacks. Name another backend.
     #[error("{0}")]
     Unsupported(String),
+    /// The model holds a node that is known to have ended processes, and [`crate::LoadOptions::hazards`] was not set. Try it in
+    /// a process of its own.
+    #[error("{0}")]
+    Hazardous(Hazard),
+    /// The process of its own that the model ran in ended, or was ended since it did not come back.
+    #[error("{how}")]
+    Crashed {
+        /// For the log: how it ended, and what it said last.
+        how: String,
+        /// Whether it was ended.
+        late: bool,
+    },
+    /// The process of its own that the model runs in ended too often: it is started again after this time at the earliest.
+    #[error("its process ended and is started again in {0:?}")]
+    Restarting(Duration),
     /// The inputs do not fit the model. The caller's mistake.
     #[error("{0}")]
     InvalidInput(String),
@@ -149,9 +164,34 @@ impl BackendError {
             Self::InvalidInput(_) | Self::InvalidValues(_) => Code::InvalidArgument,
             Self::Memory(shortage) => shortage.code(),
             Self::Cancelled => Code::Cancelled,
-            Self::TimedOut => Code::DeadlineExceeded,
-            Self::Unavailable { .. } | Self::InvalidModel(_) | Self::Unsupported(_) | Self::Failed(_) => Code::Internal,
+            Self::TimedOut | Self::Crashed { late: true, .. } => Code::DeadlineExceeded,
+            Self::Restarting(_) => Code::NotReady,
+            Self::Unavailable { .. }
+            | Self::InvalidModel(_)
+            | Self::Unsupported(_)
+            | Self::Hazardous(_)
+            | Self::Crashed { .. }
+            | Self::Failed(_) => Code::Internal,
         }
+    }
+}
+
+/// A node of a model that is known to have ended processes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hazard {
+    /// As `'name' (Operator)`.
+    pub node: String,
+    /// Whether the backend keeps from it all that is known to end the process. Then one trial shows whether that is all.
+    pub guarded: bool,
+    /// Tells graphs apart, and engines: what was seen of one tells nothing of another.
+    pub digest: String,
+}
+
+impl fmt::Display for Hazard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { node, guarded, .. } = self;
+        let what = if *guarded { "may end" } else { "cannot be kept from ending" };
+        write!(f, "the node {node} {what} the process that runs it")
     }
 }
 

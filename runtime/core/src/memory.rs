@@ -31,7 +31,11 @@ struct Pool {
     limit: AtomicU64,
     held: AtomicU64,
     process: Option<Process>,
+    lender: Option<Lender>,
 }
+
+/// Who gives more: asked for bytes, and refusing with what it has.
+type Lender = Box<dyn Fn(u64) -> Result<(), Shortage> + Send + Sync>;
 
 /// The process whose memory a pool is a part of.
 struct Process {
@@ -49,7 +53,18 @@ impl MemoryPool {
     /// Of `limit` bytes.
     #[must_use]
     pub fn fixed(limit: u64) -> Self {
-        Self(Arc::new(Pool { limit: AtomicU64::new(limit), held: AtomicU64::new(0), process: None }))
+        Self(Arc::new(Pool { limit: AtomicU64::new(limit), held: AtomicU64::new(0), process: None, lender: None }))
+    }
+
+    /// Of what `lend` gives when it is asked for so many bytes more; it belongs to one thread.
+    pub fn lent(lend: impl Fn(u64) -> Result<(), Shortage> + Send + Sync + 'static) -> Self {
+        let (limit, held, lender) = (AtomicU64::new(0), AtomicU64::new(0), Some(Box::new(lend) as Lender));
+        Self(Arc::new(Pool { limit, held, process: None, lender }))
+    }
+
+    /// What was [lent](Self::lent) is the lender's again, but for what is still held.
+    pub fn repay(&self) {
+        self.0.limit.store(self.held(), Ordering::Relaxed);
     }
 
     /// Of what a process that may take `total` bytes has left. `used` tells what it takes; it is asked while nothing of the
@@ -69,7 +84,7 @@ impl MemoryPool {
             purging: Mutex::default(),
         };
         let limit = AtomicU64::new(part(total, LEAST));
-        let pool = Self(Arc::new(Pool { limit, held: AtomicU64::new(0), process: Some(process) }));
+        let pool = Self(Arc::new(Pool { limit, held: AtomicU64::new(0), process: Some(process), lender: None }));
         pool.measure();
         pool
     }
@@ -200,6 +215,16 @@ impl Holder {
     /// Where the pool does not have them; nothing has changed then.
     pub fn grow(&mut self, bytes: u64) -> Result<(), Shortage> {
         let all = self.bytes.saturating_add(bytes);
+        if let Some(lender) = &self.pool.0.lender {
+            let missing = self.pool.held().saturating_add(bytes).saturating_sub(self.pool.limit());
+            if missing > 0 {
+                lender(missing)?;
+                self.pool.0.limit.fetch_add(missing, Ordering::Relaxed);
+            }
+            self.pool.0.held.fetch_add(bytes, Ordering::Relaxed);
+            self.bytes = all;
+            return Ok(());
+        }
         if self.pool.take(bytes, all) {
             self.bytes = all;
             return Ok(());
@@ -281,6 +306,25 @@ mod tests {
         assert_eq!(pool.held(), 240, "what is there is counted");
         drop((first, second, small));
         assert_eq!(pool.held(), 0);
+    }
+
+    #[test]
+    fn what_is_lent_is_asked_for_once() {
+        let asked = Arc::new(AtomicU64::new(0));
+        let counter = Arc::clone(&asked);
+        let pool = MemoryPool::lent(move |bytes| {
+            let before = counter.fetch_add(bytes, Ordering::Relaxed);
+            if before + bytes > 100 { Err(Shortage::Now { bytes, limit: 100 }) } else { Ok(()) }
+        });
+        let mut holder = pool.holder();
+        holder.grow(60).expect("lent");
+        holder.set(10);
+        holder.grow(50).expect("still there");
+        assert_eq!((asked.load(Ordering::Relaxed), pool.held()), (60, 60));
+        assert_eq!(holder.grow(50), Err(Shortage::Now { bytes: 50, limit: 100 }));
+        drop(holder);
+        pool.repay();
+        assert_eq!((pool.limit(), pool.held()), (0, 0));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use corymb_core::{
 };
 
 use crate::error::LoadError;
+use crate::isolation::{self, Processes};
 use crate::sample;
 use crate::shared::{MemoryBudget, Promise};
 
@@ -21,6 +22,7 @@ pub(crate) struct Wanted<'a> {
     pub(crate) device: &'a str,
     pub(crate) options: LoadOptions,
     pub(crate) memory: Option<&'a MemoryBudget>,
+    pub(crate) processes: Processes<'a>,
 }
 
 /// The same model, once for each device.
@@ -143,14 +145,19 @@ fn load_on(
     wanted: &Wanted<'_>,
     files: &ModelFiles,
 ) -> Result<(Models, String), BackendError> {
-    let load = |device: Device| backend.load(files, &LoadOptions { device, ..wanted.options.clone() });
+    let load = |device: Device| {
+        let options = LoadOptions { device, ..wanted.options.clone() };
+        isolation::load(backend, files, &options, &wanted.processes)
+    };
+    let note = |models: &Models| models.iter().any(|model| model.is_apart()).then(|| isolation::APART.to_owned());
     let in_turn: &[Device] = match devices {
         DeviceChoice::All(all) => {
             return all
                 .iter()
                 .map(|device| load(*device))
                 .collect::<Result<_, _>>()
-                .map(|models| (models, String::new()));
+                .map(|models| (note(&models).unwrap_or_default(), models))
+                .map(|(note, models)| (models, note));
         }
         DeviceChoice::FirstOf(devices) => devices,
         DeviceChoice::Auto => &available.devices,
@@ -159,7 +166,11 @@ fn load_on(
     let mut last = None;
     for device in in_turn {
         match load(*device) {
-            Ok(model) => return Ok((vec![model], tried.join("; "))),
+            Ok(model) => {
+                let models = vec![model];
+                tried.extend(note(&models));
+                return Ok((models, tried.join("; ")));
+            }
             Err(error) => {
                 tried.push(format!("{device}: {error}"));
                 // What is wrong with the file is wrong on every device.

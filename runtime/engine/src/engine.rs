@@ -12,6 +12,7 @@ use crate::admission::{Admission, Permit};
 use crate::call::Call;
 use crate::division::Division;
 use crate::error::EngineError;
+use crate::isolation::Survivors;
 use crate::lifecycle::State;
 use crate::loads::VersionStatus;
 use crate::pool::{Panicked, Pool, Progress, Stage};
@@ -88,6 +89,7 @@ impl Engine {
             registry: Registry::default(),
             loads: tokio::sync::Semaphore::new(options.workers.max(1)),
             concurrency: Arc::default(),
+            survivors: Survivors::new(options.cache.as_deref()),
             opening: tokio::sync::watch::Sender::new(false),
             options,
             backends,

@@ -129,7 +129,13 @@ pub enum EngineError {
 fn for_callers(error: &BackendError) -> String {
     match error {
         BackendError::InvalidInput(message) | BackendError::InvalidValues(message) => message.clone(),
-        BackendError::Memory(_) | BackendError::TimedOut | BackendError::Cancelled => error.to_string(),
+        BackendError::Memory(_) | BackendError::TimedOut | BackendError::Cancelled | BackendError::Restarting(_) => {
+            error.to_string()
+        }
+        BackendError::Crashed { late: false, .. } => "its process ended while it ran the request".to_owned(),
+        BackendError::Crashed { late: true, .. } => {
+            "the run did not stop in time, and its process was ended".to_owned()
+        }
         _ => "the model could not be run".to_owned(),
     }
 }
@@ -170,8 +176,9 @@ impl EngineError {
     /// When trying again makes sense, where it does.
     #[must_use]
     pub const fn retry_after(&self) -> Option<Duration> {
-        match self.code() {
-            Code::Overloaded => Some(Duration::from_secs(1)),
+        match self {
+            Self::Backend { error: BackendError::Restarting(wait), .. } => Some(*wait),
+            _ if matches!(self.code(), Code::Overloaded) => Some(Duration::from_secs(1)),
             _ => None,
         }
     }

@@ -14,6 +14,7 @@ mod division;
 mod engine;
 mod error;
 mod infer;
+mod isolation;
 mod lifecycle;
 mod live;
 mod load;

@@ -11,6 +11,7 @@ use crate::capacity::Capacity;
 use crate::choice::{self, Chosen, Wanted};
 use crate::division::Division;
 use crate::error::LoadError;
+use crate::isolation::Processes;
 use crate::measure::{self, Sharing};
 use crate::models::OtherModels;
 use crate::pool::{NO_PRIORITY, Share};
@@ -18,6 +19,9 @@ use crate::shared::Shared;
 use crate::signals::{Series, VersionSignals};
 use crate::version::Version;
 use crate::waiting::{QueueLimits, Waiting};
+
+/// Instances of a model that are processes of their own, where the manifest does not say.
+const MOST_PROCESSES: usize = 2;
 
 /// A version, what to measure of it, and the receiver that learns when its last request has ended.
 pub(crate) struct Loaded {
@@ -157,6 +161,8 @@ impl Copies {
         // An accelerator works on one run at a time; the cores work on as many as there are.
         let on_cores = model.is_none_or(|model| *model.device() == Device::Cpu);
         let usual = if on_cores { (workers / threads).max(1) } else { 1 };
+        // Processes do not share weights.
+        let usual = if model.is_some_and(Model::is_apart) { usual.min(MOST_PROCESSES) } else { usual };
         Self { of_each: manifest.instances.count.unwrap_or(usual), threads, on_cores }
     }
 }
@@ -187,10 +193,17 @@ fn load_model(shared: &Shared, folder: &ModelFolder, files: &ModelFiles) -> Resu
             device: Device::Cpu,
             cache: shared.options.cache.as_ref().map(|cache| cache.join("optimised")),
             unverified: manifest.unverified,
+            hazards: false,
+            apart: false,
             settings: manifest.onnxruntime.settings().clone(),
             memory: shared.options.pool.clone(),
         },
         memory: shared.options.memory.as_ref(),
+        processes: Processes {
+            isolation: manifest.instances.isolation,
+            survivors: &shared.survivors,
+            run_time: manifest.instances.run_timeout.unwrap_or(shared.options.max_run_time),
+        },
     };
     let chosen = choice::choose(&shared.backends, &wanted, files)?;
     let settings = &wanted.options.settings;

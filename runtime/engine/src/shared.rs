@@ -10,6 +10,7 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::accounting::Concurrency;
 use crate::admission::Admission;
+use crate::isolation::Survivors;
 use crate::pool::Pool;
 use crate::registry::Registry;
 use crate::signals::Meters;
@@ -119,6 +120,7 @@ pub(crate) struct Shared {
     pub(crate) loads: Semaphore,
     pub(crate) admission: Arc<Admission>,
     pub(crate) concurrency: Arc<Concurrency>,
+    pub(crate) survivors: Survivors,
     /// Whether which models there are is still being found out.
     pub(crate) opening: watch::Sender<bool>,
 }

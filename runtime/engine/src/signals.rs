@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use corymb_core::Code;
+use corymb_core::{BackendError, Code};
 use opentelemetry::metrics::{BoundCounter, BoundHistogram, Counter, Histogram, Meter, MeterProvider};
 use opentelemetry::{InstrumentationScope, KeyValue, StringValue};
 
@@ -73,6 +73,7 @@ pub(crate) struct Series {
     batch_size: Histogram<u64>,
     busy_time: Counter<f64>,
     load_duration: Histogram<f64>,
+    crashes: Counter<u64>,
 }
 
 impl Series {
@@ -102,6 +103,11 @@ impl Series {
                 .with_description("Time that instances spent running; its rate over the instances is the utilisation.")
                 .build(),
             load_duration: seconds("corymb.model.load.duration", "From the first byte read to ready."),
+            crashes: meter
+                .u64_counter("corymb.instance.crashes")
+                .with_unit("{process}")
+                .with_description("Processes of their own that instances ran in and that ended.")
+                .build(),
             _meter: meter,
         })
     }
@@ -191,6 +197,15 @@ impl VersionSignals {
         let Some(RunSeries { attributes, busy_time, batch_size }) = self.runs.get(device) else { return };
         busy_time.get_or_init(|| self.series.busy_time.bind(attributes)).add(time.as_secs_f64());
         batch_size.get_or_init(|| self.series.batch_size.bind(attributes)).record(requests);
+    }
+
+    /// How a run on the device of that index failed, if it did: the process of its instance may have ended.
+    pub(crate) fn ended(&self, device: usize, error: Option<&BackendError>) {
+        if let Some(BackendError::Crashed { .. }) = error
+            && let Some(RunSeries { attributes, .. }) = self.runs.get(device)
+        {
+            self.series.crashes.add(1, attributes);
+        }
     }
 
     pub(crate) fn request(&self, protocol: Protocol, outcome: Result<(), Code>, time: Duration) {

@@ -28,7 +28,9 @@ pub use download::{Meter, Progress};
 pub use error::RepositoryError;
 pub use keys::{check_keys, nearest};
 pub use layout::{Found, Held, ModelFolder, PluginFile, embedded};
-pub use manifest::{BatchingSection, InstancesSection, Manifest, PluginSection, QueueSection, VersionsSection};
+pub use manifest::{
+    BatchingSection, InstancesSection, Isolation, Manifest, PluginSection, QueueSection, VersionsSection,
+};
 pub use npy::read_npy;
 pub use onnxruntime::OnnxRuntimeSection;
 pub use repository::{Repository, RepositoryOptions};

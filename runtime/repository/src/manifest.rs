@@ -33,6 +33,7 @@ const KNOWN_KEYS: &[&str] = &[
     "instances.threads",
     "instances.alone",
     "instances.run_timeout",
+    "instances.isolation",
     "batching.enabled",
     "batching.max_size",
     "batching.max_delay",
@@ -118,6 +119,22 @@ pub struct InstancesSection {
     /// Time of one run; by default what the server allows.
     #[serde(default, deserialize_with = "duration")]
     pub run_timeout: Option<Duration>,
+    /// Which process they run in.
+    #[serde(default)]
+    pub isolation: Isolation,
+}
+
+/// `isolation`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Isolation {
+    /// The server's, unless a node is known to have ended processes and cannot be kept from it.
+    #[default]
+    Auto,
+    /// Each a process of its own.
+    Process,
+    /// The server's, whatever is known.
+    Thread,
 }
 
 /// `[batching]`
@@ -341,6 +358,7 @@ mod tests {
             threads = 1
             alone = false
             run_timeout = "30s"
+            isolation = "process"
             [batching]
             enabled = true
             max_size = 8
@@ -361,6 +379,7 @@ mod tests {
         assert_eq!(manifest.onnxruntime.settings().session["session.disable_prepacking"], "1");
         assert_eq!(manifest.queue.timeout, Some(Duration::from_secs(1)));
         assert_eq!(manifest.instances.count, Some(2));
+        assert_eq!(manifest.instances.isolation, Isolation::Process);
         assert_eq!(manifest.batching.preferred, [4, 8]);
         assert_eq!(manifest.versions.weights.get("2"), Some(&10));
         assert_eq!(manifest.batching.latency_target, Some(Duration::from_millis(50)));

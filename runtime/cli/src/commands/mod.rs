@@ -2,6 +2,7 @@
 
 pub(crate) mod bench;
 pub(crate) mod doctor;
+pub(crate) mod instance;
 pub(crate) mod manifest;
 pub(crate) mod models;
 pub(crate) mod plugin;

@@ -6,6 +6,7 @@ mod engine;
 mod environment;
 mod file;
 mod flags;
+mod instance;
 mod knative;
 mod layer;
 mod limits;
@@ -32,6 +33,7 @@ use self::telemetry::TelemetryOptions;
 pub(crate) use self::engine::engine_options;
 pub(crate) use self::environment::{Environment, environment};
 pub(crate) use self::flags::ServeFlags;
+pub(crate) use self::instance::InstanceFlags;
 pub(crate) use self::log::LogFormat;
 pub(crate) use self::models::{NamedFile, NamedModel, SourceFlags, cache_folder};
 

@@ -88,7 +88,7 @@ fn parse_signer(text: &str) -> Result<NamedFile, String> {
         .ok_or_else(|| "expected a PEM file, or NAME=FILE for one model, e.g. flowers=keys/flowers.pem".to_owned())
 }
 
-fn parse_library(text: &str) -> Result<NamedFile, String> {
+pub(super) fn parse_library(text: &str) -> Result<NamedFile, String> {
     parse_file(text).ok_or_else(|| {
         "expected a library or a folder, or NAME=FILE, e.g. libortextensions.so=/opt/ops/_extensions_pydll.so"
             .to_owned()

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use corymb_backend_onnxruntime::{OperatorLibrary, Search};
 
-use crate::config::{Environment, NamedFile, SourceFlags};
+use crate::config::{Environment, InstanceFlags, NamedFile, SourceFlags};
 
 /// Where ONNX Runtime's library is looked for.
 pub(crate) fn library_search(sources: &SourceFlags, environment: &Environment) -> Search {
@@ -25,6 +25,23 @@ pub(crate) fn library_search(sources: &SourceFlags, environment: &Environment) -
         home: path("HOME"),
         custom_operators: sources.custom_operators.iter().cloned().map(operator_library).collect(),
     }
+}
+
+/// What a process for one instance is told: where the library is, and no place else.
+pub(crate) fn of_instance(flags: &InstanceFlags) -> Search {
+    Search {
+        disabled: flags.onnxruntime.as_os_str() == "none",
+        explicit: Some(flags.onnxruntime.clone()),
+        custom_operators: flags.custom_operators.iter().cloned().map(operator_library).collect(),
+        ..Search::default()
+    }
+}
+
+/// Libraries of custom operators as they are typed.
+#[cfg(target_os = "linux")]
+pub(super) fn named(libraries: &[OperatorLibrary]) -> Vec<NamedFile> {
+    let named = |library: &OperatorLibrary| NamedFile { name: library.name.clone(), file: library.path.clone() };
+    libraries.iter().map(named).collect()
 }
 
 fn operator_library(named: NamedFile) -> OperatorLibrary {

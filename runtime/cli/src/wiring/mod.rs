@@ -11,12 +11,17 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use corymb_backend_onnxruntime::{OnnxRuntime, Search};
+#[cfg(target_os = "linux")]
+use corymb_backend_process::Apart;
 use corymb_backend_tract::Tract;
 use corymb_core::{Backend, PluginHost};
 use corymb_engine::{Engine, EngineOptions};
 use corymb_plugin_host::Host;
 
-pub(crate) use libraries::library_search;
+#[cfg(target_os = "linux")]
+use crate::config::InstanceFlags;
+
+pub(crate) use libraries::{library_search, of_instance};
 pub(crate) use log_bridge::LogBridge;
 pub(crate) use signals::Signals;
 
@@ -30,9 +35,32 @@ pub(crate) fn plugin_host() -> anyhow::Result<Arc<Host>> {
     Ok(Arc::new(Host::new()?))
 }
 
+/// The same, whose models may be loaded in processes of their own: this program again, as `corymb instance`.
+#[cfg(target_os = "linux")]
+fn apart(libraries: Search, run_bytes: u64) -> std::io::Result<Vec<Arc<dyn Backend>>> {
+    let custom_operators = libraries::named(&libraries.custom_operators);
+    let onnxruntime = Arc::new(OnnxRuntime::new(libraries, run_bytes));
+    let tract = Arc::new(Tract::new(run_bytes));
+    let searched = Arc::clone(&onnxruntime);
+    let arguments = move || {
+        // Found once, by the server.
+        let used = searched.searched().iter().find(|place| place.is_used());
+        let onnxruntime = used.map_or_else(|| "none".into(), |place| place.path.clone());
+        InstanceFlags { onnxruntime, custom_operators: custom_operators.clone(), run_bytes, memory: 0 }.typed()
+    };
+    let apart = |backend: Arc<dyn Backend>| Ok(Arc::new(Apart::new(backend, arguments.clone())?) as Arc<dyn Backend>);
+    [onnxruntime as Arc<dyn Backend>, tract].into_iter().map(apart).collect()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn apart(libraries: Search, run_bytes: u64) -> std::io::Result<Vec<Arc<dyn Backend>>> {
+    Ok(backends(libraries, run_bytes))
+}
+
 /// An engine without models. One run may take `run_bytes`.
 pub(crate) fn engine(options: EngineOptions, libraries: Search, run_bytes: u64) -> anyhow::Result<Engine> {
     let plugins: Arc<dyn PluginHost> = plugin_host()?;
     let meters = opentelemetry::global::meter_provider();
-    Engine::new(options, backends(libraries, run_bytes), Some(plugins), meters).context("start the compute pool")
+    let backends = apart(libraries, run_bytes).context("start the thread that starts processes")?;
+    Engine::new(options, backends, Some(plugins), meters).context("start the compute pool")
 }

@@ -451,7 +451,10 @@ impl Shared {
         let usual = self.usual_run.load(Relaxed);
         self.usual_run.store(if usual == 0 { nanos } else { nanos.max((usual * 7 + nanos) / 8) }, Relaxed);
         match result {
-            Ok(result) => (Some(replica), result.map_err(|error| self.failed(error))),
+            Ok(result) => {
+                self.signals.ended(replica.model, result.as_ref().err());
+                (Some(replica), result.map_err(|error| self.failed(error)))
+            }
             Err(payload) => {
                 let Panicked(message) = Panicked::from_payload(payload.as_ref());
                 tracing::error!(model = self.name, panic = message, "the model panicked; its instance is replaced");

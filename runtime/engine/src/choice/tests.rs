@@ -2,7 +2,10 @@
 
 use corymb_core::{DType, Dim, FileSource, Instance, ModelInfo, Profile, Signature, Tensor, TensorSpec};
 
+use corymb_repository::Isolation;
+
 use super::*;
+use crate::isolation::Survivors;
 
 #[derive(Clone, Default)]
 struct Fake {
@@ -104,7 +107,9 @@ fn choose_from(backends: &[&Fake], backend: &str, device: &str) -> Result<(Strin
     let backends: Vec<Arc<dyn Backend>> =
         backends.iter().map(|fake| Arc::new((*fake).clone()) as Arc<dyn Backend>).collect();
     let files = ModelFiles { model: FileSource::Embedded { name: "m.onnx".into(), bytes: Vec::new().into() } };
-    let wanted = Wanted { backend, device, options: LoadOptions::default(), memory: None };
+    let survivors = Survivors::new(None);
+    let processes = Processes { isolation: Isolation::Auto, survivors: &survivors, run_time: Duration::MAX };
+    let wanted = Wanted { backend, device, options: LoadOptions::default(), memory: None, processes };
     choose(&backends, &wanted, &files)
         .map(|chosen| {
             let devices: Vec<String> = chosen.models.iter().map(|model| model.device().to_string()).collect();
@@ -179,7 +184,10 @@ fn a_model_that_cannot_fit_is_refused_before_it_is_loaded() {
     let tried = |limit, size| {
         let backends: Vec<Arc<dyn Backend>> = vec![Arc::new(Fake { size, ..Fake::new("first") })];
         let memory = MemoryBudget::new(limit, move || limit - (3 << 20));
-        let wanted = Wanted { backend: "auto", device: "auto", options: LoadOptions::default(), memory: Some(&memory) };
+        let survivors = Survivors::new(None);
+        let processes = Processes { isolation: Isolation::Auto, survivors: &survivors, run_time: Duration::MAX };
+        let (backend, options) = ("auto", LoadOptions::default());
+        let wanted = Wanted { backend, device: "auto", options, memory: Some(&memory), processes };
         choose(&backends, &wanted, &files).map(drop).map_err(|error| error.to_string())
     };
     assert_eq!(tried(6 << 20, 9 << 20), Ok(()), "a folder that fits is not looked into");

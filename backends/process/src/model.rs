@@ -1,0 +1,255 @@
+//! A model whose instances are child processes.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use corymb_core::{
+    BackendError, CancelFlag, Device, FileSource, Holder, Instance, LoadOptions, MemoryPool, Model, ModelFiles,
+    Profile, RunOptions, Signature, Tensors,
+};
+
+use crate::backoff::Backoff;
+use crate::messages::{Order, Report};
+use crate::parent::{Child, End};
+use crate::records::{Described, Load, Settings, Source};
+use crate::starter::Starter;
+use crate::tensors;
+
+/// How long a child may take to load a model.
+const LOAD_LIMIT: Duration = Duration::from_secs(600);
+
+/// What children are made of.
+struct Recipe {
+    starter: Arc<Starter>,
+    backend: &'static str,
+    files: ModelFiles,
+    options: LoadOptions,
+    /// For messages.
+    name: String,
+}
+
+pub(crate) struct ApartModel {
+    recipe: Arc<Recipe>,
+    signature: Signature,
+    device: Device,
+    unverified: Option<String>,
+    profile: Profile,
+    /// The one that loaded the model first: the first instance's.
+    first: Mutex<Option<Child>>,
+}
+
+impl ApartModel {
+    pub(crate) fn load(
+        starter: Arc<Starter>,
+        backend: &'static str,
+        files: &ModelFiles,
+        options: &LoadOptions,
+    ) -> Result<Self, BackendError> {
+        let name = files.model.name();
+        // A relative path would mean another file after a change of the working folder.
+        let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        let model = match &files.model {
+            FileSource::Path(path) => FileSource::Path(absolute(path)),
+            embedded @ FileSource::Embedded { .. } => embedded.clone(),
+        };
+        let recipe = Recipe { starter, backend, files: ModelFiles { model }, options: options.clone(), name };
+        let (child, described) = recipe.start()?;
+        let strange = || BackendError::Failed("the process described the model in words that are not known".to_owned());
+        let (signature, device, unverified, profile) = described.into_parts().ok_or_else(strange)?;
+        let device = device.parse().map_err(|_| strange())?;
+        let first = Mutex::new(Some(child));
+        Ok(Self { recipe: Arc::new(recipe), signature, device, unverified, profile, first })
+    }
+}
+
+impl Recipe {
+    /// A child that has loaded the model.
+    fn start(&self) -> Result<(Child, Described), BackendError> {
+        let cannot = |error: std::io::Error| {
+            BackendError::Failed(format!("a process for '{}' cannot be started: {error}", self.name))
+        };
+        let mut child = Child::new(self.starter.start().map_err(cannot)?, &self.name).map_err(cannot)?;
+        let source = match &self.files.model {
+            FileSource::Path(path) => Source::Path(path.clone()),
+            FileSource::Embedded { name, bytes } => {
+                std::os::unix::fs::FileExt::write_all_at(&child.memory, bytes, 0).map_err(cannot)?;
+                Source::Embedded { name: name.clone(), len: bytes.len() }
+            }
+        };
+        let load = Load {
+            backend: self.backend.to_owned(),
+            source,
+            device: self.options.device.to_string(),
+            cache: self.options.cache.clone(),
+            unverified: self.options.unverified,
+            settings: Settings::from(&self.options.settings),
+        };
+        match self.ask(&mut child, &Order::Load(Box::new(load)))? {
+            Report::Loaded(described) => Ok((child, *described)),
+            other => Err(self.unexpected(other)),
+        }
+    }
+
+    /// Makes the child's instance.
+    fn prepare(&self, mut child: Child, threads: usize) -> Result<Child, BackendError> {
+        match self.ask(&mut child, &Order::Instance { threads })? {
+            Report::Ready => Ok(child),
+            other => Err(self.unexpected(other)),
+        }
+    }
+
+    /// What is not a run, and takes as long as it takes.
+    fn ask(&self, child: &mut Child, order: &Order) -> Result<Report, BackendError> {
+        let ends = Instant::now().checked_add(LOAD_LIMIT);
+        let report = child.ask(order, &CancelFlag::new(), ends, &mut MemoryPool::default().holder());
+        let _ = tensors::trim(&child.memory);
+        report.map_err(|end| match end {
+            End::Crashed(how) => crashed(format!("the process that loaded '{}' crashed: {how}", self.name)),
+            End::Ended => late(format!("loading '{}' did not end within {LOAD_LIMIT:?}", self.name)),
+        })
+    }
+
+    fn unexpected(&self, report: Report) -> BackendError {
+        match report {
+            Report::Failed(failure) => failure.into_error(self.backend),
+            _ => BackendError::Failed("the process answered what it was not asked".to_owned()),
+        }
+    }
+}
+
+impl Model for ApartModel {
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn device(&self) -> &Device {
+        &self.device
+    }
+
+    fn profile(&self) -> Profile {
+        self.profile.clone()
+    }
+
+    fn unverified(&self) -> Option<&str> {
+        self.unverified.as_deref()
+    }
+
+    fn is_apart(&self) -> bool {
+        true
+    }
+
+    fn instance(&self, threads: usize) -> Result<Box<dyn Instance>, BackendError> {
+        let first = self.first.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let child = match first {
+            Some(child) => child,
+            None => self.recipe.start()?.0,
+        };
+        let child = self.recipe.prepare(child, threads)?;
+        let recipe = Arc::clone(&self.recipe);
+        Ok(Box::new(ApartInstance { recipe, threads, child: Some(child), backoff: Backoff::default() }))
+    }
+}
+
+/// One child after the other.
+struct ApartInstance {
+    recipe: Arc<Recipe>,
+    threads: usize,
+    /// None while there is none.
+    child: Option<Child>,
+    backoff: Backoff,
+}
+
+impl Instance for ApartInstance {
+    fn run(&mut self, batch: &[Tensors], options: &RunOptions) -> Result<Vec<Tensors>, BackendError> {
+        let mut child = self.child()?;
+        let mut holder = self.recipe.options.memory.holder();
+        let answers = match ask(&mut child, batch, options, &mut holder) {
+            Ok(Ok(Report::Ran(answers))) => receive(&child, &answers, holder),
+            Ok(Ok(other)) => Err(self.recipe.unexpected(other)),
+            Ok(Err(error)) => Err(error),
+            Err(end) => return Err(self.ended(end)),
+        };
+        let _ = tensors::trim(&child.memory);
+        self.child = Some(child);
+        answers
+    }
+}
+
+/// The child's report, which may be that it failed.
+type Asked = Result<Result<Report, BackendError>, End>;
+
+fn ask(child: &mut Child, batch: &[Tensors], options: &RunOptions, holder: &mut Holder) -> Asked {
+    let inputs: u64 = batch.iter().flat_map(Tensors::iter).map(|(_, tensor)| tensor.byte_len() as u64).sum();
+    // Here and in the child.
+    if let Err(shortage) = holder.grow(2 * inputs) {
+        return Ok(Err(BackendError::Memory(shortage)));
+    }
+    let requests = match tensors::write(&child.memory, batch) {
+        Ok(requests) => requests,
+        Err(error) => return Ok(Err(BackendError::Failed(format!("write for the process: {error}")))),
+    };
+    let left = options.ends.map(|ends| ends.saturating_duration_since(Instant::now()));
+    let ends_in = left.map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX));
+    let order = Order::Run { requests, outputs: options.outputs.clone(), ends_in };
+    child.ask(&order, &options.cancel, options.ends, holder).map(Ok)
+}
+
+/// Reads what the child answered. `holder` holds what the child took, which it has no more.
+fn receive(child: &Child, answers: &tensors::Batch, mut holder: Holder) -> Result<Vec<Tensors>, BackendError> {
+    let bytes = tensors::len(answers);
+    // Here, and until they are read in the memory that both have open.
+    let needed = bytes.saturating_mul(2);
+    match needed.checked_sub(holder.bytes()) {
+        Some(more) => holder.grow(more).map_err(BackendError::Memory)?,
+        None => holder.set(needed),
+    }
+    let read = tensors::read(&child.memory, answers);
+    let read = read.map_err(|error| BackendError::Failed(format!("what the process answered: {error}")))?;
+    let names: Vec<Vec<String>> =
+        read.iter().map(|tensors| tensors.iter().map(|(name, _)| name.to_owned()).collect()).collect();
+    let all = read.into_iter().flat_map(|tensors| tensors.into_iter().map(|(_, tensor)| tensor)).collect();
+    let mut kept = holder.keep_with_tensors(all).into_iter();
+    Ok(names.into_iter().map(|names| names.into_iter().zip(kept.by_ref()).collect()).collect())
+}
+
+impl ApartInstance {
+    /// The child, another in place of one that ended.
+    fn child(&mut self) -> Result<Child, BackendError> {
+        if let Some(child) = self.child.take() {
+            return Ok(child);
+        }
+        if let Some(wait) = self.backoff.wait(Instant::now()) {
+            return Err(BackendError::Restarting(wait));
+        }
+        let begin = Instant::now();
+        let started = self.recipe.start().and_then(|(child, _)| self.recipe.prepare(child, self.threads));
+        match &started {
+            Ok(_) => tracing::info!(model = self.recipe.name, took = ?begin.elapsed(), "its process was started again"),
+            Err(error) => {
+                self.backoff.ended(Instant::now());
+                tracing::error!(model = self.recipe.name, %error, "its process could not be started again");
+            }
+        }
+        started
+    }
+
+    fn ended(&mut self, end: End) -> BackendError {
+        self.backoff.ended(Instant::now());
+        let model = &self.recipe.name;
+        let error = match end {
+            End::Crashed(how) => crashed(format!("the process of '{model}' crashed: {how}")),
+            End::Ended => late(format!("a run of '{model}' did not stop when it was told to; its process was ended")),
+        };
+        tracing::error!(%error);
+        error
+    }
+}
+
+fn crashed(how: String) -> BackendError {
+    BackendError::Crashed { how, late: false }
+}
+
+fn late(how: String) -> BackendError {
+    BackendError::Crashed { how, late: true }
+}

@@ -1,0 +1,151 @@
+//! The server's side of one child: orders it, waits for it, and ends it.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{self, BufRead as _, BufReader, Read as _};
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::{self, ChildStderr, ExitStatus};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use corymb_core::{CancelFlag, Holder};
+
+use crate::messages::{Order, Report};
+use crate::records::Missing;
+use crate::starter::Started;
+use crate::stream::Stream;
+
+/// How late a cancellation may be noticed.
+const TICK: Duration = Duration::from_millis(10);
+/// How long a run that was told to stop may go on before its process is ended: engines look for it between nodes.
+const GRACE: Duration = Duration::from_secs(2);
+/// Of what a child writes to its standard error so many lines are kept, and so many bytes of each.
+const LINES: usize = 4;
+const LINE_BYTES: u64 = 1 << 10;
+
+/// Why a child is no more.
+pub(crate) enum End {
+    /// It went by itself, in these words.
+    Crashed(String),
+    /// It was ended since it did not stop when it was told to.
+    Ended,
+}
+
+/// A child process that runs.
+pub(crate) struct Child {
+    process: process::Child,
+    stream: Stream,
+    pub(crate) memory: File,
+    last_words: Arc<Mutex<VecDeque<String>>>,
+    reader: Option<thread::JoinHandle<()>>,
+}
+
+impl Child {
+    pub(crate) fn new(started: Started, model: &str) -> io::Result<Self> {
+        let Started { mut process, stream, memory } = started;
+        let last_words = Arc::<Mutex<VecDeque<String>>>::default();
+        let reader = process.stderr.take().map(|errors| {
+            let (words, model) = (Arc::clone(&last_words), model.to_owned());
+            let name = "child-stderr".to_owned();
+            thread::Builder::new().name(name).stack_size(128 << 10).spawn(move || listen(errors, &words, &model))
+        });
+        let stream = Stream::new(stream, Some(TICK));
+        // Ended if anything went wrong.
+        let child = |stream, reader| Self { process, stream, memory, last_words, reader };
+        match (stream, reader.transpose()) {
+            (Ok(stream), Ok(reader)) => Ok(child(stream, reader)),
+            (Err(error), _) | (_, Err(error)) => Err(error),
+        }
+    }
+
+    /// Sends an order and waits for its answer. What the child borrows for it is added to `holder`. At `ends`, or when it is
+    /// cancelled, the child is told to stop, and ended when it does not.
+    pub(crate) fn ask(
+        &mut self,
+        order: &Order,
+        cancel: &CancelFlag,
+        ends: Option<Instant>,
+        holder: &mut Holder,
+    ) -> Result<Report, End> {
+        self.stream.send(order).map_err(|_| self.crashed())?;
+        let mut told: Option<Instant> = None;
+        loop {
+            match self.stream.receive() {
+                Ok(Some(Report::Lend(bytes))) => {
+                    let lent = holder.grow(bytes).map_err(Missing::from);
+                    self.stream.send(&Order::Lent(lent)).map_err(|_| self.crashed())?;
+                }
+                Ok(Some(report)) => return Ok(report),
+                Ok(None) => {}
+                Err(_) => return Err(self.crashed()),
+            }
+            let now = Instant::now();
+            match told {
+                Some(told) if now.duration_since(told) >= GRACE => return Err(End::Ended),
+                None if cancel.is_cancelled() || ends.is_some_and(|ends| ends <= now) => {
+                    self.stream.send(&Order::Cancel).map_err(|_| self.crashed())?;
+                    told = Some(now);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// How it ended, and what it said last.
+    fn crashed(&mut self) -> End {
+        // It closed its socket, so it has ended or will not do anything of use.
+        let _ = self.process.kill();
+        let how = self.process.wait().map_or_else(|error| error.to_string(), in_words);
+        if let Some(reader) = self.reader.take() {
+            let _ = reader.join();
+        }
+        let words = self.last_words.lock().unwrap_or_else(PoisonError::into_inner);
+        let words = words.iter().map(String::as_str).collect::<Vec<_>>().join(" | ");
+        End::Crashed(if words.is_empty() { how } else { format!("{how}; it said: {words}") })
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        // A process that was killed is gone as soon as the kernel has it off a core.
+        let _ = self.process.wait();
+    }
+}
+
+fn in_words(status: ExitStatus) -> String {
+    match status.signal() {
+        Some(signal) => {
+            let name = SIGNALS.iter().find(|(number, _)| *number == signal).map_or("", |(_, name)| name);
+            format!("it ended by signal {signal}{name}")
+        }
+        None => format!("it ended with {status}"),
+    }
+}
+
+/// Those that end processes by what they do, by their numbers on Linux.
+const SIGNALS: [(i32, &str); 6] =
+    [(4, " (SIGILL)"), (6, " (SIGABRT)"), (7, " (SIGBUS)"), (8, " (SIGFPE)"), (9, " (SIGKILL)"), (11, " (SIGSEGV)")];
+
+/// Keeps the last lines of a child, and logs them.
+fn listen(errors: ChildStderr, words: &Mutex<VecDeque<String>>, model: &str) {
+    let mut errors = BufReader::new(errors);
+    loop {
+        let mut line = Vec::new();
+        match errors.by_ref().take(LINE_BYTES).read_until(b'\n', &mut line) {
+            Ok(0) | Err(_) => return,
+            Ok(_) => {}
+        }
+        let line = String::from_utf8_lossy(&line).trim().to_owned();
+        if line.is_empty() {
+            continue;
+        }
+        tracing::debug!(model, line, "a model's process said");
+        let mut words = words.lock().unwrap_or_else(PoisonError::into_inner);
+        if words.len() == LINES {
+            words.pop_front();
+        }
+        words.push_back(line);
+    }
+}
