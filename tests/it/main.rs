@@ -15,6 +15,7 @@ mod group;
 mod harness;
 mod hazards;
 mod hostile;
+mod isolation;
 mod live;
 mod manifests;
 mod memory;

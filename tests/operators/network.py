@@ -54,6 +54,10 @@ def reductions(suite):
                         strange = np.array([[-np.inf, -np.inf, -np.inf], [np.inf, 1, 2], [-np.inf, 3, 1]], DTYPES[dtype][0])
                         axes, attributes = ([ints(1)], keep) if operand else ([], {**keep, "axes": [1]})
                         suite.add(operator, [strange, *axes], attributes, opset=opset, const=(1,) if axes else (), unlike=True)
+                    if operator == "ReduceLogSumExp" and dtype in FLOATS:
+                        steep = np.array([[0, 200, 3], [1, -150, 90], [-300, -310, -290]], DTYPES[dtype][0]) * (5 if dtype == "f64" else 1)
+                        for rows in (axes, [ints(0)] if axes else []):
+                            suite.add(operator, [steep, *rows], attributes, opset=opset, const=(1,) if rows else (), unlike=True)
                     empty = values(dtype, (0, 3), 1)
                     axes, attributes = ([ints(1)], keep) if operand else ([], {**keep, "axes": [1]})
                     suite.add(operator, [empty, *axes], attributes, opset=opset, const=(1,) if axes else ())
@@ -79,6 +83,9 @@ def softmaxes(suite):
                     given = np.array(large, DTYPES[dtype][0])
                     suite.add(operator, [given], {"axis": 1}, opset=opset, unlike=True)
                     suite.add(operator, [given], {"axis": -1} if opset >= 11 else {}, opset=opset, unlike=True)
+                steep = values(dtype, (2, 3, 4, 5), 33) * np.array(80, DTYPES[dtype][0])
+                for axis in (None, *range(-4 if opset >= 11 else 0, 4)):
+                    suite.add(operator, [steep], {} if axis is None else {"axis": axis}, opset=opset, unlike=True)
                 wide = values(dtype, (1, 3000), 32)
                 suite.add(operator, [wide], {"axis": 1}, opset=opset)
 

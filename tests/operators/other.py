@@ -154,8 +154,11 @@ def quantised(suite):
                 for form in ((), (1,)):
                     full = lambda number, dtype: np.full(form, number, DTYPES[dtype][0])  # noqa: E731, B023
                     given = [values(one, shapes[0], 114, high=90), full(0.1, "f32"), full(3, one), values(two, shapes[1], 115, high=90), full(0.2, "f32"), full(2, two), full(0.4, "f32"), full(5, three)]
-                    suite.add("QLinearMatMul", given, opset=opset, steps=1, const=(1, 2, 3, 4, 5, 6, 7))
-                    suite.add("QLinearMatMul", given, opset=opset, steps=1, const=(1, 2, 4, 5, 6, 7))
+                    # Half of every second number is left over, and is rounded to what is even.
+                    halves = [values(one, shapes[0], 118), full(0.5, "f32"), full(1, one), values(two, shapes[1], 119), full(1, "f32"), full(0, two), full(1, "f32"), full(100 if three == "u8" else 5, three)]
+                    for given in (given, halves):
+                        suite.add("QLinearMatMul", given, opset=opset, const=(1, 2, 3, 4, 5, 6, 7), unlike=True)
+                        suite.add("QLinearMatMul", given, opset=opset, const=(1, 2, 4, 5, 6, 7), unlike=True)
     for opset in versions("QLinearConv").values():
         for one, two, three in itertools.product(("u8", "i8"), repeat=3):
             for groups, inside, outside in ((1, 2, 3), (3, 3, 3)):

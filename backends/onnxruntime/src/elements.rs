@@ -20,17 +20,11 @@ const NAME: &str = "corymb.elements/";
 const END: &str = ")#";
 
 /// Operators whose kernels end the process, or never return, when a size is 0.
-const DEADLY: [&str; 10] = [
-    "Conv",
-    "ConvTranspose",
-    "DynamicQuantizeLSTM",
-    "Einsum",
-    "GRU",
-    "InstanceNormalization",
-    "LSTM",
-    "RNN",
-    "STFT",
-    "Scan",
+#[rustfmt::skip]
+const DEADLY: [&str; 17] = [
+    "Conv", "ConvTranspose", "DynamicQuantizeLSTM", "Einsum", "FusedConv", "GRU", "InstanceNormalization", "Inverse", "LSTM",
+    "MultiHeadAttention", "QAttention", "RNN", "RotaryEmbedding", "STFT", "Scan", "SkipLayerNormalization",
+    "SkipSimplifiedLayerNormalization",
 ];
 
 /// The places of the operands that a node must not be given without elements.
@@ -38,7 +32,7 @@ fn needs_elements(node: &NodeProto) -> Vec<usize> {
     let has = |name: &str| node.attribute.iter().any(|attribute| attribute.name == name);
     match node.op_type.as_str() {
         // A kernel without a size fits infinitely often.
-        "Conv" => vec![1],
+        "Conv" | "FusedConv" => vec![1],
         "ConvTranspose" => vec![0, 1],
         // A number has an element always, and no sizes.
         "Einsum" => {
@@ -48,6 +42,8 @@ fn needs_elements(node: &NodeProto) -> Vec<usize> {
             terms.enumerate().filter(|(_, term)| !term.trim().is_empty()).map(|(place, _)| place).collect()
         }
         "STFT" => vec![2],
+        "MultiHeadAttention" | "RotaryEmbedding" => (0..node.input.len().min(3)).collect(),
+        "SkipLayerNormalization" | "SkipSimplifiedLayerNormalization" => vec![0, 1],
         // Only what is turned divides by sizes.
         "Scan" if has("scan_input_axes") || has("scan_output_axes") => (0..node.input.len()).collect(),
         "Scan" => Vec::new(),
@@ -68,6 +64,11 @@ const KEEPING: [&str; 76] = [
     "Sum", "Tanh", "Transpose", "Unsqueeze", "Where",
 ];
 
+/// The places of the operands of which a number may end the process: a frame of no length.
+fn needs_other_numbers(node: &NodeProto) -> Option<usize> {
+    (node.op_type == "STFT").then_some(3)
+}
+
 /// What came of looking for operands that need elements.
 #[derive(Debug, Default)]
 pub(crate) struct Outcome {
@@ -75,7 +76,7 @@ pub(crate) struct Outcome {
     pub(crate) guarded: usize,
     /// The first node, as `'name' (Operator)`, that must not be given a request's tensors without elements.
     pub(crate) deadly: Option<String>,
-    /// The first node that cannot be guarded: of an old operator set, or inside a function.
+    /// The first node that cannot be guarded: of an old operator set, inside a function, or for what its operand holds.
     pub(crate) left: Option<String>,
 }
 
@@ -184,8 +185,12 @@ impl Guard {
     /// Guards what the node must not be given without elements.
     fn operands(&mut self, graph: &mut GraphProto, node: &mut NodeProto, known: &Known) {
         let Outcome { guarded, deadly, left } = &mut self.outcome;
+        let unknown = |name: &String| !name.is_empty() && !known.fixed.contains(name);
+        if needs_other_numbers(node).and_then(|place| node.input.get(place)).is_some_and(unknown) {
+            left.get_or_insert_with(|| called(node));
+        }
         for place in needs_elements(node) {
-            let given = node.input.get(place).filter(|name| !name.is_empty() && !known.fixed.contains(*name));
+            let given = node.input.get(place).filter(|name| unknown(name));
             let Some(operand) = given else { continue };
             deadly.get_or_insert_with(|| called(node));
             if known.holding.contains(operand) {

@@ -230,12 +230,7 @@ impl Refused {
 }
 
 /// Everything that is decided about a file before it is loaded.
-fn examine(
-    library: &Library,
-    files: &ModelFiles,
-    mut file: OnnxFile,
-    operators: &[PathBuf],
-) -> Result<Examined, Refused> {
+fn examine(library: &Library, files: &ModelFiles, file: OnnxFile, operators: &[PathBuf]) -> Result<Examined, Refused> {
     let folder = || files.model.folder().map(std::borrow::ToOwned::to_owned);
     let Declared { mut signature, unsupported: mut reasons, open } = declared(&file.model);
     reasons.extend(support::unsupported(library, &file, folder(), operators));
@@ -259,6 +254,30 @@ fn examine(
         shapes_bound_cost: shapes_bound_cost(&file.model),
         deadly: None,
     };
+    match made_safe(library, files, file, operators) {
+        Ok(Safe { content, changed, deadly, hazard }) => {
+            graph.deadly = deadly;
+            Ok(Examined { signature, graph, content, changed, hazard })
+        }
+        Err(reasons) => Err(Refused { signature, reasons }),
+    }
+}
+
+/// A model with guards before what would end the process.
+struct Safe {
+    content: Bytes,
+    /// Whether there are any.
+    changed: bool,
+    deadly: Option<String>,
+    hazard: Option<Hazard>,
+}
+
+fn made_safe(
+    library: &Library,
+    files: &ModelFiles,
+    mut file: OnnxFile,
+    operators: &[PathBuf],
+) -> Result<Safe, Vec<UnsupportedOperator>> {
     let digest = |file: &OnnxFile| {
         let hash = Sha256::new().chain_update(&file.bytes).chain_update(&library.version).finalize();
         hash.iter().map(|byte| format!("{byte:02x}")).collect()
@@ -275,7 +294,7 @@ fn examine(
             file.model = resolved;
         }
         if !outcome.left.is_empty() {
-            return Err(Refused { signature, reasons: outcome.left });
+            return Err(outcome.left);
         }
         if outcome.guarded > 0 {
             tracing::debug!(model = files.model.name(), guarded = outcome.guarded, "integer divisions are guarded");
@@ -293,9 +312,8 @@ fn examine(
     }
     let hazard = |node: &String| Hazard { node: node.clone(), guarded: left.is_none(), digest: digest(&file) };
     let hazard = left.as_ref().or(deadly.as_ref()).map(hazard);
-    graph.deadly = deadly;
     let content = if changed { Bytes::from(encode(&file.model)) } else { file.bytes };
-    Ok(Examined { signature, graph, content, changed, hazard })
+    Ok(Safe { content, changed, deadly, hazard })
 }
 
 /// Whether all shapes follow from the number of rows.

@@ -1,7 +1,7 @@
 //! A model whose instances are child processes.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use corymb_core::{
@@ -29,8 +29,16 @@ struct Recipe {
     name: String,
 }
 
+/// The children of a model. An instance takes any that is idle, so that one that ended is missed by nobody while others are.
+struct Family {
+    recipe: Recipe,
+    /// With the threads of its instance.
+    idle: Mutex<Vec<(usize, Child)>>,
+    backoff: Mutex<Backoff>,
+}
+
 pub(crate) struct ApartModel {
-    recipe: Arc<Recipe>,
+    family: Arc<Family>,
     signature: Signature,
     device: Device,
     unverified: Option<String>,
@@ -59,7 +67,8 @@ impl ApartModel {
         let (signature, device, unverified, profile) = described.into_parts().ok_or_else(strange)?;
         let device = device.parse().map_err(|_| strange())?;
         let first = Mutex::new(Some(child));
-        Ok(Self { recipe: Arc::new(recipe), signature, device, unverified, profile, first })
+        let family = Arc::new(Family { recipe, idle: Mutex::default(), backoff: Mutex::default() });
+        Ok(Self { family, signature, device, unverified, profile, first })
     }
 }
 
@@ -140,38 +149,39 @@ impl Model for ApartModel {
     }
 
     fn instance(&self, threads: usize) -> Result<Box<dyn Instance>, BackendError> {
-        let first = self.first.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let first = lock(&self.first).take();
+        let recipe = &self.family.recipe;
         let child = match first {
             Some(child) => child,
-            None => self.recipe.start()?.0,
+            None => recipe.start()?.0,
         };
-        let child = self.recipe.prepare(child, threads)?;
-        let recipe = Arc::clone(&self.recipe);
-        Ok(Box::new(ApartInstance { recipe, threads, child: Some(child), backoff: Backoff::default() }))
+        self.family.give_back(threads, recipe.prepare(child, threads)?);
+        Ok(Box::new(ApartInstance { family: Arc::clone(&self.family), threads }))
     }
 }
 
-/// One child after the other.
+/// A place at a child.
 struct ApartInstance {
-    recipe: Arc<Recipe>,
+    family: Arc<Family>,
     threads: usize,
-    /// None while there is none.
-    child: Option<Child>,
-    backoff: Backoff,
 }
 
 impl Instance for ApartInstance {
     fn run(&mut self, batch: &[Tensors], options: &RunOptions) -> Result<Vec<Tensors>, BackendError> {
-        let mut child = self.child()?;
-        let mut holder = self.recipe.options.memory.holder();
+        if options.cancel.is_cancelled() {
+            return Err(BackendError::Cancelled);
+        }
+        let family = &self.family;
+        let mut child = family.child(self.threads)?;
+        let mut holder = family.recipe.options.memory.holder();
         let answers = match ask(&mut child, batch, options, &mut holder) {
             Ok(Ok(Report::Ran(answers))) => receive(&child, &answers, holder),
-            Ok(Ok(other)) => Err(self.recipe.unexpected(other)),
+            Ok(Ok(other)) => Err(family.recipe.unexpected(other)),
             Ok(Err(error)) => Err(error),
-            Err(end) => return Err(self.ended(end)),
+            Err(end) => return Err(family.ended(end)),
         };
         let _ = tensors::trim(&child.memory);
-        self.child = Some(child);
+        family.give_back(self.threads, child);
         answers
     }
 }
@@ -213,37 +223,48 @@ fn receive(child: &Child, answers: &tensors::Batch, mut holder: Holder) -> Resul
     Ok(names.into_iter().map(|names| names.into_iter().zip(kept.by_ref()).collect()).collect())
 }
 
-impl ApartInstance {
-    /// The child, another in place of one that ended.
-    fn child(&mut self) -> Result<Child, BackendError> {
-        if let Some(child) = self.child.take() {
-            return Ok(child);
+impl Family {
+    fn give_back(&self, threads: usize, child: Child) {
+        lock(&self.idle).push((threads, child));
+    }
+
+    /// A child with so many threads: one that is idle, else another in place of one that ended.
+    fn child(&self, threads: usize) -> Result<Child, BackendError> {
+        {
+            let mut idle = lock(&self.idle);
+            if let Some(place) = idle.iter().rposition(|(known, _)| *known == threads) {
+                return Ok(idle.swap_remove(place).1);
+            }
         }
-        if let Some(wait) = self.backoff.wait(Instant::now()) {
+        if let Some(wait) = lock(&self.backoff).wait(Instant::now()) {
             return Err(BackendError::Restarting(wait));
         }
-        let begin = Instant::now();
-        let started = self.recipe.start().and_then(|(child, _)| self.recipe.prepare(child, self.threads));
+        let (begin, recipe) = (Instant::now(), &self.recipe);
+        let started = recipe.start().and_then(|(child, _)| recipe.prepare(child, threads));
         match &started {
-            Ok(_) => tracing::info!(model = self.recipe.name, took = ?begin.elapsed(), "its process was started again"),
+            Ok(_) => tracing::info!(model = recipe.name, took = ?begin.elapsed(), "its process was started again"),
             Err(error) => {
-                self.backoff.ended(Instant::now());
-                tracing::error!(model = self.recipe.name, %error, "its process could not be started again");
+                lock(&self.backoff).ended(Instant::now());
+                tracing::error!(model = recipe.name, %error, "its process could not be started again");
             }
         }
         started
     }
 
-    fn ended(&mut self, end: End) -> BackendError {
-        self.backoff.ended(Instant::now());
+    fn ended(&self, end: End) -> BackendError {
+        lock(&self.backoff).ended(Instant::now());
         let model = &self.recipe.name;
         let error = match end {
             End::Crashed(how) => crashed(format!("the process of '{model}' crashed: {how}")),
             End::Ended => late(format!("a run of '{model}' did not stop when it was told to; its process was ended")),
         };
-        tracing::error!(%error);
+        tracing::error!(%error, "an instance has lost its process");
         error
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn crashed(how: String) -> BackendError {

@@ -250,8 +250,8 @@ impl Tract {
             let refusal = format!("tract is not known to compute '{name}' rightly: {nodes}{way_out}");
             return Err(BackendError::Unsupported(refusal));
         }
+        let watch = Watch::of(file.graph(), |name| parsed.constant(name)).map(Arc::new);
         let graph = parsed.model;
-        let watch = Watch::of(file.graph()).map(Arc::new);
         // Everything is in the graph now: give back the file's content before more memory is taken.
         file.proto.graph.iter_mut().for_each(|graph| graph.initializer = Vec::new());
         close_outputs(&file, &mut declared, &graph, &symbols).map_err(|report| refused(files, &[report]))?;

@@ -34,6 +34,14 @@ pub(crate) struct Parsed {
     pub(crate) values: HashMap<String, OutletId>,
 }
 
+impl Parsed {
+    /// The constant of that name.
+    pub(crate) fn constant(&self, name: &str) -> Option<Arc<Tensor>> {
+        let outlet = self.values.get(name)?;
+        self.model.node(outlet.node).op_as::<Const>().map(|constant| Arc::clone(constant.val()))
+    }
+}
+
 /// Parses a simplified graph, with the constants that were taken out of it; external data lies in `folder`.
 pub(crate) fn parse(
     proto: &ModelProto,

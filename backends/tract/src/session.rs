@@ -12,8 +12,10 @@ use std::time::Instant;
 
 use corymb_core::{BackendError, RunOptions};
 use tract_onnx::tract_core::internal::{
-    SymbolValues, TValue, TVec, TractError, TractResult, TypedSimplePlan, TypedSimpleState, bail, ensure,
+    SymbolValues, TValue, TVec, TractError, TractResult, TypedModel, TypedNode, TypedSimplePlan, TypedSimpleState,
+    bail, ensure,
 };
+use tract_onnx::tract_core::ops::logic::IfThenElse;
 use tract_onnx::tract_core::ops::matmul::optimized::OptMatMul;
 use tract_onnx::tract_core::ops::scan::{OptScan, Scan};
 use tract_onnx::tract_core::plan::{SessionId, eval};
@@ -32,8 +34,52 @@ pub(crate) struct Session {
     product: Option<usize>,
     alive: Arc<()>,
     bytes: u64,
-    /// Nodes whose results are looked at for what is no number, since it would be lost; none where it would not.
-    watched: Option<(HashSet<usize>, Arc<Watch>)>,
+    watched: Option<Watched>,
+    /// Of nodes of which the run takes one branch: both as sessions of their own, so that they are looked into, too.
+    branches: HashMap<usize, [Branch; 2]>,
+}
+
+/// Nodes whose results are looked at for what is no number, since it would be lost.
+struct Watched {
+    watch: Arc<Watch>,
+    makers: HashSet<usize>,
+    /// Where numbers may be infinite.
+    leading: HashSet<usize>,
+    /// Of these it would be lost before anybody sees it: what is done with a product is done as it is made. What is multiplied is
+    /// looked at instead.
+    products: HashSet<usize>,
+}
+
+impl Watched {
+    fn new(watch: &Arc<Watch>, nodes: &[TypedNode]) -> Self {
+        let those = |wanted: &dyn Fn(&TypedNode) -> bool| -> HashSet<usize> {
+            nodes.iter().filter(|node| wanted(node)).map(|node| node.id).collect()
+        };
+        Self {
+            watch: Arc::clone(watch),
+            makers: those(&|node| watch.is_of_maker(&node.name)),
+            leading: those(&|node| watch.leads(&node.name)),
+            products: those(&|node| node.op_is::<OptMatMul>()),
+        }
+    }
+}
+
+/// One branch of a node.
+struct Branch {
+    session: Box<Session>,
+    /// For each input its place among the node's operands.
+    given: Vec<usize>,
+}
+
+/// One run, through all branches that it takes.
+struct Run<'a> {
+    options: &'a RunOptions,
+    /// Whether numbers may be infinite.
+    wild: bool,
+    stopped: Option<BackendError>,
+    /// The node of the whole graph that is being run.
+    at: Option<usize>,
+    depth: usize,
 }
 
 impl Session {
@@ -41,11 +87,18 @@ impl Session {
         let nodes = plan.model().nodes();
         let product = nodes.iter().position(|node| node.op_is::<OptMatMul>());
         let bytes = Need::of(plan.model(), &SymbolValues::default())?.bytes;
-        let makers = |watch: &Watch| -> HashSet<usize> {
-            nodes.iter().filter(|node| watch.is_of_maker(&node.name)).map(|node| node.id).collect()
-        };
-        let watched = watch.map(|watch| (makers(watch), Arc::clone(watch))).filter(|(makers, _)| !makers.is_empty());
-        Ok(Self { state: plan.spawn()?, product, alive: Arc::default(), bytes, watched })
+        let watched = watch.map(|watch| Watched::new(watch, nodes));
+        let mut branches = HashMap::new();
+        for node in nodes {
+            let Some(op) = node.op_as::<IfThenElse>() else { continue };
+            let branch = |body: &TypedModel, given: &[usize]| -> TractResult<Branch> {
+                let session = Self::new(&TypedSimplePlan::new(body.clone())?, watch)?;
+                Ok(Branch { session: Box::new(session), given: given.to_vec() })
+            };
+            let otherwise = branch(&op.else_body, &op.else_input_mapping)?;
+            branches.insert(node.id, [otherwise, branch(&op.then_body, &op.then_input_mapping)?]);
+        }
+        Ok(Self { state: plan.spawn()?, product, alive: Arc::default(), bytes, watched, branches })
     }
 
     /// What a run takes at its peak, of sizes that the plan fixes.
@@ -65,37 +118,87 @@ impl Session {
 
     /// Between two nodes it is looked whether the run is to go on.
     pub(crate) fn run(&mut self, inputs: TVec<TValue>, options: &RunOptions) -> Result<TVec<TValue>, Ended> {
-        let (mut id, mut at, mut stopped) = (None, None, None);
-        let watched = self.watched.as_ref();
+        let given = || inputs.iter().any(|input| nan::look(input, nan::GIVEN).large);
+        let wild = self.watched.as_ref().is_some_and(|watched| watched.watch.wild || given());
+        let mut run = Run { options, wild, stopped: None, at: None, depth: 0 };
         // Some kernels panic on values that they cannot take: an answer like any other.
-        let outputs = catch_unwind(AssertUnwindSafe(|| {
-            self.state.run_plan_with_eval(inputs, |context, state, node, inputs| {
-                (id, at) = (Some(context.session), Some(node.id));
-                stopped = stop(options);
-                ensure!(stopped.is_none(), "stopped");
-                // Of no steps tract makes an answer of another shape. How many there are values may decide, which no plan knows.
-                if (node.op_is::<OptScan>() || node.op_is::<Scan>()) && inputs.iter().any(|input| input.len() == 0) {
-                    stopped = Some(BackendError::InvalidValues(explain::no_elements(&node.name)));
-                    bail!("stopped");
-                }
-                let outputs = eval(context, state, node, inputs)?;
-                if let Some((makers, watch)) = watched
-                    && makers.contains(&node.id)
-                    && outputs.iter().any(|output| nan::is_in(output))
-                {
-                    stopped = Some(BackendError::InvalidValues(explain::made_nan(&node.name, &watch.loser)));
-                    bail!("stopped");
-                }
-                Ok(outputs)
-            })
-        }));
-        if let (Some(id), Some(product)) = (id, self.product) {
-            let product = &self.plan().model().nodes()[product];
-            RAN.with_borrow_mut(|ran| ran.note(id, &self.alive, |dead| product.op().drop_session(dead, product.id)));
-        }
+        let outputs = catch_unwind(AssertUnwindSafe(|| self.go(inputs, &mut run)));
         match outputs {
-            Ok(outputs) => outputs.map_err(|error| stopped.map_or(Ended::Failed(error), Ended::Stopped)),
-            Err(_) => Err(Ended::Panicked(at.map(|at| self.plan().model().nodes()[at].name.clone()))),
+            Ok(outputs) => outputs.map_err(|error| run.stopped.map_or(Ended::Failed(error), Ended::Stopped)),
+            Err(_) => Err(Ended::Panicked(run.at.map(|at| self.plan().model().nodes()[at].name.clone()))),
+        }
+    }
+
+    fn go(&mut self, inputs: TVec<TValue>, run: &mut Run<'_>) -> TractResult<TVec<TValue>> {
+        let Self { state, watched, branches, product, alive, .. } = self;
+        let plan = Arc::clone(state.plan());
+        // Also where a kernel panics.
+        let mut freeing = Freeing { plan: &plan, product: *product, alive, id: None };
+        state.run_plan_with_eval(inputs, |context, state, node, inputs| {
+            freeing.id = Some(context.session);
+            if run.depth == 0 {
+                run.at = Some(node.id);
+            }
+            run.stopped = stop(run.options);
+            ensure!(run.stopped.is_none(), "stopped");
+            // Of no steps tract makes an answer of another shape. How many there are values may decide, which no plan knows.
+            if (node.op_is::<OptScan>() || node.op_is::<Scan>()) && inputs.iter().any(|input| input.len() == 0) {
+                run.stopped = Some(BackendError::InvalidValues(explain::no_elements(&node.name)));
+                bail!("stopped");
+            }
+            let unseen = run.wild
+                && watched.as_ref().is_some_and(|watched| watched.products.contains(&node.id))
+                && inputs.iter().any(|input| nan::look(input, nan::MADE).large);
+            let outputs = match branches.get_mut(&node.id) {
+                Some(branches) => {
+                    let [otherwise, then] = branches;
+                    let branch = if inputs[0].cast_to_scalar::<bool>()? { then } else { otherwise };
+                    run.depth += 1;
+                    let outputs = branch.run(&inputs, run)?;
+                    run.depth -= 1;
+                    outputs
+                }
+                None => eval(context, state, node, inputs)?,
+            };
+            let Some(Watched { watch, makers, leading, .. }) = watched else { return Ok(outputs) };
+            let makes = makers.contains(&node.id);
+            if makes || (run.wild && leading.contains(&node.id)) {
+                let looks = outputs.iter().map(|output| nan::look(output, nan::MADE));
+                let seen = looks.fold((unseen, false), |(nan, large), look| (nan | look.nan, large | look.large));
+                if seen.0 {
+                    run.stopped = Some(BackendError::InvalidValues(explain::made_nan(&node.name, &watch.loser)));
+                    bail!("stopped");
+                }
+                run.wild |= seen.1;
+            }
+            Ok(outputs)
+        })
+    }
+}
+
+impl Branch {
+    fn run(&mut self, operands: &[TValue], run: &mut Run<'_>) -> TractResult<TVec<TValue>> {
+        if !self.session.forgets() {
+            let plan = Arc::clone(self.session.plan());
+            self.session.state = plan.spawn()?;
+        }
+        self.session.go(self.given.iter().map(|place| operands[*place].clone()).collect(), run)
+    }
+}
+
+/// Notes when it is dropped what a run left on this thread.
+struct Freeing<'a> {
+    plan: &'a TypedSimplePlan,
+    product: Option<usize>,
+    alive: &'a Arc<()>,
+    id: Option<SessionId>,
+}
+
+impl Drop for Freeing<'_> {
+    fn drop(&mut self) {
+        if let (Some(id), Some(product)) = (self.id, self.product) {
+            let product = &self.plan.model().nodes()[product];
+            RAN.with_borrow_mut(|ran| ran.note(id, self.alive, |dead| product.op().drop_session(dead, product.id)));
         }
     }
 }

@@ -133,7 +133,7 @@ pub enum BackendError {
         late: bool,
     },
     /// The process of its own that the model runs in ended too often: it is started again after this time at the earliest.
-    #[error("its process ended and is started again in {0:?}")]
+    #[error("its process ended and is started again in {} ms", .0.as_millis() + 1)]
     Restarting(Duration),
     /// The inputs do not fit the model. The caller's mistake.
     #[error("{0}")]

@@ -82,6 +82,7 @@ fn servers_and_engines_are_known_where_they_should_be() {
         (
             &[
                 "corymb-backend-onnxruntime",
+                "corymb-backend-process",
                 "corymb-backend-tract",
                 "corymb-plugin-host",
                 "corymb-metrics",
@@ -143,6 +144,7 @@ fn crates_import_only_what_lies_below_them() {
         ("corymb-server", &["corymb-core", "corymb-engine", "corymb-listener", "corymb-proto", "corymb-wire"]),
         ("corymb-onnx", &["corymb-core"]),
         ("corymb-backend-onnxruntime", &["corymb-core", "corymb-onnx"]),
+        ("corymb-backend-process", &["corymb-core"]),
         ("corymb-loadtest", &["corymb-proto"]),
         ("corymb-backend-tract", &["corymb-core", "corymb-onnx"]),
         ("corymb-images", &["corymb-core"]),

@@ -4,7 +4,7 @@ use tract_onnx::pb::NodeProto;
 use tract_onnx::pb::tensor_proto::DataType;
 
 use super::facts::{Fact, Facts};
-use super::writer::Writer;
+use super::writer::{Writer, integer};
 use crate::proto::{integer_attribute, text_attribute};
 
 /// `Mod` whose first operand is broadcast, which tract gets wrong: it is brought to the result's shape first. By a selection
@@ -70,6 +70,38 @@ pub(super) fn times_zero(node: &NodeProto, facts: &Facts, writer: &mut Writer) -
     };
     let difference = writer.op("Sub", &[value, value], vec![]);
     writer.named("Add", &[&difference, zero], output, vec![]);
+    true
+}
+
+/// `QLinearMatMul`, which tract rounds away from zero where half is left: a product of integers, scaled, rounded to even, and cut
+/// to the range. Of scales for rows and columns nothing is written.
+pub(super) fn quantised_product(node: &NodeProto, facts: &Facts, writer: &mut Writer) -> bool {
+    let ([a, a_scale, a_zero, b, b_scale, b_zero, scale, zero], [output]) =
+        (node.input.as_slice(), node.output.as_slice())
+    else {
+        return false;
+    };
+    let is_one = |name: &String| facts.of(name).dims.is_some_and(|dims| dims.iter().all(|size| *size == Some(1)));
+    if ![a_scale, a_zero, b_scale, b_zero, scale, zero].into_iter().all(is_one) {
+        return false;
+    }
+    let (dtype, (low, high)) = match facts.dtype(zero) {
+        Some(dtype @ DataType::Uint8) => (dtype, (0.0, 255.0)),
+        Some(dtype @ DataType::Int8) => (dtype, (-128.0, 127.0)),
+        _ => return false,
+    };
+    let product = writer.op("MatMulInteger", &[a, b, a_zero, b_zero], vec![]);
+    let product = writer.cast(&product, DataType::Float);
+    let factor = writer.op("Mul", &[a_scale, b_scale], vec![]);
+    let factor = writer.op("Div", &[&factor, scale], vec![]);
+    let scaled = writer.op("Mul", &[&product, &factor], vec![]);
+    let whole = writer.op("Round", &[&scaled], vec![]);
+    let zero = writer.cast(zero, DataType::Float);
+    let moved = writer.op("Add", &[&whole, &zero], vec![]);
+    let (low, high) = (writer.scalar(DataType::Float, low), writer.scalar(DataType::Float, high));
+    let above = writer.op("Max", &[&moved, &low], vec![]);
+    let within = writer.op("Min", &[&above, &high], vec![]);
+    writer.named("Cast", &[&within], output, vec![integer("to", dtype as i64)]);
     true
 }
 

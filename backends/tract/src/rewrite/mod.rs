@@ -24,7 +24,7 @@ use crate::proto::{standard_opset, subgraphs_mut};
 
 pub(crate) use self::facts::Facts;
 pub(crate) use self::softmax::{SOFTMAX_OF_ONE_AXIS, is_quantised};
-pub(crate) use self::writer::origin;
+pub(crate) use self::writer::{is_added, origin};
 
 /// Before this version of the format every initializer had to be listed among the inputs, and all are constants.
 const DEFAULTS_SINCE_IR: i64 = 4;
@@ -72,6 +72,7 @@ fn stands_for(node: &NodeProto, facts: &Facts, quantised: bool, writer: &mut Wri
         "RNN" | "GRU" | "LSTM" => recurrent::with_state(node, writer),
         "Softmax" if quantised => softmax::spelled(node, writer),
         "LogSoftmax" => softmax::logarithm(node, facts, writer),
+        "QLinearMatMul" => arithmetic::quantised_product(node, facts, writer),
         "Gemm" => half::gemm(node, facts, writer),
         "Attention" => attention::spelled(node, facts, writer),
         "Mod" => arithmetic::modulo(node, facts, writer),
@@ -90,6 +91,7 @@ fn stands_for(node: &NodeProto, facts: &Facts, quantised: bool, writer: &mut Wri
             reductions::of_integers(node, facts, writer)
                 || reductions::of_truth(node, facts, writer)
                 || reductions::of_infinities(node, facts, writer)
+                || reductions::of_exponentials(node, facts, writer)
                 || half::widened(node, facts, writer)
         }
         "GlobalLpPool" => reductions::global_norm(node, facts, writer) || half::widened(node, facts, writer),

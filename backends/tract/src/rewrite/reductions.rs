@@ -1,10 +1,10 @@
 //! Reductions that tract fails on: those of integers that take logarithms, those of truth values, and norms over all positions.
 
-use tract_onnx::pb::NodeProto;
 use tract_onnx::pb::tensor_proto::DataType;
+use tract_onnx::pb::{AttributeProto, NodeProto};
 
 use super::facts::Facts;
-use super::writer::{Writer, integer};
+use super::writer::{SUM_AXES_AS_OPERAND, Writer, integer};
 use crate::proto::integer_attribute;
 
 const INTEGERS: [DataType; 8] = [
@@ -71,6 +71,56 @@ pub(super) fn of_infinities(node: &NodeProto, facts: &Facts, writer: &mut Writer
     let found = writer.op(&node.op_type, &operands, node.attribute.clone());
     writer.named("Where", &[&any, &found, &infinity], output, vec![]);
     true
+}
+
+/// The logarithm of a sum of exponentials, of which tract lets the largest overflow: of what is left of them when the largest
+/// exponent is taken away, which is added to it again.
+pub(super) fn of_exponentials(node: &NodeProto, facts: &Facts, writer: &mut Writer) -> bool {
+    let (Some(input), [output]) = (node.input.first(), node.output.as_slice()) else { return false };
+    let floating = [DataType::Float, DataType::Double, DataType::Float16];
+    let Some(dtype) = facts.dtype(input).filter(|dtype| floating.contains(dtype)) else { return false };
+    if node.op_type != "ReduceLogSumExp" {
+        return false;
+    }
+    let is_half = dtype == DataType::Float16;
+    let wide = if is_half { DataType::Float } else { dtype };
+    let input = if is_half { writer.cast(input, wide) } else { input.clone() };
+    let mut keeping = node.attribute.clone();
+    keeping.retain(|attribute| attribute.name != "keepdims");
+    let axes: Vec<&str> = node.input[1..].iter().map(String::as_str).collect();
+    let mut reduce = |operator: &str, of: &str, attributes: &[AttributeProto]| {
+        writer.op(operator, &[&[of], axes.as_slice()].concat(), attributes.to_vec())
+    };
+    let (largest, kept) = (reduce("ReduceMax", &input, &node.attribute), reduce("ReduceMax", &input, &keeping));
+    // An infinite one is not taken away: of itself it would leave nothing that is a number.
+    let (largest, kept) = (finite(&largest, wide, writer), finite(&kept, wide, writer));
+    let shifted = writer.op("Sub", &[&input, &kept], vec![]);
+    let exponentials = writer.op("Exp", &[&shifted], vec![]);
+    let mut attributes = node.attribute.clone();
+    let mut operands = vec![exponentials.as_str()];
+    operands.extend(axes);
+    // Until then the axes of a sum were an attribute, as those of this reduction were, and after it an operand.
+    let stored = attributes.iter().position(|attribute| attribute.name == "axes");
+    let stored = stored.filter(|_| writer.opset >= SUM_AXES_AS_OPERAND);
+    let axes = stored.map(|place| writer.integers(&attributes.remove(place).ints));
+    operands.extend(axes.as_deref());
+    let sum = writer.op("ReduceSum", &operands, attributes);
+    let logarithm = writer.op("Log", &[&sum], vec![]);
+    if is_half {
+        let result = writer.op("Add", &[&logarithm, &largest], vec![]);
+        writer.named("Cast", &[&result], output, vec![integer("to", dtype as i64)]);
+    } else {
+        writer.named("Add", &[&logarithm, &largest], output, vec![]);
+    }
+    true
+}
+
+/// 0 in place of infinity.
+fn finite(name: &str, dtype: DataType, writer: &mut Writer) -> String {
+    let (infinity, zero) = (writer.scalar(dtype, f64::INFINITY), writer.scalar(dtype, 0.0));
+    let size = writer.op("Abs", &[name], vec![]);
+    let infinite = writer.op("Equal", &[&size, &infinity], vec![]);
+    writer.op("Where", &[&infinite, &zero, name], vec![])
 }
 
 /// Whether all or any are true, which tract does not reduce.

@@ -5,7 +5,7 @@ use corymb_onnx::is_standard;
 use tract_onnx::pb::{GraphProto, NodeProto};
 
 use super::facts::Facts;
-use super::writer::Writer;
+use super::writer::{Writer, integer};
 use crate::proto::integer_attribute;
 
 /// The operator set in which `Softmax` came to mean one axis.
@@ -34,21 +34,30 @@ pub(super) fn spelled(node: &NodeProto, writer: &mut Writer) -> bool {
 /// The shifted input less the logarithm of the sum of its exponentials.
 pub(super) fn logarithm(node: &NodeProto, facts: &Facts, writer: &mut Writer) -> bool {
     let ([input], [output]) = (node.input.as_slice(), node.output.as_slice()) else { return false };
-    let axis = if writer.opset >= SOFTMAX_OF_ONE_AXIS {
-        integer_attribute(node, "axis").unwrap_or(-1)
-    } else {
-        // Before, all axes from one on were normalised together.
-        let (given, rank) = (integer_attribute(node, "axis").unwrap_or(1), facts.rank(input).unwrap_or(0));
-        if given != -1 && given + 1 != rank {
-            return false;
-        }
-        -1
-    };
+    if writer.opset >= SOFTMAX_OF_ONE_AXIS {
+        along(integer_attribute(node, "axis").unwrap_or(-1), input, output, writer);
+        return true;
+    }
+    // Before, all axes from one on were normalised together.
+    let axis = integer_attribute(node, "axis").unwrap_or(1);
+    if axis == -1 || facts.rank(input) == Some(axis + 1) {
+        along(-1, input, output, writer);
+        return true;
+    }
+    let flat = writer.op("Flatten", &[input], vec![integer("axis", axis)]);
+    let result = writer.fresh();
+    along(-1, &flat, &result, writer);
+    let shape = writer.op("Shape", &[input], vec![]);
+    writer.named("Reshape", &[&result, &shape], output, vec![]);
+    true
+}
+
+/// The same along one axis.
+fn along(axis: i64, input: &str, output: &str, writer: &mut Writer) {
     let largest = writer.reduce("ReduceMax", input, &[axis], true);
     let shifted = writer.op("Sub", &[input, &largest], vec![]);
     let exponential = writer.op("Exp", &[&shifted], vec![]);
     let sum = writer.reduce("ReduceSum", &exponential, &[axis], true);
     let logarithm = writer.op("Log", &[&sum], vec![]);
     writer.named("Sub", &[&shifted, &logarithm], output, vec![]);
-    true
 }

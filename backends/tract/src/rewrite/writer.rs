@@ -10,7 +10,7 @@ use crate::proto::label;
 /// What names of added nodes and values hold.
 const MARK: &str = ".corymb";
 /// The operator set in which the axes of `ReduceSum`, `Squeeze` and `Unsqueeze` became an operand.
-const SUM_AXES_AS_OPERAND: i64 = 13;
+pub(super) const SUM_AXES_AS_OPERAND: i64 = 13;
 /// The operator set in which those of the other reductions did.
 const AXES_AS_OPERAND: i64 = 18;
 
@@ -26,6 +26,11 @@ pub(crate) fn origin(name: &str) -> Option<(&str, &str, &str)> {
     let (domain, rest) = rest.strip_prefix(':')?.split_once(':')?;
     let (operator, _) = rest.split_once('.')?;
     Some((node, domain, operator))
+}
+
+/// Whether a value was added.
+pub(crate) fn is_added(name: &str) -> bool {
+    name.contains(MARK)
 }
 
 /// The nodes of a graph as they are written anew, and the constants that these need.

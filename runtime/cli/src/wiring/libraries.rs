@@ -28,7 +28,8 @@ pub(crate) fn library_search(sources: &SourceFlags, environment: &Environment) -
 }
 
 /// What a process for one instance is told: where the library is, and no place else.
-pub(crate) fn of_instance(flags: &InstanceFlags) -> Search {
+#[cfg(target_os = "linux")]
+pub(super) fn of_instance(flags: &InstanceFlags) -> Search {
     Search {
         disabled: flags.onnxruntime.as_os_str() == "none",
         explicit: Some(flags.onnxruntime.clone()),

@@ -18,10 +18,9 @@ use corymb_core::{Backend, PluginHost};
 use corymb_engine::{Engine, EngineOptions};
 use corymb_plugin_host::Host;
 
-#[cfg(target_os = "linux")]
 use crate::config::InstanceFlags;
 
-pub(crate) use libraries::{library_search, of_instance};
+pub(crate) use libraries::library_search;
 pub(crate) use log_bridge::LogBridge;
 pub(crate) use signals::Signals;
 
@@ -50,6 +49,18 @@ fn apart(libraries: Search, run_bytes: u64) -> std::io::Result<Vec<Arc<dyn Backe
     };
     let apart = |backend: Arc<dyn Backend>| Ok(Arc::new(Apart::new(backend, arguments.clone())?) as Arc<dyn Backend>);
     [onnxruntime as Arc<dyn Backend>, tract].into_iter().map(apart).collect()
+}
+
+/// What such a process does.
+#[cfg(target_os = "linux")]
+pub(crate) fn serve_instance(flags: &InstanceFlags) -> std::io::Result<()> {
+    let backends = backends(libraries::of_instance(flags), flags.run_bytes);
+    corymb_backend_process::serve(&backends, flags.memory)
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn serve_instance(_: &InstanceFlags) -> std::io::Result<()> {
+    Err(std::io::Error::other("processes of their own are not to be had on this system"))
 }
 
 #[cfg(not(target_os = "linux"))]

@@ -35,7 +35,8 @@ impl Rows {
 
 /// A request as the planner sees it.
 pub(super) trait Candidate: Clone {
-    /// Whether both may be in one run: the same inputs, shapes beyond the rows, and wanted outputs.
+    /// Whether both may be in one run: the same inputs, shapes beyond the rows, and wanted outputs. One that is not compared, since
+    /// that would cost too much, does not fit itself.
     fn fits(&self, other: &Self) -> bool;
 }
 
@@ -183,7 +184,8 @@ impl<C: Candidate> Line<C> {
         let Some(first) = self.in_order().next() else { return Decision::Nothing };
         let Some(left) = first.rows_left() else { return Decision::Run(self.take(1, rows)) };
         let Rows::Together { max, preferred, max_delay } = rows else { return Decision::Run(self.take(1, rows)) };
-        if left >= *max {
+        // One that could not even share a run with itself waits for nobody.
+        if left >= *max || !first.entry.request.fits(&first.entry.request) {
             return Decision::Run(self.take(1, rows));
         }
         let Group { ends, full, oldest, first_to_give_up } = self.group(*max, &first.entry);
@@ -209,7 +211,8 @@ impl<C: Candidate> Line<C> {
         let mut sum = 0;
         for waiting in self.in_order() {
             let entry = &waiting.entry;
-            let rows = waiting.rows_left().filter(|left| sum + left <= max && first.request.fits(&entry.request));
+            let joins = |left: &usize| sum + left <= max && first.request.fits(&entry.request);
+            let rows = waiting.rows_left().filter(|left| group.ends.is_empty() || joins(left));
             let Some(rows) = rows else {
                 group.full = true;
                 break;

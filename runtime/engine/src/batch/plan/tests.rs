@@ -14,9 +14,12 @@ struct Asked {
 
 impl Candidate for Asked {
     fn fits(&self, other: &Self) -> bool {
-        self.kind == other.kind
+        self.kind == other.kind && self.kind != LONER
     }
 }
+
+/// The kind of those who fit nobody, themselves included.
+const LONER: u8 = 2;
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -62,6 +65,22 @@ fn what_cannot_be_divided_or_differs_runs_alone() {
     for id in 1..=4 {
         assert_eq!(ran(line.next(now, &rows)), [(id, None)]);
     }
+}
+
+#[test]
+fn what_fits_nobody_runs_at_once() {
+    let now = Instant::now();
+    let rows = together(8, &[4], 5 * MS);
+    let mut line = Line::default();
+    for (id, count) in [(1, 1), (2, 3), (3, 20)] {
+        line.push(Entry { request: Asked { id, kind: LONER }, ..entry(id, now, Some(count)) });
+    }
+    assert_eq!(ran(line.next(now, &rows)), [(1, None)]);
+    assert_eq!(ran(line.next(now, &rows)), [(2, None)]);
+    assert_eq!(ran(line.next(now, &rows)), [(3, Some(0..8))]);
+    assert_eq!(ran(line.next(now, &rows)), [(3, Some(8..16))]);
+    assert_eq!(ran(line.next(now, &rows)), [(3, Some(16..20))]);
+    assert!(line.is_empty());
 }
 
 #[test]
@@ -129,7 +148,7 @@ fn arrivals() -> impl Strategy<Value = Vec<Arrival>> {
         0..200_u64,
         0..3_u64,
         prop::option::weighted(0.8, 1..7_usize),
-        0..2_u8,
+        0..3_u8,
         1..120_u64,
         prop::option::weighted(0.2, 0..60_u64),
     );
@@ -220,6 +239,7 @@ proptest! {
                 let alone = parts.len() == 1 && arrivals[parts[0].request.id as usize].rows.is_none();
                 prop_assert!(alone || sum <= rules.max() , "{} rows", sum);
                 prop_assert!(parts.iter().all(|part| part.request.kind == parts[0].request.kind));
+                prop_assert!(parts.len() == 1 || parts[0].request.kind != LONER);
                 prop_assert!(parts.len() == 1 || parts.iter().all(|part| arrivals[part.request.id as usize].rows.is_some()));
                 for part in &parts {
                     let arrival = &arrivals[part.request.id as usize];
