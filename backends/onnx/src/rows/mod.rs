@@ -18,7 +18,7 @@ use corymb_core::{BatchAxes, Culprit, Dim, Independence, RowAnalysis, Signature,
 use self::polynomial::{Kind, Polynomial, Symbols};
 use self::value::{Place, Rows, Shape, Value};
 use self::walk::Walk;
-use crate::proto::ModelProto;
+use crate::proto::{GraphProto, ModelProto};
 
 /// Follows the rows through `model`, whose inputs and outputs are those of `signature`.
 ///
@@ -116,7 +116,7 @@ fn follow(
         .map(|spec| {
             let index = graph.output.iter().position(|output| output.name == spec.name);
             let value = index.and_then(|index| values.get(index));
-            output(&spec.name, value, &walk)
+            output(&spec.name, value, graph, &walk)
         })
         .collect()
 }
@@ -147,8 +147,24 @@ fn input(
     value.map_err(|_| format!("input '{}' has rows that cannot be told apart", spec.name))
 }
 
-fn output(name: &str, value: Option<&Value>, walk: &Walk<'_>) -> Result<Option<usize>, Independence> {
-    let whole = |reason: &str| Culprit::of_model(format!("output '{name}' {reason}"));
+fn output(
+    name: &str,
+    value: Option<&Value>,
+    graph: &GraphProto,
+    walk: &Walk<'_>,
+) -> Result<Option<usize>, Independence> {
+    let whole = |reason: &str| {
+        let reason = format!("output '{name}' {reason}");
+        let maker = graph.node.iter().find(|node| node.output.iter().any(|output| output == name));
+        maker.map_or_else(
+            || Culprit::of_model(&reason),
+            |node| Culprit {
+                operator: node.op_type.clone(),
+                node: if node.name.is_empty() { name.to_owned() } else { node.name.clone() },
+                reason: reason.clone(),
+            },
+        )
+    };
     match value.map(|value| (&value.rows, value)) {
         None => Err(Independence::Unknown(whole("is made by no node"))),
         Some((Rows::Same, _)) => Ok(None),

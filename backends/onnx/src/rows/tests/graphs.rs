@@ -141,7 +141,7 @@ fn sizes_lead_through_reshapes() {
     of(&[("x", "N,6")], &["a = Constant() value_ints=[2,-1]", "out0 = Reshape(x, a)"], "mixes Reshape 'out0'");
     of(&[("x", "N,T")], &["out0 = Transpose(x)"], "proved 0 > 1");
     of(&[("x", "N,T")], &["s = Shape(x)", "n = Cast(s) to=1", "out0 = Div(x, n)"], "mixes Div");
-    of(&[("x", "N,T")], &["out0 = Shape(x)"], "mixes output 'out0' says how many rows there are");
+    of(&[("x", "N,T")], &["out0 = Shape(x)"], "mixes Shape 'out0': output 'out0' says how many rows there are");
     of(&[("x", "N,T")], &["out0 = Constant() value_ints=[1]"], "proved 0 > -");
     of(
         &[("x", "N,T,2")],
@@ -216,7 +216,7 @@ fn numbers_of_rows_pick_an_element_of_each() {
     of(&[("x", "N,T,8"), ("ids", "N,T")], &wrong, "mixes GatherND");
     wrong = lines;
     wrong[9] = "out0 = Mul(u, m)";
-    of(&[("x", "N,T,8"), ("ids", "N,T")], &wrong, "mixes output 'out0' numbers the rows");
+    of(&[("x", "N,T,8"), ("ids", "N,T")], &wrong, "mixes Mul 'out0': output 'out0' numbers the rows");
 }
 
 #[test]
