@@ -6,8 +6,7 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 
-use crate::group::ControlGroup;
-use crate::harness::{Server, corymb, run};
+use crate::harness::{Server, control_group, corymb, run};
 
 fn document(output: &Output) -> Value {
     let text = String::from_utf8_lossy(&output.stdout);
@@ -186,7 +185,7 @@ fn the_server_tells_its_plan() {
 
 #[test]
 fn a_real_quota_of_one_core_is_honoured() {
-    let Some(group) = ControlGroup::new(1 << 30, Some(1)) else { return };
+    let Some(group) = control_group(1 << 30, Some(1)) else { return };
     let mut doctor = group.command(env!("CARGO_BIN_EXE_corymb"));
     let output = doctor.args(["doctor", "--json", "--port", "0"]).output().expect("runs");
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));

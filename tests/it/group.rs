@@ -11,9 +11,11 @@ const ROOT: &str = "/sys/fs/cgroup";
 pub(crate) struct ControlGroup(Vec<PathBuf>);
 
 impl ControlGroup {
-    /// Of so many bytes and, where they are given, so many cores. None, with the reason printed, where this machine does not
-    /// let us make one: only root may, and few containers.
-    pub(crate) fn new(bytes: u64, cores: Option<u32>) -> Option<Self> {
+    /// Of so many bytes and, where they are given, so many cores.
+    ///
+    /// # Errors
+    /// Where this machine does not let us make one: only root may, and few containers.
+    pub(crate) fn new(bytes: u64, cores: Option<u32>) -> Result<Self, String> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let name = format!("corymb-test-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
         let bytes = bytes.to_string();
@@ -33,8 +35,7 @@ impl ControlGroup {
                 None => Ok(()),
             })
         };
-        // Not a part that CI could install, so it is no failure there.
-        made.map_err(|error| eprintln!("skipped: no control group of our own: {error}")).ok().map(|()| group)
+        made.map(|()| group).map_err(|error| format!("no control group of our own: {error}"))
     }
 
     fn make(&mut self, parent: &Path, name: &str, files: &[(&str, Option<String>)]) -> Result<(), String> {

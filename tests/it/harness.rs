@@ -39,6 +39,11 @@ pub(crate) fn skip(reason: &str) {
     eprintln!("skipped: {reason}");
 }
 
+/// A control group of so many bytes and, where they are given, so many cores.
+pub(crate) fn control_group(bytes: u64, cores: Option<u32>) -> Option<ControlGroup> {
+    ControlGroup::new(bytes, cores).map_err(|reason| skip(&reason)).ok()
+}
+
 /// A virtual environment that holds the wheel `onnxruntime`: `CORYMB_TEST_ONNXRUNTIME`, else `VIRTUAL_ENV`.
 pub(crate) fn onnxruntime_environment() -> Option<String> {
     let found = ["CORYMB_TEST_ONNXRUNTIME", "VIRTUAL_ENV"].into_iter().find_map(|name| {

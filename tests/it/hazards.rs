@@ -256,6 +256,36 @@ fn no_state_is_left_for_the_next_request() {
 }
 
 /// Recurrent layers of no steps end the process of ONNX Runtime: such a request is refused by itself.
+/// What a search found beside recurrent layers: a kernel without a size, a sum with nothing.
+#[test]
+fn an_operand_without_elements_ends_only_its_request() {
+    let Some(prefix) = onnxruntime_environment() else { return };
+    let model = |name: &str| format!("{name}={}", root().join(format!("tests/fixtures/models/{name}.onnx")).display());
+    let (kernel, skipped) = (model("kernel"), model("skipped"));
+    let arguments = ["--backend", "onnxruntime", "--model", &kernel, "--model", &skipped];
+    let hazards =
+        Hazards { server: Server::start_with(&arguments, &[("VIRTUAL_ENV", &prefix)]), engine: "onnxruntime" };
+    let tensor = |name: &str, shape: &[usize]| {
+        let count: usize = shape.iter().product();
+        json!({ "name": name, "datatype": "FP32", "shape": shape, "data": vec![1.0; count] })
+    };
+    let picture = tensor("x", &[1, 1, 4, 4]);
+    let tokens = tensor("x", &[2, 3, 4]);
+    for _ in 0..2 {
+        let (status, answer) = hazards.infer("kernel", &json!([picture, tensor("w", &[1, 1, 2, 2])]));
+        assert_eq!((status, &answer["outputs"][0]["shape"]), (200, &json!([1, 1, 3, 3])), "{answer}");
+        hazards.ensure_refused(
+            "kernel",
+            &json!([picture, tensor("w", &[1, 1, 0, 0])]),
+            &["'w'", "'convolution' (Conv)"],
+        );
+        let (status, answer) = hazards.infer("skipped", &json!([tokens, tensor("skip", &[2, 3, 4])]));
+        assert_eq!(status, 200, "{answer}");
+        let nothing = json!([tokens, tensor("skip", &[0, 3, 4])]);
+        hazards.ensure_refused("skipped", &nothing, &["'skip'", "'layer' (SkipLayerNormalization)"]);
+    }
+}
+
 #[test]
 fn no_elements_end_only_their_request() {
     let cases = ["lstm_forward", "gru_bidirectional"];

@@ -14,8 +14,7 @@ use flate2::{Compression, Crc};
 use tonic::Code;
 use tonic::transport::Channel;
 
-use crate::group::ControlGroup;
-use crate::harness::{Server, SetOnDrop, agent, onnxruntime_environment, picture, root, send, try_send};
+use crate::harness::{Server, SetOnDrop, agent, control_group, onnxruntime_environment, picture, root, send, try_send};
 
 const FLOWERS: &str = "/v1/models/flowers-sample:predict";
 /// So many send the same at once.
@@ -168,7 +167,7 @@ fn survives(mebibytes: u64) {
     let flowers = format!("flowers-sample={}", root().join("deploy/models/flowers").display());
     let library = onnxruntime_environment();
     for prefix in [Some(String::new()), library].into_iter().flatten() {
-        let Some(group) = ControlGroup::new(mebibytes << 20, None) else { return };
+        let Some(group) = control_group(mebibytes << 20, None) else { return };
         let models = ["--model", &flowers, "--model", &numbers, "--model", &many];
         let server = Server::start_in(&group, &models, &[("VIRTUAL_ENV", &prefix)]);
         let limit = mebibytes << 20;
