@@ -50,7 +50,7 @@ fn what_no_guard_keeps_from_ending_the_process_ends_its_own() {
     std::thread::scope(|scope| {
         // A neighbour in the server's own process, all the while.
         let neighbour = scope.spawn(|| {
-            let inputs = json!([{ "name": "x", "datatype": "FP32", "shape": [1, 3], "data": [1.0, 2.0, 3.0] }]);
+            let inputs = json!([{ "name": "x", "datatype": "FP32", "shape": [1, 4], "data": [1.0, 2.0, 3.0, 4.0] }]);
             let body = json!({ "inputs": inputs }).to_string();
             let ask = |_| server.post("/v2/models/linear/infer", "application/json", body.as_bytes()).status;
             (0..200).map(ask).collect::<Vec<u16>>()
@@ -122,10 +122,11 @@ fn any_model_of_any_engine_may_be_kept_apart() {
         }
         if has_text {
             let name = server.get("/v2/models/echo").json()["inputs"][0]["name"].clone();
-            let inputs = json!([{ "name": name, "datatype": "BYTES", "shape": [3], "data": ["", "zwei", "naïve"] }]);
+            let inputs =
+                json!([{ "name": name, "datatype": "BYTES", "shape": [2, 2], "data": ["", "zwei", "naïve", "4"] }]);
             let body = json!({ "inputs": inputs }).to_string();
             let answer = server.post("/v2/models/echo/infer", "application/json", body.as_bytes());
-            assert_eq!(answer.json()["outputs"][0]["data"], json!(["", "zwei", "naïve"]), "{}", answer.text());
+            assert_eq!(answer.json()["outputs"][0]["data"], json!(["", "zwei", "naïve", "4"]), "{}", answer.text());
         }
         // What the engine refuses is the caller's to know, as it is without a process between.
         let wrong = server.post("/v2/models/gru/infer", "application/json", br#"{"inputs": []}"#);
