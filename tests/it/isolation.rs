@@ -154,6 +154,19 @@ fn what_may_end_the_process_is_tried_in_another_once() {
     assert_eq!(server.events().into_iter().filter(is_trial).count(), 0);
 }
 
+#[test]
+fn one_that_ends_while_nobody_asks_is_missed_by_nobody() {
+    let Some(prefix) = onnxruntime_environment() else { return };
+    let models = folder(&[("frames/frames.onnx", &fixture("frames"))]);
+    let server = serve(models.path(), &prefix, &[]);
+    assert_eq!(shape(&frames(&server, 8)), json!([1, 3, 5, 2]));
+    for id in children_of(server.id()) {
+        let killed = std::process::Command::new("kill").args(["-KILL", &id.to_string()]).status().expect("kill runs");
+        assert!(killed.success());
+    }
+    assert_eq!(shape(&frames(&server, 8)), json!([1, 3, 5, 2]));
+}
+
 /// They end with the server, however it ends.
 #[test]
 fn no_process_outlives_its_server() {

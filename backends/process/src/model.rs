@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use corymb_core::{
-    BackendError, CancelFlag, Device, FileSource, Holder, Instance, LoadOptions, MemoryPool, Model, ModelFiles,
+    BackendError, CancelFlag, Device, Ending, FileSource, Holder, Instance, LoadOptions, MemoryPool, Model, ModelFiles,
     Profile, RunOptions, Signature, Tensors,
 };
 
@@ -114,8 +114,8 @@ impl Recipe {
         let report = child.ask(order, &CancelFlag::new(), ends, &mut MemoryPool::default().holder());
         let _ = tensors::trim(&child.memory);
         report.map_err(|end| match end {
-            End::Crashed(how) => crashed(format!("the process that loaded '{}' crashed: {how}", self.name)),
-            End::Ended => late(format!("loading '{}' did not end within {LOAD_LIMIT:?}", self.name)),
+            End::Late => ended(format!("loading '{}' did not end within {LOAD_LIMIT:?}", self.name), Ending::Late),
+            End::Gone { how, by } => ended(format!("the process that loaded '{}' ended: {how}", self.name), by),
         })
     }
 
@@ -228,12 +228,23 @@ impl Family {
         lock(&self.idle).push((threads, child));
     }
 
+    fn take_idle(&self, threads: usize) -> Option<Child> {
+        let mut idle = lock(&self.idle);
+        let place = idle.iter().rposition(|(known, _)| *known == threads)?;
+        Some(idle.swap_remove(place).1)
+    }
+
     /// A child with so many threads: one that is idle, else another in place of one that ended.
     fn child(&self, threads: usize) -> Result<Child, BackendError> {
-        {
-            let mut idle = lock(&self.idle);
-            if let Some(place) = idle.iter().rposition(|(known, _)| *known == threads) {
-                return Ok(idle.swap_remove(place).1);
+        while let Some(mut child) = self.take_idle(threads) {
+            // One that ended while nobody asked for it costs no request.
+            match child.has_ended() {
+                None => return Ok(child),
+                Some(End::Gone { how, .. }) => {
+                    tracing::error!(model = self.recipe.name, how, "an idle instance has lost its process");
+                    lock(&self.backoff).ended(Instant::now());
+                }
+                Some(End::Late) => {}
             }
         }
         if let Some(wait) = lock(&self.backoff).wait(Instant::now()) {
@@ -255,8 +266,11 @@ impl Family {
         lock(&self.backoff).ended(Instant::now());
         let model = &self.recipe.name;
         let error = match end {
-            End::Crashed(how) => crashed(format!("the process of '{model}' crashed: {how}")),
-            End::Ended => late(format!("a run of '{model}' did not stop when it was told to; its process was ended")),
+            End::Gone { how, by } => ended(format!("the process of '{model}' ended: {how}"), by),
+            End::Late => {
+                let how = format!("a run of '{model}' did not stop when it was told to; its process was ended");
+                ended(how, Ending::Late)
+            }
         };
         tracing::error!(%error, "an instance has lost its process");
         error
@@ -267,10 +281,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn crashed(how: String) -> BackendError {
-    BackendError::Crashed { how, late: false }
-}
-
-fn late(how: String) -> BackendError {
-    BackendError::Crashed { how, late: true }
+fn ended(how: String, by: Ending) -> BackendError {
+    BackendError::Crashed { how, by }
 }

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use corymb_core::{CancelFlag, Holder};
+use corymb_core::{CancelFlag, Ending, Holder};
 
 use crate::messages::{Order, Report};
 use crate::records::Missing;
@@ -26,10 +26,10 @@ const LINE_BYTES: u64 = 1 << 10;
 
 /// Why a child is no more.
 pub(crate) enum End {
-    /// It went by itself, in these words.
-    Crashed(String),
+    /// It has ended, as these words say.
+    Gone { how: String, by: Ending },
     /// It was ended since it did not stop when it was told to.
-    Ended,
+    Late,
 }
 
 /// A child process that runs.
@@ -68,23 +68,23 @@ impl Child {
         ends: Option<Instant>,
         holder: &mut Holder,
     ) -> Result<Report, End> {
-        self.stream.send(order).map_err(|_| self.crashed())?;
+        self.stream.send(order).map_err(|_| self.gone())?;
         let mut told: Option<Instant> = None;
         loop {
             match self.stream.receive() {
                 Ok(Some(Report::Lend(bytes))) => {
                     let lent = holder.grow(bytes).map_err(Missing::from);
-                    self.stream.send(&Order::Lent(lent)).map_err(|_| self.crashed())?;
+                    self.stream.send(&Order::Lent(lent)).map_err(|_| self.gone())?;
                 }
                 Ok(Some(report)) => return Ok(report),
                 Ok(None) => {}
-                Err(_) => return Err(self.crashed()),
+                Err(_) => return Err(self.gone()),
             }
             let now = Instant::now();
             match told {
-                Some(told) if now.duration_since(told) >= GRACE => return Err(End::Ended),
+                Some(told) if now.duration_since(told) >= GRACE => return Err(End::Late),
                 None if cancel.is_cancelled() || ends.is_some_and(|ends| ends <= now) => {
-                    self.stream.send(&Order::Cancel).map_err(|_| self.crashed())?;
+                    self.stream.send(&Order::Cancel).map_err(|_| self.gone())?;
                     told = Some(now);
                 }
                 _ => {}
@@ -92,17 +92,37 @@ impl Child {
         }
     }
 
+    /// How it ended, if it has.
+    pub(crate) fn has_ended(&mut self) -> Option<End> {
+        let ended = self.process.try_wait().is_ok_and(|status| status.is_some());
+        ended.then(|| self.gone())
+    }
+
     /// How it ended, and what it said last.
-    fn crashed(&mut self) -> End {
-        // It closed its socket, so it has ended or will not do anything of use.
-        let _ = self.process.kill();
-        let how = self.process.wait().map_or_else(|error| error.to_string(), in_words);
+    fn gone(&mut self) -> End {
+        // Its socket is closed: it is about to end, or will not do anything of use.
+        let until = Instant::now() + GRACE;
+        let status = loop {
+            match self.process.try_wait() {
+                Ok(None) if Instant::now() < until => thread::sleep(Duration::from_millis(1)),
+                Ok(Some(status)) => break Ok(status),
+                _ => {
+                    let _ = self.process.kill();
+                    break self.process.wait();
+                }
+            }
+        };
+        let by = match &status {
+            Ok(status) if status.signal() == Some(KILLED) => Ending::Outside,
+            _ => Ending::Itself,
+        };
+        let how = status.map_or_else(|error| error.to_string(), in_words);
         if let Some(reader) = self.reader.take() {
             let _ = reader.join();
         }
         let words = self.last_words.lock().unwrap_or_else(PoisonError::into_inner);
         let words = words.iter().map(String::as_str).collect::<Vec<_>>().join(" | ");
-        End::Crashed(if words.is_empty() { how } else { format!("{how}; it said: {words}") })
+        End::Gone { how: if words.is_empty() { how } else { format!("{how}; it said: {words}") }, by }
     }
 }
 
@@ -124,6 +144,8 @@ fn in_words(status: ExitStatus) -> String {
     }
 }
 
+/// The number of the signal that nobody can hinder: of the kernel, where memory has run out, or of a person.
+const KILLED: i32 = 9;
 /// Those that end processes by what they do, by their numbers on Linux.
 const SIGNALS: [(i32, &str); 6] =
     [(4, " (SIGILL)"), (6, " (SIGABRT)"), (7, " (SIGBUS)"), (8, " (SIGFPE)"), (9, " (SIGKILL)"), (11, " (SIGSEGV)")];

@@ -129,8 +129,8 @@ pub enum BackendError {
     Crashed {
         /// For the log: how it ended, and what it said last.
         how: String,
-        /// Whether it was ended.
-        late: bool,
+        /// By whom.
+        by: Ending,
     },
     /// The process of its own that the model runs in ended too often: it is started again after this time at the earliest.
     #[error("its process ended and is started again in {} ms", .0.as_millis() + 1)]
@@ -164,7 +164,7 @@ impl BackendError {
             Self::InvalidInput(_) | Self::InvalidValues(_) => Code::InvalidArgument,
             Self::Memory(shortage) => shortage.code(),
             Self::Cancelled => Code::Cancelled,
-            Self::TimedOut | Self::Crashed { late: true, .. } => Code::DeadlineExceeded,
+            Self::TimedOut | Self::Crashed { by: Ending::Late, .. } => Code::DeadlineExceeded,
             Self::Restarting(_) => Code::NotReady,
             Self::Unavailable { .. }
             | Self::InvalidModel(_)
@@ -174,6 +174,17 @@ impl BackendError {
             | Self::Failed(_) => Code::Internal,
         }
     }
+}
+
+/// What ended a process of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// What it ran.
+    Itself,
+    /// Whoever waited for it, and told it to stop before.
+    Late,
+    /// Somebody from outside: the kernel, where memory has run out.
+    Outside,
 }
 
 /// A node of a model that is known to have ended processes.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use corymb_core::{BackendError, Code, Error, PluginError, Shortage, SignatureError, UnknownDevice};
+use corymb_core::{BackendError, Code, Ending, Error, PluginError, Shortage, SignatureError, UnknownDevice};
 use corymb_repository::RepositoryError;
 
 /// Why a prediction did not happen.
@@ -132,10 +132,10 @@ fn for_callers(error: &BackendError) -> String {
         BackendError::Memory(_) | BackendError::TimedOut | BackendError::Cancelled | BackendError::Restarting(_) => {
             error.to_string()
         }
-        BackendError::Crashed { late: false, .. } => "its process ended while it ran the request".to_owned(),
-        BackendError::Crashed { late: true, .. } => {
+        BackendError::Crashed { by: Ending::Late, .. } => {
             "the run did not stop in time, and its process was ended".to_owned()
         }
+        BackendError::Crashed { .. } => "its process ended while it ran the request".to_owned(),
         _ => "the model could not be run".to_owned(),
     }
 }

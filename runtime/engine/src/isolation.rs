@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use corymb_core::{Backend, BackendError, Hazard, LoadOptions, Model, ModelFiles, RunOptions, Tensors};
+use corymb_core::{Backend, BackendError, Ending, Hazard, LoadOptions, Model, ModelFiles, RunOptions, Tensors};
 use corymb_repository::Isolation;
 
 use crate::sample;
@@ -82,7 +82,15 @@ pub(crate) fn load(
     if hazard.guarded && wanted.survivors.knows(&hazard.digest) {
         return here(true);
     }
-    let model = apart().map_err(|error| failed(backend.name(), &name, &hazard, error))?;
+    let refused = |error| failed(backend.name(), &name, &hazard, error);
+    let model = match apart() {
+        // The kernel takes memory from it first. As much would do without a trial.
+        Err(BackendError::Crashed { by: Ending::Outside, how }) if hazard.guarded => {
+            tracing::warn!(model = name, how, "its trial was cut short; it is loaded without");
+            return here(true);
+        }
+        model => model.map_err(refused)?,
+    };
     // Where there are no such processes it is loaded in this one.
     if !model.is_apart() {
         return Ok(model);
@@ -91,10 +99,18 @@ pub(crate) fn load(
         tracing::warn!(model = name, %hazard, "{APART}");
         return Ok(model);
     }
-    try_out(model.as_ref(), wanted.run_time).map_err(|error| failed(backend.name(), &name, &hazard, error))?;
+    let tried = try_out(model.as_ref(), wanted.run_time);
     drop(model);
-    wanted.survivors.add(&hazard.digest);
-    tracing::info!(model = name, %hazard, "it came through its trial in a process of its own");
+    match tried {
+        Err(BackendError::Crashed { by: Ending::Outside, how }) => {
+            tracing::warn!(model = name, how, "its trial was cut short; it is loaded without");
+        }
+        tried => {
+            tried.map_err(refused)?;
+            wanted.survivors.add(&hazard.digest);
+            tracing::info!(model = name, %hazard, "it came through its trial in a process of its own");
+        }
+    }
     here(true)
 }
 

@@ -15,6 +15,7 @@ enum Ends {
     Refused,
     Crash,
     CrashTogether,
+    Killed,
 }
 
 #[derive(Clone, Default)]
@@ -68,7 +69,7 @@ impl Backend for Fake {
 }
 
 fn crash() -> BackendError {
-    BackendError::Crashed { how: "it ended by signal 11".to_owned(), late: false }
+    BackendError::Crashed { how: "it ended by signal 11".to_owned(), by: Ending::Itself }
 }
 
 impl Model for FakeModel {
@@ -106,6 +107,7 @@ impl Instance for FakeInstance {
         let rows = batch[0].get("x").and_then(corymb_core::Tensor::rows);
         match self.0 {
             Ends::Crash => Err(crash()),
+            Ends::Killed => Err(BackendError::Crashed { how: "memory".to_owned(), by: Ending::Outside }),
             Ends::CrashTogether if rows.is_some_and(|rows| rows > 1) => Err(crash()),
             Ends::Refused => Err(BackendError::InvalidValues("no".to_owned())),
             _ => Ok(batch.to_vec()),
@@ -163,6 +165,15 @@ fn what_ends_its_trial_is_a_model_that_failed() {
             );
         }
     }
+}
+
+#[test]
+fn a_trial_that_somebody_cuts_short_says_nothing() {
+    let (killed, survivors) = (fake(Some(true), Ends::Killed), Survivors::new(None));
+    for _ in 0..2 {
+        assert_eq!(tried(&killed, Isolation::Auto, &survivors), Ok(false));
+    }
+    assert_eq!(killed.trials.load(Ordering::Relaxed), 2, "it is tried again");
 }
 
 #[test]
