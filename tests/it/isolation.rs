@@ -160,10 +160,12 @@ fn one_that_ends_while_nobody_asks_is_missed_by_nobody() {
     let models = folder(&[("frames/frames.onnx", &fixture("frames"))]);
     let server = serve(models.path(), &prefix, &[]);
     assert_eq!(shape(&frames(&server, 8)), json!([1, 3, 5, 2]));
-    for id in children_of(server.id()) {
+    let children = children_of(server.id());
+    for id in &children {
         let killed = std::process::Command::new("kill").args(["-KILL", &id.to_string()]).status().expect("kill runs");
         assert!(killed.success());
     }
+    ensure_gone(&children);
     assert_eq!(shape(&frames(&server, 8)), json!([1, 3, 5, 2]));
 }
 
@@ -178,11 +180,16 @@ fn no_process_outlives_its_server() {
         assert!(!children.is_empty(), "there is one");
         server.signal(signal);
         server.wait();
-        let until = std::time::Instant::now() + std::time::Duration::from_secs(10);
-        while children.iter().any(|id| is_there(*id)) {
-            assert!(std::time::Instant::now() < until, "{children:?} go on after {signal}");
-            std::thread::sleep(std::time::Duration::from_millis(20));
-        }
+        ensure_gone(&children);
+    }
+}
+
+/// Waits until these processes have ended.
+fn ensure_gone(children: &[u32]) {
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    while children.iter().any(|id| is_there(*id)) {
+        assert!(std::time::Instant::now() < until, "{children:?} go on");
+        std::thread::sleep(std::time::Duration::from_millis(20));
     }
 }
 
