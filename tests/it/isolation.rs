@@ -205,6 +205,8 @@ fn children_of(parent: u32) -> Vec<u32> {
     ids.filter(|id| stat(*id).is_some_and(|(_, of)| of == parent)).collect()
 }
 
+/// Whether any of its threads goes on: the first may have ended before the others.
 fn is_there(id: u32) -> bool {
-    stat(id).is_some_and(|(state, _)| state != "Z")
+    let threads = std::fs::read_dir(format!("/proc/{id}/task")).map_or(0, Iterator::count);
+    threads > 1 || stat(id).is_some_and(|(state, _)| state != "Z")
 }
