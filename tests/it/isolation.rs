@@ -169,6 +169,23 @@ fn one_that_ends_while_nobody_asks_is_missed_by_nobody() {
     assert_eq!(shape(&frames(&server, 8)), json!([1, 3, 5, 2]));
 }
 
+/// Models are loaded at the least priority, which children must not keep.
+#[test]
+fn children_have_the_priority_of_their_server() {
+    let Some(prefix) = onnxruntime_environment() else { return };
+    let models = folder(&[("frames/frames.onnx", &fixture("frames"))]);
+    let server = serve(models.path(), &prefix, &[]);
+    let niceness = |id: u32| {
+        let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).expect("it runs");
+        stat.rsplit(')').next().and_then(|fields| fields.split_whitespace().nth(16)).map(str::to_owned)
+    };
+    let children = children_of(server.id());
+    assert!(!children.is_empty(), "there is one");
+    for child in children {
+        assert_eq!(niceness(child), niceness(server.id()));
+    }
+}
+
 /// They end with the server, however it ends.
 #[test]
 fn no_process_outlives_its_server() {

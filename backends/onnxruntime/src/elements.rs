@@ -241,7 +241,7 @@ fn new(operator: &str, inputs: &[&str], output: &str) -> NodeProto {
 
 #[cfg(test)]
 mod tests {
-    use corymb_onnx::proto::{OperatorSetIdProto, ValueInfoProto};
+    use corymb_onnx::proto::{FunctionProto, OperatorSetIdProto, TensorProto, ValueInfoProto};
 
     use super::*;
 
@@ -265,5 +265,45 @@ mod tests {
         assert_eq!(nodes[7].input[0], nodes[6].output[0]);
         let said = format!("Non-zero status code returned while running Div node. Name:'{}' Status", nodes[3].name);
         assert_eq!(blamed(&said), Some("'y' (GRU)"));
+    }
+
+    /// With weights that are stored under `w`.
+    fn with_weights(nodes: Vec<NodeProto>, dims: &[i64]) -> ModelProto {
+        let mut model = model(nodes);
+        let weights = TensorProto { name: "w".to_owned(), dims: dims.to_vec(), ..TensorProto::default() };
+        model.graph.as_mut().expect("a graph").initializer.push(weights);
+        model
+    }
+
+    #[test]
+    fn what_is_always_there_needs_nothing_of_a_request() {
+        let convolution = || new("Conv", &["x", "kernel"], "y");
+        let scaled = || vec![new("DequantizeLinear", &["w", "w"], "kernel"), convolution()];
+        let outcome = guard(&mut with_weights(scaled(), &[1, 1, 3, 3]));
+        assert_eq!((outcome.guarded, outcome.deadly, outcome.left), (0, None, None));
+        let outcome = guard(&mut with_weights(scaled(), &[1, 1, 0, 0]));
+        assert_eq!((outcome.guarded, outcome.deadly.as_deref()), (1, Some("'y' (Conv)")));
+        let given = vec![new("Identity", &["x"], "kernel"), convolution()];
+        let outcome = guard(&mut model(given));
+        assert_eq!((outcome.guarded, outcome.deadly.as_deref(), outcome.left), (0, Some("'y' (Conv)"), None));
+        // A default is what a request may replace.
+        let mut replaced = with_weights(vec![new("Conv", &["x", "w"], "y")], &[1, 1, 3, 3]);
+        let input = ValueInfoProto { name: "w".to_owned(), ..ValueInfoProto::default() };
+        replaced.graph.as_mut().expect("a graph").input.push(input);
+        assert_eq!(guard(&mut replaced).deadly.as_deref(), Some("'y' (Conv)"));
+    }
+
+    #[test]
+    fn what_cannot_be_guarded_is_left() {
+        let counted = || vec![new("NonZero", &["x"], "places"), new("GRU", &["places", "x", "x"], "y")];
+        let mut old = model(counted());
+        old.opset_import[0].version = BROADCASTS_SINCE - 1;
+        assert_eq!(guard(&mut old).left.as_deref(), Some("'y' (GRU)"));
+        let mut inside = model(vec![new("Own", &["x"], "y")]);
+        inside.functions.push(FunctionProto { node: counted(), ..FunctionProto::default() });
+        assert_eq!(guard(&mut inside).left.as_deref(), Some("'y' (GRU)"));
+        let frames = |length: &str| vec![new("STFT", &["x", "w", "w", length], "y")];
+        assert_eq!(guard(&mut with_weights(frames("w"), &[1])).left, None);
+        assert_eq!(guard(&mut with_weights(frames("x"), &[1])).left.as_deref(), Some("'y' (STFT)"));
     }
 }

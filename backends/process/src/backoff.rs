@@ -11,7 +11,7 @@ const LONGEST: Duration = Duration::from_secs(30);
 /// With so many ends that are not forgotten the wait is the longest; more are not counted.
 const MOST: f64 = 13.0;
 
-/// The ends of one child's processes.
+/// The ends of the children of one model.
 #[derive(Default)]
 pub(crate) struct Backoff {
     /// Ends that are not forgotten, at the last of them.

@@ -115,7 +115,7 @@ impl Recipe {
         let _ = tensors::trim(&child.memory);
         report.map_err(|end| match end {
             End::Late => ended(format!("loading '{}' did not end within {LOAD_LIMIT:?}", self.name), Ending::Late),
-            End::Gone { how, by } => ended(format!("the process that loaded '{}' ended: {how}", self.name), by),
+            End::Gone { how, by } => ended(format!("the process that loaded '{}' {how}", self.name), by),
         })
     }
 
@@ -241,7 +241,7 @@ impl Family {
             match child.has_ended() {
                 None => return Ok(child),
                 Some(End::Gone { how, .. }) => {
-                    tracing::error!(model = self.recipe.name, how, "an idle instance has lost its process");
+                    tracing::error!(file = self.recipe.name, how, "an idle instance has lost its process");
                     lock(&self.backoff).ended(Instant::now());
                 }
                 Some(End::Late) => {}
@@ -253,10 +253,10 @@ impl Family {
         let (begin, recipe) = (Instant::now(), &self.recipe);
         let started = recipe.start().and_then(|(child, _)| recipe.prepare(child, threads));
         match &started {
-            Ok(_) => tracing::info!(model = recipe.name, took = ?begin.elapsed(), "its process was started again"),
+            Ok(_) => tracing::info!(file = recipe.name, took = ?begin.elapsed(), "its process was started again"),
             Err(error) => {
                 lock(&self.backoff).ended(Instant::now());
-                tracing::error!(model = recipe.name, %error, "its process could not be started again");
+                tracing::error!(file = recipe.name, %error, "its process could not be started again");
             }
         }
         started
@@ -264,11 +264,11 @@ impl Family {
 
     fn ended(&self, end: End) -> BackendError {
         lock(&self.backoff).ended(Instant::now());
-        let model = &self.recipe.name;
+        let file = &self.recipe.name;
         let error = match end {
-            End::Gone { how, by } => ended(format!("the process of '{model}' ended: {how}"), by),
+            End::Gone { how, by } => ended(format!("the process of '{file}' {how}"), by),
             End::Late => {
-                let how = format!("a run of '{model}' did not stop when it was told to; its process was ended");
+                let how = format!("a run of '{file}' did not stop when it was told to; its process was ended");
                 ended(how, Ending::Late)
             }
         };

@@ -42,13 +42,13 @@ pub(crate) struct Child {
 }
 
 impl Child {
-    pub(crate) fn new(started: Started, model: &str) -> io::Result<Self> {
+    pub(crate) fn new(started: Started, file: &str) -> io::Result<Self> {
         let Started { mut process, stream, memory } = started;
         let last_words = Arc::<Mutex<VecDeque<String>>>::default();
         let reader = process.stderr.take().map(|errors| {
-            let (words, model) = (Arc::clone(&last_words), model.to_owned());
+            let (words, file) = (Arc::clone(&last_words), file.to_owned());
             let name = "child-stderr".to_owned();
-            thread::Builder::new().name(name).stack_size(128 << 10).spawn(move || listen(errors, &words, &model))
+            thread::Builder::new().name(name).stack_size(128 << 10).spawn(move || listen(errors, &words, &file))
         });
         let stream = Stream::new(stream, Some(TICK));
         // Ended if anything went wrong.
@@ -138,9 +138,9 @@ fn in_words(status: ExitStatus) -> String {
     match status.signal() {
         Some(signal) => {
             let name = SIGNALS.iter().find(|(number, _)| *number == signal).map_or("", |(_, name)| name);
-            format!("it ended by signal {signal}{name}")
+            format!("ended by signal {signal}{name}")
         }
-        None => format!("it ended with {status}"),
+        None => format!("ended with {status}"),
     }
 }
 
@@ -151,7 +151,7 @@ const SIGNALS: [(i32, &str); 6] =
     [(4, " (SIGILL)"), (6, " (SIGABRT)"), (7, " (SIGBUS)"), (8, " (SIGFPE)"), (9, " (SIGKILL)"), (11, " (SIGSEGV)")];
 
 /// Keeps the last lines of a child, and logs them.
-fn listen(errors: ChildStderr, words: &Mutex<VecDeque<String>>, model: &str) {
+fn listen(errors: ChildStderr, words: &Mutex<VecDeque<String>>, file: &str) {
     let mut errors = BufReader::new(errors);
     loop {
         let mut line = Vec::new();
@@ -163,7 +163,7 @@ fn listen(errors: ChildStderr, words: &Mutex<VecDeque<String>>, model: &str) {
         if line.is_empty() {
             continue;
         }
-        tracing::debug!(model, line, "a model's process said");
+        tracing::debug!(file, line, "a model's process said");
         let mut words = words.lock().unwrap_or_else(PoisonError::into_inner);
         if words.len() == LINES {
             words.pop_front();

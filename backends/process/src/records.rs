@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use corymb_core::{
     BackendError, BatchAxes, Culprit, DType, Dim, EngineSettings, Independence, Optimization, Profile, RowAnalysis,
@@ -242,7 +241,6 @@ pub(crate) enum Failure {
     Memory(Missing),
     Cancelled,
     TimedOut,
-    Restarting(Duration),
     Failed(String),
 }
 
@@ -257,10 +255,11 @@ impl From<BackendError> for Failure {
             BackendError::Memory(shortage) => Self::Memory(shortage.into()),
             BackendError::Cancelled => Self::Cancelled,
             BackendError::TimedOut => Self::TimedOut,
-            BackendError::Restarting(time) => Self::Restarting(time),
-            error @ (BackendError::Hazardous(_) | BackendError::Crashed { .. } | BackendError::Failed(_)) => {
-                Self::Failed(error.to_string())
-            }
+            // The first three are not a child's: it has no children of its own, and takes every hazard.
+            error @ (BackendError::Hazardous(_)
+            | BackendError::Crashed { .. }
+            | BackendError::Restarting(_)
+            | BackendError::Failed(_)) => Self::Failed(error.to_string()),
         }
     }
 }
@@ -277,7 +276,6 @@ impl Failure {
             Self::Memory(missing) => BackendError::Memory(missing.into()),
             Self::Cancelled => BackendError::Cancelled,
             Self::TimedOut => BackendError::TimedOut,
-            Self::Restarting(time) => BackendError::Restarting(time),
             Self::Failed(text) => BackendError::Failed(text),
         }
     }

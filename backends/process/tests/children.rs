@@ -1,11 +1,16 @@
-//! The shared suites on tract in child processes. This program is its own child, so it has no test harness.
+//! The shared suites on tract in child processes, and a backend that ends them. This program is its own child, so it has no test
+//! harness.
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use corymb_backend_process::{Apart, serve};
 use corymb_backend_tract::Tract;
-use corymb_core::{Availability, Backend, BackendError, LoadOptions, Model, ModelFiles, ModelInfo};
+use corymb_core::{
+    Availability, Backend, BackendError, DType, Device, Dim, Ending, FileSource, Instance, LoadOptions, MemoryPool,
+    Model, ModelFiles, ModelInfo, Profile, RunOptions, Shortage, Signature, Tensor, TensorSpec, Tensors,
+};
 
 /// Loads every model apart.
 struct Always(Apart);
@@ -30,15 +35,119 @@ impl Backend for Always {
     }
 }
 
+/// A backend that does what the number in a request says.
+struct Moody;
+
+const ANSWERS: i32 = 0;
+const ABORTS: i32 = 1;
+const SLEEPS: i32 = 2;
+/// From here on it takes so many bytes.
+const TAKES: i32 = 1000;
+
+struct MoodyModel(Signature, MemoryPool);
+
+struct MoodyInstance(MemoryPool);
+
+impl Backend for Moody {
+    fn name(&self) -> &'static str {
+        "moody"
+    }
+
+    fn check(&self) -> Result<Availability, BackendError> {
+        Ok(Availability { version: "1".to_owned(), devices: vec![Device::Cpu] })
+    }
+
+    fn inspect(&self, _: &ModelFiles, _: &LoadOptions) -> Result<ModelInfo, BackendError> {
+        Err(BackendError::Failed("not asked for".to_owned()))
+    }
+
+    fn load(&self, _: &ModelFiles, options: &LoadOptions) -> Result<Box<dyn Model>, BackendError> {
+        let spec = |name| TensorSpec::new(name, DType::Int32, vec![Dim::Unknown]);
+        let signature = Signature { inputs: vec![spec("mood")], outputs: vec![spec("mood")] };
+        Ok(Box::new(MoodyModel(signature, options.memory.clone())))
+    }
+}
+
+impl Model for MoodyModel {
+    fn signature(&self) -> &Signature {
+        &self.0
+    }
+
+    fn device(&self) -> &Device {
+        &Device::Cpu
+    }
+
+    fn profile(&self) -> Profile {
+        Profile::whole()
+    }
+
+    fn instance(&self, _: usize) -> Result<Box<dyn Instance>, BackendError> {
+        Ok(Box::new(MoodyInstance(self.1.clone())))
+    }
+}
+
+impl Instance for MoodyInstance {
+    #[allow(clippy::disallowed_methods, reason = "this process is there to be ended")]
+    fn run(&mut self, batch: &[Tensors], _: &RunOptions) -> Result<Vec<Tensors>, BackendError> {
+        let mood = batch[0].get("mood").and_then(|tensor| tensor.as_slice::<i32>()?.first().copied());
+        match mood {
+            Some(ABORTS) => std::process::abort(),
+            Some(SLEEPS) => loop {
+                std::thread::park();
+            },
+            Some(bytes @ TAKES..) => {
+                self.0.holder().grow(bytes.unsigned_abs().into()).map_err(BackendError::Memory)?;
+            }
+            _ => {}
+        }
+        Ok(batch.to_vec())
+    }
+}
+
+fn moods(apart: &Always) {
+    let files = ModelFiles { model: FileSource::Embedded { name: "m".to_owned(), bytes: vec![7; 100].into() } };
+    let pool = MemoryPool::fixed(1 << 20);
+    let model = apart.load(&files, &LoadOptions { memory: pool.clone(), ..LoadOptions::default() }).expect("loaded");
+    let mut instance = model.instance(1).expect("an instance");
+    let mut run = |mood: i32, options: &RunOptions| {
+        let inputs = Tensors::from_iter([("mood", Tensor::from_slice([1], &[mood]).expect("valid"))]);
+        instance.run(std::slice::from_ref(&inputs), options).map(|answers| assert_eq!(answers, [inputs]))
+    };
+    let whenever = RunOptions::default();
+    run(ANSWERS, &whenever).expect("answered");
+    let by = |result: Result<(), BackendError>| match result {
+        Err(BackendError::Crashed { by, .. }) => by,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(by(run(ABORTS, &whenever)), Ending::Itself);
+    run(ANSWERS, &whenever).expect("by another child");
+    // One that does not listen is ended.
+    let begin = Instant::now();
+    let soon = RunOptions { ends: begin.checked_add(Duration::from_millis(50)), ..RunOptions::default() };
+    assert_eq!(by(run(SLEEPS, &soon)), Ending::Late);
+    run(ANSWERS, &whenever).expect("by another child");
+    // Its memory is the server's.
+    run(TAKES, &whenever).expect("there is enough");
+    match run(2 << 20, &whenever) {
+        Err(BackendError::Memory(Shortage::Never { .. })) => {}
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(pool.held(), 0, "it is given back");
+    run(ANSWERS, &whenever).expect("answered");
+}
+
 fn main() {
     let tract: Arc<dyn Backend> = Arc::new(Tract::default());
+    let moody: Arc<dyn Backend> = Arc::new(Moody);
     let mut arguments = std::env::args().skip(1);
     if arguments.next().as_deref() == Some("child") {
         let memory = arguments.next().and_then(|number| number.parse().ok()).expect("the number of an open file");
-        serve(&[tract], memory).expect("served");
+        serve(&[tract, moody], memory).expect("served");
         return;
     }
-    let apart = Always(Apart::new(tract, || vec!["child".into()]).expect("a thread"));
+    let always = |backend| Always(Apart::new(backend, || vec!["child".into()]).expect("a thread"));
+    moods(&always(moody));
+    let apart = always(tract);
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/models");
     let gaps = [
         ("identity BF16", "tract's ONNX reader does not know bfloat16"),

@@ -152,12 +152,10 @@ fn load_on(
     let note = |models: &Models| models.iter().any(|model| model.is_apart()).then(|| isolation::APART.to_owned());
     let in_turn: &[Device] = match devices {
         DeviceChoice::All(all) => {
-            return all
-                .iter()
-                .map(|device| load(*device))
-                .collect::<Result<_, _>>()
-                .map(|models| (note(&models).unwrap_or_default(), models))
-                .map(|(note, models)| (models, note));
+            return all.iter().map(|device| load(*device)).collect::<Result<_, _>>().map(|models: Models| {
+                let note = note(&models).unwrap_or_default();
+                (models, note)
+            });
         }
         DeviceChoice::FirstOf(devices) => devices,
         DeviceChoice::Auto => &available.devices,

@@ -86,7 +86,7 @@ pub(crate) fn load(
     let model = match apart() {
         // The kernel takes memory from it first. As much would do without a trial.
         Err(BackendError::Crashed { by: Ending::Outside, how }) if hazard.guarded => {
-            tracing::warn!(model = name, how, "its trial was cut short; it is loaded without");
+            tracing::warn!(file = name, how, "its trial was cut short; it is loaded without");
             return here(true);
         }
         model => model.map_err(refused)?,
@@ -96,19 +96,19 @@ pub(crate) fn load(
         return Ok(model);
     }
     if !hazard.guarded {
-        tracing::warn!(model = name, %hazard, "{APART}");
+        tracing::warn!(file = name, %hazard, "{APART}");
         return Ok(model);
     }
     let tried = try_out(model.as_ref(), wanted.run_time);
     drop(model);
     match tried {
         Err(BackendError::Crashed { by: Ending::Outside, how }) => {
-            tracing::warn!(model = name, how, "its trial was cut short; it is loaded without");
+            tracing::warn!(file = name, how, "its trial was cut short; it is loaded without");
         }
         tried => {
             tried.map_err(refused)?;
             wanted.survivors.add(&hazard.digest);
-            tracing::info!(model = name, %hazard, "it came through its trial in a process of its own");
+            tracing::info!(file = name, %hazard, "it came through its trial in a process of its own");
         }
     }
     here(true)
@@ -123,7 +123,7 @@ fn try_out(model: &dyn Model, run_time: Duration) -> Result<(), BackendError> {
     let mut run = |inputs: &Tensors| {
         let options = RunOptions { ends: Instant::now().checked_add(run_time), ..RunOptions::default() };
         match instance.run(std::slice::from_ref(inputs), &options) {
-            Err(error @ (BackendError::Crashed { .. } | BackendError::Restarting(_))) => Err(error),
+            Err(error @ BackendError::Crashed { .. }) => Err(error),
             _ => Ok(()),
         }
     };
@@ -133,7 +133,7 @@ fn try_out(model: &dyn Model, run_time: Duration) -> Result<(), BackendError> {
 /// What is said of a model that did not come through.
 fn failed(backend: &str, name: &str, hazard: &Hazard, error: BackendError) -> BackendError {
     match error {
-        error @ (BackendError::Crashed { .. } | BackendError::Restarting(_)) => BackendError::Unsupported(format!(
+        error @ BackendError::Crashed { .. } => BackendError::Unsupported(format!(
             "{backend} cannot run '{name}': {hazard}, and did so in a trial: {error}; with `isolation = \"process\"` under \
              [instances] in model.toml it would cost only the request that it runs"
         )),
