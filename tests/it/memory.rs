@@ -62,30 +62,60 @@ fn chunked(server: &Server, mebibytes: usize) -> Option<u16> {
     std::str::from_utf8(&answer[9..]).ok()?.parse().ok()
 }
 
-/// The status that HTTP has for the code of a request over gRPC, of twenty million numbers that take a byte each on the wire.
-fn typed(server: &Server) -> u16 {
+/// A request of so many numbers, an even number of them, without the numbers.
+fn numbers(count: usize) -> ModelInferRequest {
+    ModelInferRequest {
+        model_name: "numbers".to_owned(),
+        inputs: vec![InferInputTensor {
+            name: "x".to_owned(),
+            datatype: "INT64".to_owned(),
+            shape: vec![i64::try_from(count / 2).expect("small"), 2],
+            ..Default::default()
+        }],
+        ..Default::default()
+    }
+}
+
+/// The codes of requests that are sent at once over one connection, each on a stream of its own.
+fn codes(server: &Server, request: &ModelInferRequest, count: usize) -> Vec<Code> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let channel = Channel::from_shared(server.url("")).expect("a URL").connect().await.expect("connects");
-        let mut client = GrpcInferenceServiceClient::new(channel).max_decoding_message_size(usize::MAX);
-        let count = 20_000_000;
-        let contents = InferTensorContents { int64_contents: vec![1; count], ..Default::default() };
-        let request = ModelInferRequest {
-            model_name: "numbers".to_owned(),
-            inputs: vec![InferInputTensor {
-                name: "x".to_owned(),
-                datatype: "INT64".to_owned(),
-                shape: vec![1, i64::try_from(count).expect("small")],
-                contents: Some(contents),
-                ..Default::default()
-            }],
-            ..Default::default()
-        };
-        match client.model_infer(request).await.map_or_else(|status| status.code(), |_| Code::Ok) {
-            code @ (Code::Ok | Code::Unavailable) => panic!("{code:?}"),
-            _ => 429,
+        let client = GrpcInferenceServiceClient::new(channel).max_decoding_message_size(usize::MAX);
+        let all = (0..count).map(|_| {
+            let (mut client, request) = (client.clone(), request.clone());
+            tokio::spawn(
+                async move { client.model_infer(request).await.map_or_else(|status| status.code(), |_| Code::Ok) },
+            )
+        });
+        let all: Vec<_> = all.collect();
+        let mut codes = Vec::new();
+        for one in all {
+            codes.push(one.await.expect("no panic"));
         }
+        codes
     })
+}
+
+/// The status that HTTP has for the code of a request over gRPC, of twenty million numbers that take a byte each on the wire.
+fn typed(server: &Server) -> u16 {
+    let count = 20_000_000;
+    let mut request = numbers(count);
+    request.inputs[0].contents = Some(InferTensorContents { int64_contents: vec![1; count], ..Default::default() });
+    match codes(server, &request, 1)[..] {
+        [Code::ResourceExhausted] => 429,
+        ref other => panic!("{other:?}"),
+    }
+}
+
+/// The same for hundreds of streams of one connection, of half a megabyte each.
+fn streams(server: &Server) -> u16 {
+    let count = 1 << 16;
+    let request = ModelInferRequest { raw_input_contents: vec![vec![1; 8 * count].into()], ..numbers(count) };
+    let codes = codes(server, &request, 300);
+    let wrong = codes.iter().find(|code| !matches!(code, Code::Ok | Code::ResourceExhausted));
+    assert_eq!(wrong, None);
+    429
 }
 
 /// The status of a body, none where the server hangs up on it, which it may while the body is sent.
@@ -124,6 +154,7 @@ fn assault(server: &Server, limit: usize) {
         ("base64", &[400, 413, 429], Box::new(base64)),
         ("an answer", &[400, 413, 429], Box::new(answer)),
         ("typed contents", &[413, 429], Box::new(|| Some(typed(server)))),
+        ("streams", &[429], Box::new(|| Some(streams(server)))),
     ];
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {

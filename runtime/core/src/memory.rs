@@ -22,6 +22,13 @@ const LARGE_PART: u64 = 16;
 pub const UNCOUNTED: u64 = 4 << 20;
 /// How often what the process takes beside the pool is measured.
 const INTERVAL: Duration = Duration::from_secs(1);
+/// What is held may bring the process to this part of the limit and no further, in sixteenths: what nobody counts then has
+/// less than it was given, and nothing more is taken until that has passed.
+const CEILING: u64 = 12;
+/// For so long it is believed what the process was seen to take, beside what has been taken since.
+const GLANCE: Duration = Duration::from_millis(10);
+/// So long after the allocator was told to give back what was freed it is not told again for want of room.
+const PURGE_PAUSE: Duration = Duration::from_millis(50);
 
 /// A bound of what is held at the same time, in bytes. Clones share it.
 #[derive(Clone)]
@@ -47,6 +54,18 @@ struct Process {
     freed: AtomicU64,
     purge: Box<dyn Fn() + Send + Sync>,
     purging: Mutex<()>,
+    glance: Glance,
+}
+
+/// What the process really took when it was looked at last.
+struct Glance {
+    begin: Instant,
+    /// Until when that is believed, in microseconds since `begin`.
+    until: AtomicU64,
+    /// What may be taken until then, in bytes.
+    room: AtomicU64,
+    /// When the allocator was last told to give back.
+    purged: Mutex<Option<Instant>>,
 }
 
 impl MemoryPool {
@@ -82,6 +101,12 @@ impl MemoryPool {
             freed: AtomicU64::new(0),
             purge: Box::new(purge),
             purging: Mutex::default(),
+            glance: Glance {
+                begin: Instant::now(),
+                until: AtomicU64::new(0),
+                room: AtomicU64::new(0),
+                purged: Mutex::default(),
+            },
         };
         let limit = AtomicU64::new(part(total, LEAST));
         let pool = Self(Arc::new(Pool { limit, held: AtomicU64::new(0), process: Some(process), lender: None }));
@@ -129,12 +154,16 @@ impl MemoryPool {
         let limit = if all > limit / LARGE_PART { limit - limit / 8 } else { limit };
         let grown = |held: u64| held.checked_add(bytes).filter(|sum| *sum <= limit);
         let Ok(held) = self.0.held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, grown) else { return false };
-        if let Some(process) = &self.0.process
-            && held.saturating_add(bytes).saturating_add(process.freed.load(Ordering::Relaxed)) > limit
-        {
-            process.give_back(limit.saturating_sub(held + bytes));
+        let Some(process) = &self.0.process else { return true };
+        let held = held.saturating_add(bytes);
+        if held.saturating_add(process.freed.load(Ordering::Relaxed)) > limit {
+            process.give_back(Some(limit.saturating_sub(held)));
         }
-        true
+        let has_room = held <= part(process.total, LEAST) || process.has_room(bytes);
+        if !has_room {
+            self.0.held.fetch_sub(bytes, Ordering::Relaxed);
+        }
+        has_room
     }
 
     /// That `bytes` are held no more.
@@ -165,12 +194,38 @@ impl MemoryPool {
 }
 
 impl Process {
-    /// Makes the allocator give back what was freed, where that is more than `room`.
-    fn give_back(&self, room: u64) {
+    /// Whether the process may take `bytes` more, by what it really takes: others than the pool's holders take memory, too.
+    fn has_room(&self, bytes: u64) -> bool {
+        let Glance { begin, until, room, purged } = &self.glance;
+        let now = begin.elapsed();
+        let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        if micros(now) < until.load(Ordering::Relaxed) {
+            let left = room.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |room| room.checked_sub(bytes));
+            if left.is_ok() {
+                return true;
+            }
+        }
+        let left = || Some(part(self.total, CEILING).saturating_sub((self.used)()?));
+        // One looks at a time; those who wait here would see what it sees.
+        let mut purged = purged.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(mut seen) = left() else { return true };
+        if seen < bytes && purged.is_none_or(|purged| purged.elapsed() >= PURGE_PAUSE) {
+            self.give_back(None);
+            *purged = Some(Instant::now());
+            seen = left().unwrap_or(seen);
+        }
+        let rest = seen.checked_sub(bytes);
+        room.store(rest.unwrap_or(seen), Ordering::Relaxed);
+        until.store(micros(now.saturating_add(GLANCE)), Ordering::Relaxed);
+        rest.is_some()
+    }
+
+    /// Makes the allocator give back what was freed; where there is `room`, only if it is more than that.
+    fn give_back(&self, room: Option<u64>) {
         let _purging = self.purging.lock().unwrap_or_else(PoisonError::into_inner);
         // Whoever waited here finds it done.
         let freed = self.freed.load(Ordering::Relaxed);
-        if freed > room {
+        if room.is_none_or(|room| freed > room) {
             (self.purge)();
             self.freed.fetch_sub(freed, Ordering::Relaxed);
         }
@@ -333,14 +388,39 @@ mod tests {
         let told = Arc::clone(&used);
         let pool = MemoryPool::of_process(1600, move || Some(told.load(Ordering::Relaxed)), || {});
         assert_eq!(pool.limit(), 800);
-        used.store(1500, Ordering::Relaxed);
+        used.store(600, Ordering::Relaxed);
         let mut holder = pool.holder();
         holder.grow(1).expect("not due yet");
         pool.remeasure();
-        holder.grow(500).expect("measured only while nothing is held");
+        holder.grow(550).expect("measured only while nothing is held");
         drop(holder);
+        used.store(1500, Ordering::Relaxed);
+        pool.remeasure();
         pool.holder().grow(176).expect_err("a model was loaded");
         assert_eq!(pool.limit(), 200, "so much is always left");
+    }
+
+    #[test]
+    fn nothing_is_taken_beyond_what_the_process_can_bear() {
+        let (used, purges) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+        let (told, counter) = (Arc::clone(&used), Arc::clone(&purges));
+        let count = move || {
+            counter.fetch_add(1, Ordering::Relaxed);
+        };
+        let pool = MemoryPool::of_process(1600, move || Some(told.load(Ordering::Relaxed)), count);
+        let mut holder = pool.holder();
+        holder.grow(300).expect("room");
+        // What nobody counts: 1200 may be taken.
+        used.store(1100, Ordering::Relaxed);
+        std::thread::sleep(2 * GLANCE);
+        assert!(matches!(holder.grow(101), Err(Shortage::Now { .. })));
+        assert_eq!((pool.held(), purges.load(Ordering::Relaxed)), (300, 1));
+        holder.grow(100).expect("room");
+        used.store(400, Ordering::Relaxed);
+        holder.grow(101).expect("looked at anew");
+        used.store(1600, Ordering::Relaxed);
+        drop(holder);
+        pool.holder().grow(200).expect("so much is always left");
     }
 
     #[test]

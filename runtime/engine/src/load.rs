@@ -74,6 +74,7 @@ pub(crate) fn load(shared: &Arc<Shared>, folder: &ModelFolder, series: Arc<Serie
                 share: share.clone(),
                 signals: Arc::clone(&signals),
                 capacity: Arc::clone(&capacity),
+                memory: shared.options.pool.clone(),
             };
             Some(Queue::new(parts).map_err(|error| LoadError::Backend { backend, error })?)
         }

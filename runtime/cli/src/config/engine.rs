@@ -45,7 +45,11 @@ pub(super) fn serving(
 fn request_memory(hardware: &Hardware) -> MemoryPool {
     let Some(limit) = hardware.memory.limit() else { return MemoryPool::default() };
     let (limit, memory) = (limit.limit_bytes, hardware.memory.clone());
-    let used = move || Some(limit.saturating_sub(memory.available_bytes()?));
+    // A library that others have read before is resident here, and not this group's to pay for, until they are gone.
+    let used = move || {
+        let taken = limit.saturating_sub(memory.available_bytes()?);
+        Some(taken.max(memory.current_usage().process_bytes.unwrap_or(0)))
+    };
     MemoryPool::of_process(limit, used, allocator::purge)
 }
 

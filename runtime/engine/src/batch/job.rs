@@ -5,12 +5,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use corymb_core::{BatchAxes, CancelFlag, DType, Tensors};
+use corymb_core::{BatchAxes, CancelFlag, DType, Holder, Shortage, Tensor, Tensors, UNCOUNTED};
 use tokio::sync::oneshot;
 
 use super::plan::{Candidate, Part};
 use crate::error::EngineError;
 use crate::spans::Spans;
+
+/// What a tensor of a piece takes beside its elements, in bytes: its name, its shape, and what lies around blocks of memory.
+const PIECE: u64 = 384;
 
 /// What a request asks of the model.
 #[derive(Debug)]
@@ -48,6 +51,10 @@ pub(super) struct Job {
 struct Answer {
     /// With the row each begins at.
     pieces: Vec<(usize, Tensors)>,
+    /// What the pieces take, and the answer that is made of them, as far as that is worth counting.
+    memory: Option<Holder>,
+    /// The same as far as it is there, in bytes.
+    needed: u64,
     rows_left: usize,
     reply: Option<oneshot::Sender<Result<Tensors, EngineError>>>,
     /// The run with others that it is part of.
@@ -71,6 +78,27 @@ impl Together {
     }
 }
 
+impl Answer {
+    /// Holds what one more piece takes; with the first, what all are expected to, so that what cannot be is refused at once.
+    fn hold(&mut self, piece: &Tensors, rows: usize) -> Result<(), Shortage> {
+        let Some(memory) = &mut self.memory else { return Ok(()) };
+        let bytes = piece.byte_len() as u64;
+        // What is large is held by the piece itself, see `Holder::keep_with_tensors`.
+        let own = if bytes > UNCOUNTED { 0 } else { bytes + PIECE * piece.len() as u64 };
+        let pieces = if self.pieces.is_empty() { self.rows_left.div_ceil(rows.max(1)) } else { 1 };
+        let needed = self.needed.saturating_add((own + bytes).saturating_mul(pieces as u64));
+        self.needed += own + bytes;
+        if needed > UNCOUNTED.max(memory.bytes()) { memory.grow(needed - memory.bytes()) } else { Ok(()) }
+    }
+
+    /// The whole answer, which is held until it is dropped.
+    fn keep(&mut self, joined: Tensors) -> Tensors {
+        let Some(memory) = self.memory.take() else { return joined };
+        let (names, tensors): (Vec<String>, Vec<Tensor>) = joined.into_iter().unzip();
+        names.into_iter().zip(memory.keep_with_tensors(tensors)).collect()
+    }
+}
+
 impl Candidate for Arc<Job> {
     fn fits(&self, other: &Self) -> bool {
         let (one, two) = (&self.run, &other.run);
@@ -81,11 +109,22 @@ impl Candidate for Arc<Job> {
 
 impl Job {
     /// A request of so many rows, none where it runs whole, and where its answer will arrive.
-    pub(super) fn new(run: Run, rows: Option<(usize, Arc<BatchAxes>)>, arrived: Instant) -> (Arc<Self>, Reply) {
+    pub(super) fn new(
+        run: Run,
+        rows: Option<(usize, Arc<BatchAxes>)>,
+        arrived: Instant,
+        memory: Holder,
+    ) -> (Arc<Self>, Reply) {
         let (rows, axes) = rows.unzip();
         let (reply, answer) = oneshot::channel();
-        let answer_so_far =
-            Answer { pieces: Vec::new(), rows_left: rows.unwrap_or(1), reply: Some(reply), together: None };
+        let answer_so_far = Answer {
+            pieces: Vec::new(),
+            memory: Some(memory),
+            needed: 0,
+            rows_left: rows.unwrap_or(1),
+            reply: Some(reply),
+            together: None,
+        };
         (Arc::new(Self { run, axes, arrived, answer: Mutex::new(answer_so_far) }), answer)
     }
 
@@ -118,7 +157,12 @@ impl Job {
     pub(super) fn take(&self, rows: Option<&Range<usize>>, result: Result<Tensors, EngineError>) {
         let mut answer = self.answer();
         answer.together = None;
-        let result = match (result, rows) {
+        let held = match (&result, rows) {
+            (Ok(outputs), Some(rows)) => answer.hold(outputs, rows.len()),
+            _ => Ok(()),
+        };
+        let held = held.map_err(|shortage| EngineError::Memory { what: "its answer, made of many runs,", shortage });
+        let result = match (held.and(result), rows) {
             (Ok(outputs), Some(rows)) => {
                 answer.pieces.push((rows.start, outputs));
                 answer.rows_left = answer.rows_left.saturating_sub(rows.len());
@@ -127,10 +171,13 @@ impl Job {
                 }
                 let mut pieces = std::mem::take(&mut answer.pieces);
                 pieces.sort_by_key(|(start, _)| *start);
-                self.join(pieces.into_iter().map(|(_, outputs)| outputs).collect())
+                let joined = self.join(pieces.into_iter().map(|(_, outputs)| outputs).collect());
+                joined.map(|joined| answer.keep(joined))
             }
             (result, _) => result,
         };
+        answer.pieces.clear();
+        answer.memory = None;
         if let Some(reply) = answer.reply.take() {
             let _ = reply.send(result);
         }
@@ -146,5 +193,45 @@ impl Job {
             model: None,
             details: format!("the outputs of some rows do not fit to those of others: {pieces:?}"),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use corymb_core::{MemoryPool, Tensor};
+
+    use super::*;
+
+    /// Of so many numbers.
+    fn piece(numbers: usize) -> Tensors {
+        std::iter::once(("y", Tensor::from_slice([numbers], &vec![1.0_f32; numbers]).expect("valid"))).collect()
+    }
+
+    fn answer(rows: usize, pool: &MemoryPool) -> Answer {
+        let memory = Some(pool.holder());
+        Answer { pieces: Vec::new(), memory, needed: 0, rows_left: rows, reply: None, together: None }
+    }
+
+    #[test]
+    fn what_many_runs_answer_is_held_from_the_first_on() {
+        let pool = MemoryPool::fixed(16 << 20);
+        let mut few = answer(100, &pool);
+        assert_eq!((few.hold(&piece(1), 1), pool.held()), (Ok(()), 0), "too little to be counted");
+        let mut many = answer(20_000, &pool);
+        let each = 2 * 4 + PIECE;
+        assert_eq!((many.hold(&piece(1), 1), pool.held()), (Ok(()), 20_000 * each));
+        many.pieces.push((0, piece(1)));
+        assert_eq!((many.hold(&piece(1), 1), pool.held()), (Ok(()), 20_000 * each), "as was expected");
+        assert_eq!(many.hold(&piece(1 << 20), 1), Ok(()));
+        assert!(pool.held() > 20_000 * each, "beyond what was expected");
+        let mut too_many = answer(1 << 20, &pool);
+        assert!(matches!(too_many.hold(&piece(1), 1), Err(Shortage::Never { .. })), "refused with the first");
+        drop((many, too_many));
+        assert_eq!(pool.held(), 0);
+        let mut joined = answer(2, &pool);
+        let kept = joined.keep(piece(2 << 20));
+        assert_eq!((kept.byte_len(), pool.held()), (8 << 20, 8 << 20), "held with the answer");
+        drop(kept);
+        assert_eq!(pool.held(), 0);
     }
 }

@@ -7,21 +7,23 @@ mod dispatch;
 mod job;
 mod plan;
 mod short;
+mod together;
 mod trial;
 
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use corymb_core::{BackendError, BatchAxes, Instance, Model, Profile, RunOptions, Tensors};
+use corymb_core::{BackendError, BatchAxes, Instance, MemoryPool, Model, Profile, RunOptions, Tensors};
 
 pub(crate) use self::job::{Run, Shapes};
 pub(crate) use self::plan::Rows;
 
 use self::dispatch::{Host, Refused, State};
-use self::job::{Job, Together, shapes_of};
+use self::job::{Job, shapes_of};
 use self::plan::{Entry, Part};
 use self::short::ShortRuns;
 use crate::capacity::Capacity;
@@ -75,6 +77,8 @@ pub(crate) struct QueueParts {
     pub(crate) share: Share,
     pub(crate) signals: Arc<VersionSignals>,
     pub(crate) capacity: Arc<Capacity>,
+    /// What answers in pieces and copies of inputs are held of.
+    pub(crate) memory: MemoryPool,
 }
 
 struct Shared {
@@ -88,6 +92,7 @@ struct Shared {
     runtime: tokio::runtime::Handle,
     signals: Arc<VersionSignals>,
     capacity: Arc<Capacity>,
+    memory: MemoryPool,
     // Held for a few moves of pointers, never across an await or a run.
     state: Mutex<State<Replica, Arc<Job>>>,
     /// The longest run of late in nanoseconds, fading by an eighth with each shorter one; 0 before the first.
@@ -103,13 +108,6 @@ struct Shared {
     warming: AtomicBool,
     /// Called with the number of rows of each request whose rows may be divided.
     on_request: OnceLock<Box<dyn Fn(usize) + Send + Sync>>,
-}
-
-fn aim(rows: &Rows) -> usize {
-    match rows {
-        Rows::Together { max, .. } => *max,
-        Rows::Whole | Rows::Apart => 1,
-    }
 }
 
 /// Takes a request out of the queue when its caller leaves.
@@ -140,7 +138,8 @@ impl Queue {
     /// # Errors
     /// The backend's, when an instance cannot be made.
     pub(crate) fn new(parts: QueueParts) -> Result<Self, BackendError> {
-        let QueueParts { name, models, instances, threads, rows, axes, limits, pool, share, signals, capacity } = parts;
+        let QueueParts { name, models, instances, threads, rows, axes, limits, pool, share, signals, capacity, memory } =
+            parts;
         let copies = (0..models.len())
             .flat_map(|model| std::iter::repeat_n(model, instances))
             .map(|model| Ok(Replica { instance: models[model].instance(threads)?, model, threads }))
@@ -157,9 +156,10 @@ impl Queue {
             share,
             signals,
             capacity,
+            memory,
             usual_run: AtomicU64::new(0),
             short: ShortRuns::default(),
-            worth_running: AtomicUsize::new(aim(&rows)),
+            worth_running: AtomicUsize::new(rows.aim()),
             state: Mutex::new(State::new(copies, rows)),
             first_inputs: OnceLock::new(),
             first_shapes: OnceLock::new(),
@@ -188,7 +188,7 @@ impl Queue {
 
     /// From the next run on.
     pub(crate) fn set_rows(&self, rows: Rows) {
-        self.shared.worth_running.store(aim(&rows), Relaxed);
+        self.shared.worth_running.store(rows.aim(), Relaxed);
         self.shared.lock().rows = rows;
     }
 
@@ -262,7 +262,7 @@ impl Queue {
         let patience = arrived + shared.limits.timeout;
         let give_up = run.deadline.map_or(patience, |deadline| deadline.min(patience));
         let priority = run.priority;
-        let (job, mut answer) = Job::new(run, rows.zip(shared.axes.clone()), arrived);
+        let (job, mut answer) = Job::new(run, rows.zip(shared.axes.clone()), arrived, shared.memory.holder());
         let submitted = dispatch::submit(shared, shared.limits.max, |id| Entry {
             id,
             priority,
@@ -339,7 +339,7 @@ impl Host for Arc<Shared> {
         parts.retain(|part| !part.request.abandoned());
         match parts.len() {
             0 => Some(replica),
-            1 => self.run_alone(replica, &parts[0]),
+            1 => self.run_alone(replica, &parts[0].request, parts[0].rows.as_ref()),
             _ => self.run_together(replica, &parts),
         }
     }
@@ -383,8 +383,7 @@ impl Shared {
         self.axes.as_ref()?.rows(inputs)
     }
 
-    fn run_alone(&self, replica: Replica, part: &Part<Arc<Job>>) -> Option<Replica> {
-        let Part { request, rows } = part;
+    fn run_alone(&self, replica: Replica, request: &Job, rows: Option<&Range<usize>>) -> Option<Replica> {
         let (outputs, cancel) = (request.run.outputs.clone(), request.run.cancel.clone());
         let options = RunOptions { outputs, cancel, ends: self.ends() };
         let (back, result) = match rows {
@@ -392,40 +391,7 @@ impl Shared {
             Some(range) => self.run_once(replica, &[request.inputs(Some(range))], &options, &[&request.run.spans]),
         };
         let first = result.and_then(|mut answers| answers.pop().ok_or_else(|| self.nothing()));
-        request.take(rows.as_ref(), first);
-        back
-    }
-
-    /// One run for all. When it fails each is tried alone, once, so that one bad request does not fail its neighbours.
-    fn run_together(&self, replica: Replica, parts: &[Part<Arc<Job>>]) -> Option<Replica> {
-        let together = Together::of(parts);
-        let inputs: Vec<Tensors> = parts.iter().map(|part| part.request.inputs(part.rows.as_ref())).collect();
-        let outputs = parts.first().map(|part| part.request.run.outputs.clone()).unwrap_or_default();
-        let options = RunOptions { outputs, cancel: together.cancel.clone(), ends: self.ends() };
-        let spans: Vec<&Spans> = parts.iter().map(|part| &part.request.run.spans).collect();
-        let (mut back, result) = self.run_once(replica, &inputs, &options, &spans);
-        let answer = |part: &Part<Arc<Job>>, result| part.request.take(part.rows.as_ref(), result);
-        match result {
-            Ok(answers) if answers.len() == parts.len() => {
-                parts.iter().zip(answers).for_each(|(part, outputs)| answer(part, Ok(outputs)));
-            }
-            Ok(answers) => {
-                let details = format!("the backend answered {} of {} requests", answers.len(), parts.len());
-                parts.iter().for_each(|part| answer(part, Err(self.internal(details.clone()))));
-            }
-            // Alone each would have as long again.
-            Err(EngineError::RunTooLong { .. }) => parts.iter().for_each(|part| answer(part, Err(self.too_long()))),
-            Err(error) => {
-                tracing::debug!(model = self.name, requests = parts.len(), %error, "a run failed; each is tried alone");
-                for part in parts {
-                    match back.take() {
-                        _ if part.request.abandoned() => {}
-                        Some(replica) => back = self.run_alone(replica, part),
-                        None => answer(part, Err(self.internal(LOST.to_owned()))),
-                    }
-                }
-            }
-        }
+        request.take(rows, first);
         back
     }
 

@@ -31,6 +31,14 @@ impl Rows {
             Self::Together { max, .. } => *max,
         }
     }
+
+    /// Requests of one run that are aimed at.
+    pub(super) fn aim(&self) -> usize {
+        match self {
+            Self::Together { max, .. } => *max,
+            Self::Whole | Self::Apart => 1,
+        }
+    }
 }
 
 /// A request as the planner sees it.
