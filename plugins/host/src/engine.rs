@@ -81,11 +81,16 @@ pub(crate) fn serving() -> wasmtime::Result<(Engine, Option<String>)> {
     match Engine::new(&pooled) {
         Ok(engine) => Ok((engine, None)),
         Err(error) => {
-            let engine = Engine::new(&config())?;
+            let engine = compiling()?;
             tracing::warn!(%error, "no address space for a pool of plugin instances; they are allocated one by one");
             Ok((engine, Some(format!("{error:#}"))))
         }
     }
+}
+
+/// An engine that only compiles, for [`serving`] on this machine.
+pub(crate) fn compiling() -> wasmtime::Result<Engine> {
+    Engine::new(&config())
 }
 
 /// An engine that only compiles, for any machine of this architecture: naming a target switches off the detection of

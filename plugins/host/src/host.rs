@@ -1,5 +1,7 @@
 //! The plugin host: a component in (compiled before, or now), a checked and configured plugin out.
 
+#[cfg(target_os = "linux")]
+use std::ffi::OsString;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
@@ -12,8 +14,13 @@ use wasmtime::Engine;
 use wasmtime::component::{Component, Linker};
 
 use crate::artifact::{self, Sha, hex, sha256};
-use crate::bindings::{OrchestratorPre, model_to};
+use crate::bindings::model_to;
 use crate::cache::{self, Cache};
+#[cfg(target_os = "linux")]
+use crate::compile::CompileLimits;
+use crate::compile::{check, check_size, compile, plugin_of, unchecked};
+#[cfg(target_os = "linux")]
+use crate::compiler::Compiler;
 use crate::description::Description;
 use crate::engine::{self, INSTANCES, WAITING};
 use crate::imports;
@@ -24,9 +31,6 @@ use crate::pool::Pool;
 use crate::state::{Call, Identity, State};
 use crate::telemetry::InstrumentsByModel;
 use crate::ticker;
-
-/// The largest component that is compiled.
-const MAX_COMPONENT: usize = 64 << 20;
 
 /// The unit in which Wasm memory grows, in bytes.
 const WASM_PAGE: u64 = 64 << 10;
@@ -43,6 +47,8 @@ pub struct Host {
     baseline: OnceLock<Option<Sha>>,
     unpooled: Option<String>,
     instruments: InstrumentsByModel,
+    #[cfg(target_os = "linux")]
+    compiler: Option<Compiler>,
 }
 
 impl std::fmt::Debug for Host {
@@ -71,6 +77,8 @@ impl Host {
             engine,
             unpooled,
             instruments: InstrumentsByModel::default(),
+            #[cfg(target_os = "linux")]
+            compiler: None,
         })
     }
 
@@ -80,26 +88,32 @@ impl Host {
         self.unpooled.as_deref()
     }
 
+    /// Compiles components in processes of their own from now on: this program with `arguments`, with which it
+    /// [compiles](crate::compile_apart) within limits.
+    #[cfg(target_os = "linux")]
+    #[must_use]
+    pub fn compiling_apart(
+        mut self,
+        arguments: impl Fn(CompileLimits) -> Vec<OsString> + Send + Sync + 'static,
+    ) -> Self {
+        self.compiler = Some(Compiler(Box::new(arguments)));
+        self
+    }
+
     /// The compiled form of a component, to be shipped beside it as `NAME.cwasm`: for any machine of this architecture,
     /// whatever extensions this one has.
     ///
     /// # Errors
     /// [`PluginError::Load`] when it is not a plugin of the contract, imports what it may not, or is too large.
     pub fn compile(&self, component: &[u8]) -> Result<Vec<u8>, PluginError> {
-        let failed = |error: wasmtime::Error| PluginError::Load(format!("not a component that compiles: {error:#}"));
-        check_size(component)?;
-        let engine = engine::baseline().map_err(failed)?;
-        let compiled = Component::from_binary(&engine, component).map_err(failed)?;
-        let linker = instance::linker(&engine).map_err(failed)?;
-        let refused = |reason| PluginError::Load(cut(reason, MAX_MESSAGE));
-        imports::world(&compiled, &engine).and_then(|_| plugin_of(&compiled, &linker)).map_err(refused)?;
-        let code = compiled.serialize().map_err(failed)?;
-        Ok(artifact::encode(&sha256(component), &engine::compatibility(&engine), &code))
+        let engine = engine::baseline().map_err(|error| format!("cannot start the compiler: {error:#}"));
+        let compiled = engine.and_then(|engine| compile(&engine, component, check));
+        compiled.map_err(|reason| PluginError::Load(cut(reason, MAX_MESSAGE)))
     }
 
     /// The component, and whether its compiled form came from disk.
-    fn component(&self, file: &FileSource, options: &PluginOptions) -> Result<(Component, bool), PluginError> {
-        let bytes = file.read().map_err(|error| PluginError::Load(format!("cannot read it: {error}")))?;
+    fn component(&self, file: &FileSource, options: &PluginOptions) -> Result<(Component, bool), String> {
+        let bytes = file.read().map_err(|error| format!("cannot read it: {error}"))?;
         check_size(&bytes)?;
         let digest = sha256(&bytes);
         if let FileSource::Path(path) = file
@@ -114,18 +128,28 @@ impl Host {
         {
             return Ok((component, true));
         }
-        let failed = |error: wasmtime::Error| PluginError::Load(format!("not a component that compiles: {error:#}"));
-        let component = Component::from_binary(&self.engine, &bytes).map_err(failed)?;
-        if let Some(cache) = &cache {
-            let stored = component.serialize().map_err(|error| error.to_string()).and_then(|code| {
-                let file = artifact::encode(&digest, &self.compatibility, &code);
-                cache.write(&name, &file).map_err(|error| error.to_string())
-            });
-            if let Err(error) = stored {
-                tracing::warn!(name, error, "cannot store a compiled plugin");
-            }
+        let compiled = self.compiled(&bytes, options)?;
+        let code = artifact::verify(&compiled, &digest, &[self.compatibility]).map_err(|error| error.to_string())?;
+        let component = artifact::load(&self.engine, code).map_err(|error| format!("{error:#}"))?;
+        if let Some(cache) = &cache
+            && let Err(error) = cache.write(&name, &compiled)
+        {
+            tracing::warn!(name, %error, "cannot store a compiled plugin");
         }
         Ok((component, false))
+    }
+
+    #[cfg(target_os = "linux")]
+    fn compiled(&self, component: &[u8], options: &PluginOptions) -> Result<Vec<u8>, String> {
+        match &self.compiler {
+            Some(compiler) => compiler.compile(component, &options.pool),
+            None => compile(&self.engine, component, unchecked),
+        }
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn compiled(&self, component: &[u8], _: &PluginOptions) -> Result<Vec<u8>, String> {
+        compile(&self.engine, component, unchecked)
     }
 
     /// From beside the component.
@@ -196,7 +220,7 @@ impl PluginHost for Host {
         let name = Path::new(&file.name()).file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let refused = |reason: String| PluginError::Load(cut(format!("plugin {name}: {reason}"), MAX_MESSAGE));
         let started = Instant::now();
-        let (component, precompiled) = self.component(file, options).map_err(|error| refused(error.to_string()))?;
+        let (component, precompiled) = self.component(file, options).map_err(refused)?;
         let load_time = started.elapsed();
         let world = imports::world(&component, &self.engine).map_err(refused)?;
         Self::check_resources(&component, options.memory).map_err(refused)?;
@@ -226,20 +250,6 @@ impl PluginHost for Host {
         let info = PluginInfo { name, world, precompiled, load_time };
         Ok(Box::new(WasmPlugin::new(template, description, info, options.call_timeout)))
     }
-}
-
-/// The component with its imports supplied and its exports found, their types compared with the contract's.
-fn plugin_of(component: &Component, linker: &Linker<State>) -> Result<OrchestratorPre<State>, String> {
-    let pre = linker.instantiate_pre(component).and_then(OrchestratorPre::new);
-    pre.map_err(|error| format!("it does not fit the contract: {error:#}"))
-}
-
-fn check_size(component: &[u8]) -> Result<(), PluginError> {
-    if component.len() > MAX_COMPONENT {
-        let given = component.len();
-        return Err(PluginError::Load(format!("it has {given} bytes; at most {MAX_COMPONENT} are compiled")));
-    }
-    Ok(())
 }
 
 /// A cache that cannot be trusted is not used; the plugin is compiled then.

@@ -16,6 +16,9 @@
 mod artifact;
 mod bindings;
 mod cache;
+mod compile;
+#[cfg(target_os = "linux")]
+mod compiler;
 mod description;
 mod engine;
 mod host;
@@ -33,4 +36,7 @@ mod telemetry;
 mod tensors;
 mod ticker;
 
+pub use compile::CompileLimits;
+#[cfg(target_os = "linux")]
+pub use compiler::compile_apart;
 pub use host::Host;

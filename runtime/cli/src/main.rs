@@ -22,8 +22,8 @@ use crate::commands::models::ModelsCommand;
 use crate::commands::plugin::PluginCommand;
 use crate::commands::predict::PredictArguments;
 use crate::commands::tune::TuneArguments;
-use crate::commands::{bench, doctor, instance, manifest, models, plugin, predict, serve, tune};
-use crate::config::{InstanceFlags, ServeFlags};
+use crate::commands::{bench, compiler, doctor, instance, manifest, models, plugin, predict, serve, tune};
+use crate::config::{CompilerFlags, InstanceFlags, ServeFlags};
 
 /// Serves ONNX models through V1 REST, V2 REST and gRPC on one port, with Wasm plugins around them.
 #[derive(Debug, Parser)]
@@ -57,6 +57,9 @@ enum Command {
     /// One instance of a model, for the server that starts it
     #[command(hide = true)]
     Instance(InstanceFlags),
+    /// Compile a plugin, for the server that starts it
+    #[command(hide = true)]
+    Compiler(CompilerFlags),
 }
 
 fn main() -> ExitCode {
@@ -76,6 +79,7 @@ fn main() -> ExitCode {
         Command::Plugin(command) => plugin::plugin(&command),
         Command::Doctor(arguments) => doctor::doctor(*arguments),
         Command::Instance(flags) => instance::instance(&flags),
+        Command::Compiler(flags) => compiler::compiler(&flags),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

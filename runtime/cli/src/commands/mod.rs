@@ -1,6 +1,7 @@
 //! The commands, a folder for each: what may be typed behind it, and what it does.
 
 pub(crate) mod bench;
+pub(crate) mod compiler;
 pub(crate) mod doctor;
 pub(crate) mod instance;
 pub(crate) mod manifest;

@@ -1,6 +1,7 @@
 //! The configuration: flags, variables and a file as typed, each group of flags in a file of its own, then as built.
 
 mod address;
+mod compiler;
 mod drain;
 mod engine;
 mod environment;
@@ -30,6 +31,7 @@ use corymb_server::ServerOptions;
 
 use self::telemetry::TelemetryOptions;
 
+pub(crate) use self::compiler::CompilerFlags;
 pub(crate) use self::engine::engine_options;
 pub(crate) use self::environment::{Environment, environment};
 pub(crate) use self::flags::ServeFlags;

@@ -16,9 +16,11 @@ use corymb_backend_process::Apart;
 use corymb_backend_tract::Tract;
 use corymb_core::{Backend, PluginHost};
 use corymb_engine::{Engine, EngineOptions};
+#[cfg(target_os = "linux")]
+use corymb_plugin_host::CompileLimits;
 use corymb_plugin_host::Host;
 
-use crate::config::InstanceFlags;
+use crate::config::{CompilerFlags, InstanceFlags};
 
 pub(crate) use libraries::library_search;
 pub(crate) use log_bridge::LogBridge;
@@ -31,7 +33,23 @@ pub(crate) fn backends(libraries: Search, run_bytes: u64) -> Vec<Arc<dyn Backend
 
 /// What runs and compiles Wasm plugins.
 pub(crate) fn plugin_host() -> anyhow::Result<Arc<Host>> {
-    Ok(Arc::new(Host::new()?))
+    let host = Host::new()?;
+    #[cfg(target_os = "linux")]
+    let host = host
+        .compiling_apart(|CompileLimits { memory, time }| CompilerFlags { memory, seconds: time.as_secs() }.typed());
+    Ok(Arc::new(host))
+}
+
+/// What a process does that compiles a plugin: this program again, as `corymb compiler`.
+#[cfg(target_os = "linux")]
+pub(crate) fn compile_apart(flags: &CompilerFlags) -> std::io::Result<()> {
+    let CompilerFlags { memory, seconds } = *flags;
+    corymb_plugin_host::compile_apart(CompileLimits { memory, time: std::time::Duration::from_secs(seconds) })
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn compile_apart(_: &CompilerFlags) -> std::io::Result<()> {
+    Err(std::io::Error::other("plugins are compiled in the server's own process on this system"))
 }
 
 /// The same, whose models may be loaded in processes of their own: this program again, as `corymb instance`.

@@ -4,6 +4,9 @@ use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+/// A file has reached the limit of the process, by its number on Linux and the BSDs.
+const SIGXFSZ: i32 = 25;
+
 /// SIGTERM and SIGINT, counted.
 pub(super) struct StopSignals(watch::Receiver<u32>);
 
@@ -11,6 +14,10 @@ impl StopSignals {
     pub(super) fn listen() -> anyhow::Result<Self> {
         let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
+        // Whoever started this process may have had them ignored, or end it: a process that this one has started is waited for,
+        // and memory that may not grow is an error of what wants it.
+        drop(signal(SignalKind::child()).context("listen for SIGCHLD")?);
+        drop(signal(SignalKind::from_raw(SIGXFSZ)).context("listen for SIGXFSZ")?);
         let (count, receiver) = watch::channel(0);
         tokio::spawn(async move {
             loop {
