@@ -49,7 +49,7 @@ operators *ARGUMENTS:
 suites *ARGUMENTS:
     python3 tests/operators/suites.py "${CARGO_TARGET_DIR:-target}/release/corymb" {{ARGUMENTS}}
 
-# Operators with which a request ends the process of ONNX Runtime, beside those that are guarded (an hour)
+# Operators with which a request ends the process of ONNX Runtime, beside those that are guarded (a quarter of an hour)
 kill *ARGUMENTS:
     python3 tests/operators/kill.py {{ARGUMENTS}}
 

@@ -1,53 +1,92 @@
-//! Guards operators whose kernels end the process, or never return, when they are given a tensor without elements: sizes may
-//! become 0 inside a graph that was given none.
+//! Guards operators whose kernels end the process, or never return, when they are given a tensor without elements, or of another
+//! number of dimensions than they take for granted: a graph may make either of tensors that have neither.
 //!
-//! In front of such an operand stand nodes that pass it on, with its own shape, and divide the least of its sizes by itself: by
-//! 0 that is an error of the request, and no more. Where nothing can make a size 0 that was none, the look at a request's
-//! own tensors is enough. The operators come from a search, `tests/operators/kill.py`.
+//! In front of such an operand stand nodes that pass it on, with its own shape, and divide the least of its sizes by itself, bring
+//! its shape to the length that is expected, or look at the last size that is: where that cannot be done it is an error of the
+//! request, and no more. Where nothing can make a size 0 that was none, the look at a request's own tensors is enough. The
+//! operators come from a search, `tests/operators/kill.py`; those that it was not about are taken for dangerous.
 
 use std::collections::HashSet;
 
 use corymb_onnx::proto::attribute_proto::AttributeType;
-use corymb_onnx::proto::{AttributeProto, GraphProto, ModelProto, NodeProto};
+use corymb_onnx::proto::tensor_proto::DataType;
+use corymb_onnx::proto::{AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto};
 use corymb_onnx::{is_standard, subgraphs, subgraphs_mut};
+
+use crate::ranks::Ranks;
+use crate::searched;
 
 /// Since this operator set, arithmetic broadcasts.
 const BROADCASTS_SINCE: i64 = 7;
 /// What the names of the dividing nodes begin with; the name and the operator of the node that they guard follow.
 const NAME: &str = "corymb.elements/";
 
-/// And what comes behind them, with a number.
+/// And what comes behind them, with a number, and then what is looked at.
 const END: &str = ")#";
+const OF_ELEMENTS: &str = "elements";
+const OF_RANK: &str = "rank";
 
-/// Operators whose kernels end the process, or never return, when a size is 0.
+/// Operators whose kernels end the process, or never return, when an operand is not as they take for granted.
 #[rustfmt::skip]
-const DEADLY: [&str; 17] = [
-    "Conv", "ConvTranspose", "DynamicQuantizeLSTM", "Einsum", "FusedConv", "GRU", "InstanceNormalization", "Inverse", "LSTM",
-    "MultiHeadAttention", "QAttention", "RNN", "RotaryEmbedding", "STFT", "Scan", "SkipLayerNormalization",
-    "SkipSimplifiedLayerNormalization",
+const DEADLY: [&str; 34] = [
+    "Attention", "Conv", "ConvTranspose", "ConcatFromSequence", "DFT", "DecoderMaskedMultiHeadAttention", "Dropout",
+    "DynamicQuantizeLSTM", "Einsum", "FeatureVectorizer", "FusedConv", "GRU", "InstanceNormalization", "Inverse", "LSTM",
+    "MaxRoiPool", "MultiHeadAttention", "Multinomial", "NonMaxSuppression", "QAttention", "QLinearConcat", "QLinearWhere", "RNN",
+    "Resize", "ReverseSequence", "RoiAlign", "RotaryEmbedding", "STFT", "Scan", "SkipLayerNormalization",
+    "SkipSimplifiedLayerNormalization", "TreeEnsembleClassifier", "TreeEnsembleRegressor", "WordConvEmbedding",
 ];
 
-/// The places of the operands that a node must not be given without elements.
-fn needs_elements(node: &NodeProto) -> Vec<usize> {
+/// What a kernel takes for granted of an operand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Need {
+    /// That it holds elements.
+    Elements,
+    /// That it has so many dimensions.
+    Rank(usize),
+    /// That it has so many or more.
+    RankFrom(usize),
+    /// What no node of the graph can look at.
+    More,
+}
+
+/// The places of the operands of which something is taken for granted.
+fn needs(node: &NodeProto) -> Vec<(usize, Need)> {
+    use Need::{Elements, More, Rank, RankFrom};
     let has = |name: &str| node.attribute.iter().any(|attribute| attribute.name == name);
+    let elements = |places: &[usize]| places.iter().map(|place| (*place, Elements)).collect();
+    let all = 0..node.input.len();
     match node.op_type.as_str() {
         // A kernel without a size fits infinitely often.
-        "Conv" | "FusedConv" => vec![1],
-        "ConvTranspose" => vec![0, 1],
+        "Conv" | "FusedConv" => elements(&[1]),
+        "ConvTranspose" | "SkipLayerNormalization" | "SkipSimplifiedLayerNormalization" => elements(&[0, 1]),
         // A number has an element always, and no sizes.
         "Einsum" => {
             let equation = node.attribute.iter().find(|attribute| attribute.name == "equation");
             let text = equation.and_then(|found| std::str::from_utf8(found.s.as_ref()?).ok()).unwrap_or_default();
             let terms = text.split("->").next().unwrap_or_default().split(',');
-            terms.enumerate().filter(|(_, term)| !term.trim().is_empty()).map(|(place, _)| place).collect()
+            let terms = terms.enumerate().filter(|(_, term)| !term.trim().is_empty());
+            terms.map(|(place, _)| (place, Elements)).collect()
         }
-        "STFT" => vec![2],
-        "MultiHeadAttention" | "RotaryEmbedding" => (0..node.input.len().min(3)).collect(),
-        "SkipLayerNormalization" | "SkipSimplifiedLayerNormalization" => vec![0, 1],
+        "DFT" => vec![(0, RankFrom(2)), (1, Elements), (2, Elements)],
+        "STFT" => vec![(0, RankFrom(2)), (2, Elements)],
+        "MultiHeadAttention" | "RotaryEmbedding" => all.take(3).map(|place| (place, Elements)).collect(),
+        "Attention" if is_standard(&node.domain) => vec![(4, Rank(4)), (5, Rank(4))],
+        // Of Resize the constants say how many dimensions it takes, see `Ranks::of_constants`.
+        "Attention" | "Resize" => Vec::new(),
+        "NonMaxSuppression" => elements(&[2, 3, 4]),
+        "Dropout" => elements(&[1, 2]),
+        "RoiAlign" => vec![(0, Elements), (0, Rank(4)), (1, Rank(2)), (2, Rank(1))],
+        "MaxRoiPool" => vec![(0, Rank(4)), (1, Rank(2))],
+        "Multinomial" => vec![(0, Rank(2))],
+        "ReverseSequence" => vec![(0, RankFrom(2))],
+        "QLinearConcat" => all.filter(|place| *place < 2 || place % 3 != 2).map(|place| (place, Elements)).collect(),
+        "QLinearWhere" => elements(&[2, 3, 5, 6, 7, 8]),
+        "FeatureVectorizer" => all.map(|place| (place, Elements)).collect(),
+        "ConcatFromSequence" | "Inverse" | "DecoderMaskedMultiHeadAttention" | "WordConvEmbedding" => vec![(0, More)],
         // Only what is turned divides by sizes.
-        "Scan" if has("scan_input_axes") || has("scan_output_axes") => (0..node.input.len()).collect(),
+        "Scan" if has("scan_input_axes") || has("scan_output_axes") => all.map(|place| (place, Elements)).collect(),
         "Scan" => Vec::new(),
-        operator if DEADLY.contains(&operator) => vec![0],
+        operator if DEADLY.contains(&operator) => elements(&[0]),
         _ => Vec::new(),
     }
 }
@@ -69,6 +108,19 @@ fn needs_other_numbers(node: &NodeProto) -> Option<usize> {
     (node.op_type == "STFT").then_some(3)
 }
 
+/// The functions of a model, by their domains and names.
+type Functions = HashSet<(String, String)>;
+
+fn functions(model: &ModelProto) -> Functions {
+    model.functions.iter().map(|function| (function.domain.clone(), function.name.clone())).collect()
+}
+
+/// Whether something is taken for granted that nobody has looked into.
+fn is_unknown(node: &NodeProto, functions: &Functions) -> bool {
+    searched::is_unknown(&node.domain, &node.op_type, &DEADLY)
+        && !functions.contains(&(node.domain.clone(), node.op_type.clone()))
+}
+
 /// What came of looking for operands that need elements.
 #[derive(Debug, Default)]
 pub(crate) struct Outcome {
@@ -76,6 +128,8 @@ pub(crate) struct Outcome {
     pub(crate) guarded: usize,
     /// The first node, as `'name' (Operator)`, that must not be given a request's tensors without elements.
     pub(crate) deadly: Option<String>,
+    /// The first node that takes something else for granted of what it is given.
+    pub(crate) tried: Option<String>,
     /// The first node that cannot be guarded: of an old operator set, inside a function, or for what its operand holds.
     pub(crate) left: Option<String>,
 }
@@ -83,7 +137,8 @@ pub(crate) struct Outcome {
 /// Puts guards where a size may become 0 inside the model.
 pub(crate) fn guard(model: &mut ModelProto) -> Outcome {
     let opset = model.opset_import.iter().find(|set| is_standard(&set.domain)).map_or(0, |set| set.version);
-    let mut guard = Guard { can: opset >= BROADCASTS_SINCE, outcome: Outcome::default() };
+    let can = opset >= BROADCASTS_SINCE;
+    let mut guard = Guard { can, functions: functions(model), outcome: Outcome::default() };
     if let Some(graph) = &mut model.graph {
         guard.graph(graph, &Known::default(), true);
     }
@@ -97,15 +152,15 @@ pub(crate) fn guard(model: &mut ModelProto) -> Outcome {
 
 /// The first node inside the model's functions that must not be given tensors without elements.
 pub(crate) fn in_functions(model: &ModelProto) -> Option<String> {
-    fn first<'a>(nodes: impl IntoIterator<Item = &'a NodeProto>) -> Option<String> {
+    fn first<'a>(nodes: impl IntoIterator<Item = &'a NodeProto>, known: &Functions) -> Option<String> {
         nodes.into_iter().find_map(|node| {
-            if !needs_elements(node).is_empty() {
+            if !needs(node).is_empty() || is_unknown(node, known) {
                 return Some(called(node));
             }
-            subgraphs(node).find_map(|body| first(&body.node))
+            subgraphs(node).find_map(|body| first(&body.node, known))
         })
     }
-    first(model.functions.iter().flat_map(|function| &function.node))
+    first(model.functions.iter().flat_map(|function| &function.node), &functions(model))
 }
 
 /// The node, as `'name' (Operator)`.
@@ -114,10 +169,13 @@ fn called(node: &NodeProto) -> String {
     format!("'{}' ({})", name.map(String::as_str).unwrap_or_default(), node.op_type)
 }
 
-/// The node that an error of a guard is about, as `'name' (Operator)`; `message` is the library's.
-pub(crate) fn blamed(message: &str) -> Option<&str> {
+/// The node that an error of a guard is about, as `'name' (Operator)`, and what it takes for granted; `message` is the library's.
+pub(crate) fn blamed(message: &str) -> Option<(&str, &'static str)> {
     let rest = message.split_once(NAME)?.1;
-    Some(&rest[..=rest.find(END)?])
+    let end = rest.find(END)?;
+    let of_rank = rest[end + END.len()..].trim_start_matches(|digit: char| digit.is_ascii_digit());
+    let needed = if of_rank.starts_with(OF_RANK) { "number of dimensions" } else { "elements" };
+    Some((&rest[..=end], needed))
 }
 
 /// Values that hold elements.
@@ -127,6 +185,7 @@ struct Known {
     holding: HashSet<String>,
     /// Always.
     fixed: HashSet<String>,
+    ranks: Ranks,
 }
 
 impl Known {
@@ -154,6 +213,7 @@ impl Known {
 struct Guard {
     /// Whether the operator set has what guards are made of.
     can: bool,
+    functions: Functions,
     outcome: Outcome,
 }
 
@@ -169,6 +229,7 @@ impl Guard {
                 known.fixed.insert(tensor.name.clone());
             }
         }
+        known.ranks.enter(graph, is_whole);
         if is_whole {
             known.holding.extend(graph.input.iter().map(|input| input.name.clone()));
         }
@@ -178,55 +239,110 @@ impl Guard {
             }
             self.operands(graph, &mut node, &known);
             known.note(&node);
+            known.ranks.note(&node);
             graph.node.push(node);
         }
     }
 
-    /// Guards what the node must not be given without elements.
+    /// Guards what the node takes for granted.
     fn operands(&mut self, graph: &mut GraphProto, node: &mut NodeProto, known: &Known) {
-        let Outcome { guarded, deadly, left } = &mut self.outcome;
+        let Outcome { guarded, deadly, tried, left } = &mut self.outcome;
         let unknown = |name: &String| !name.is_empty() && !known.fixed.contains(name);
-        if needs_other_numbers(node).and_then(|place| node.input.get(place)).is_some_and(unknown) {
+        if is_unknown(node, &self.functions) {
             left.get_or_insert_with(|| called(node));
         }
-        for place in needs_elements(node) {
-            let given = node.input.get(place).filter(|name| unknown(name));
-            let Some(operand) = given else { continue };
-            deadly.get_or_insert_with(|| called(node));
-            if known.holding.contains(operand) {
+        if let Some(number) = needs_other_numbers(node).and_then(|place| node.input.get(place)) {
+            // It is not looked into here: the trial tells.
+            let place = if unknown(number) { &mut *left } else { &mut *tried };
+            place.get_or_insert_with(|| called(node));
+        }
+        let mut needs = needs(node);
+        needs.extend(known.ranks.of_constants(node).map(|rank| (0, Need::Rank(rank))));
+        for place in 0..node.input.len() {
+            let operand = node.input[place].clone();
+            let open = |need: &Need| match need {
+                Need::Elements => unknown(&operand),
+                Need::Rank(rank) => known.ranks.of(&operand) != Some(*rank),
+                Need::RankFrom(least) => known.ranks.of(&operand).is_none_or(|rank| rank < *least),
+                Need::More => true,
+            };
+            let here = needs.iter().filter(|(at, need)| *at == place && !operand.is_empty() && open(need));
+            let mut here: Vec<Need> = here.map(|(_, need)| *need).collect();
+            if here.is_empty() {
                 continue;
             }
-            if !self.can {
+            let first = if here.contains(&Need::Elements) { &mut *deadly } else { &mut *tried };
+            first.get_or_insert_with(|| called(node));
+            here.retain(|need| *need != Need::Elements || !known.holding.contains(&operand));
+            if here.is_empty() {
+                continue;
+            }
+            if !self.can || here.contains(&Need::More) {
                 left.get_or_insert_with(|| called(node));
                 continue;
             }
             *guarded += 1;
             let passed = format!("{NAME}{guarded}/passed");
-            graph.node.extend(guards(node, operand, *guarded, &passed));
+            graph.node.extend(guards(node, &operand, &here, *guarded, &passed));
             node.input[place] = passed;
         }
     }
 }
 
-/// `operand` as `passed`, if it holds elements.
-fn guards(node: &NodeProto, operand: &str, number: usize, passed: &str) -> Vec<NodeProto> {
+/// `operand` as `passed`, if it is as it has to be.
+fn guards(node: &NodeProto, operand: &str, needs: &[Need], number: usize, passed: &str) -> Vec<NodeProto> {
     let part = |part: &str| format!("{NAME}{number}/{part}");
-    let (shape, least, one, nothing, same) = (part("shape"), part("least"), part("one"), part("nothing"), part("same"));
-    let divide = NodeProto { name: format!("{NAME}{}#{number}", called(node)), ..new("Div", &[&least, &least], &one) };
-    let scalar = AttributeProto {
-        name: "keepdims".to_owned(),
-        r#type: AttributeType::Int as i32,
-        i: Some(0),
-        ..AttributeProto::default()
+    let blamed = |of: &str| format!("{NAME}{}#{number}{of}", called(node));
+    let mut shape = part("shape");
+    let mut nodes = vec![new("Shape", &[operand], &shape)];
+    for need in needs {
+        let before = shape;
+        match need {
+            Need::Elements => {
+                let (least, one, nothing) = (part("least"), part("one"), part("nothing"));
+                shape = part("same");
+                let scalar = AttributeProto { i: Some(0), ..attribute("keepdims", AttributeType::Int) };
+                nodes.push(NodeProto { attribute: vec![scalar], ..new("ReduceMin", &[&before], &least) });
+                nodes.push(NodeProto { name: blamed(OF_ELEMENTS), ..new("Div", &[&least, &least], &one) });
+                nodes.push(new("Sub", &[&one, &one], &nothing));
+                nodes.push(new("Add", &[&before, &nothing], &shape));
+            }
+            Need::Rank(rank) => {
+                let length = part("length");
+                shape = part("of_that_length");
+                nodes.push(constant(&length, &[1], *rank));
+                nodes.push(NodeProto { name: blamed(OF_RANK), ..new("Reshape", &[&before, &length], &shape) });
+            }
+            Need::RankFrom(least) => {
+                let (last, size, none) = (part("last"), part("size"), part("none"));
+                shape = part("long_enough");
+                nodes.push(constant(&last, &[], least.saturating_sub(1)));
+                nodes.push(NodeProto { name: blamed(OF_RANK), ..new("Gather", &[&before, &last], &size) });
+                nodes.push(new("Sub", &[&size, &size], &none));
+                nodes.push(new("Add", &[&before, &none], &shape));
+            }
+            Need::More => shape = before,
+        }
+    }
+    nodes.push(new("Reshape", &[operand, &shape], passed));
+    nodes
+}
+
+fn attribute(name: &str, kind: AttributeType) -> AttributeProto {
+    AttributeProto { name: name.to_owned(), r#type: kind as i32, ..AttributeProto::default() }
+}
+
+/// A node that makes one integer.
+fn constant(output: &str, dims: &[i64], number: usize) -> NodeProto {
+    let number = i64::try_from(number).unwrap_or(i64::MAX);
+    let tensor = TensorProto {
+        dims: dims.to_vec(),
+        data_type: DataType::Int64 as i32,
+        int64_data: vec![number],
+        ..TensorProto::default()
     };
-    vec![
-        new("Shape", &[operand], &shape),
-        NodeProto { attribute: vec![scalar], ..new("ReduceMin", &[&shape], &least) },
-        divide,
-        new("Sub", &[&one, &one], &nothing),
-        new("Add", &[&shape, &nothing], &same),
-        new("Reshape", &[operand, &same], passed),
-    ]
+    let value = AttributeProto { t: Some(tensor), ..attribute("value", AttributeType::Tensor) };
+    NodeProto { attribute: vec![value], ..new("Constant", &[], output) }
 }
 
 fn new(operator: &str, inputs: &[&str], output: &str) -> NodeProto {
@@ -241,7 +357,7 @@ fn new(operator: &str, inputs: &[&str], output: &str) -> NodeProto {
 
 #[cfg(test)]
 mod tests {
-    use corymb_onnx::proto::{FunctionProto, OperatorSetIdProto, TensorProto, ValueInfoProto};
+    use corymb_onnx::proto::{FunctionProto, OperatorSetIdProto, ValueInfoProto};
 
     use super::*;
 
@@ -264,7 +380,7 @@ mod tests {
         assert_eq!(operators, ["NonZero", "Shape", "ReduceMin", "Div", "Sub", "Add", "Reshape", "GRU"]);
         assert_eq!(nodes[7].input[0], nodes[6].output[0]);
         let said = format!("Non-zero status code returned while running Div node. Name:'{}' Status", nodes[3].name);
-        assert_eq!(blamed(&said), Some("'y' (GRU)"));
+        assert_eq!(blamed(&said), Some(("'y' (GRU)", "elements")));
     }
 
     /// With weights that are stored under `w`.
@@ -300,10 +416,38 @@ mod tests {
         old.opset_import[0].version = BROADCASTS_SINCE - 1;
         assert_eq!(guard(&mut old).left.as_deref(), Some("'y' (GRU)"));
         let mut inside = model(vec![new("Own", &["x"], "y")]);
-        inside.functions.push(FunctionProto { node: counted(), ..FunctionProto::default() });
+        inside.functions.push(FunctionProto { name: "Own".to_owned(), node: counted(), ..FunctionProto::default() });
         assert_eq!(guard(&mut inside).left.as_deref(), Some("'y' (GRU)"));
         let frames = |length: &str| vec![new("STFT", &["x", "w", "w", length], "y")];
         assert_eq!(guard(&mut with_weights(frames("w"), &[1])).left, None);
         assert_eq!(guard(&mut with_weights(frames("x"), &[1])).left.as_deref(), Some("'y' (STFT)"));
+    }
+
+    #[test]
+    fn what_is_of_another_rank_is_refused_by_a_node_of_its_own() {
+        let align = || new("RoiAlign", &["w", "boxes", "places"], "y");
+        let turned = || vec![new("Squeeze", &["x"], "boxes"), new("Cast", &["x"], "places"), align()];
+        let mut model = with_weights(turned(), &[1, 1, 4, 4]);
+        let outcome = guard(&mut model);
+        assert_eq!((outcome.guarded, outcome.deadly, outcome.left), (2, None, None));
+        assert_eq!(outcome.tried.as_deref(), Some("'y' (RoiAlign)"));
+        let nodes = model.graph.expect("a graph").node;
+        let operators: Vec<&str> = nodes.iter().map(|node| node.op_type.as_str()).collect();
+        let looked = ["Shape", "Constant", "Reshape", "Reshape"];
+        assert_eq!(operators, [&["Squeeze", "Cast"][..], &looked, &looked, &["RoiAlign"]].concat());
+        let said = format!("while running Reshape node. Name:'{}' Status", nodes[4].name);
+        assert_eq!(blamed(&said), Some(("'y' (RoiAlign)", "number of dimensions")));
+        let mut turned = with_weights(vec![new("ReverseSequence", &["w", "w"], "y")], &[3, 2]);
+        assert_eq!((guard(&mut turned).tried, turned.graph.expect("a graph").node.len()), (None, 1));
+        let mut unknown = with_weights(vec![new("ReverseSequence", &["x", "w"], "y")], &[3]);
+        assert_eq!(guard(&mut unknown).guarded, 1);
+    }
+
+    #[test]
+    fn what_nobody_looked_into_is_left() {
+        let search = NodeProto { domain: "com.microsoft".to_owned(), ..new("BeamSearch", &["x"], "y") };
+        assert_eq!(guard(&mut model(vec![search])).left.as_deref(), Some("'y' (BeamSearch)"));
+        let own = NodeProto { domain: "somebody".to_owned(), ..new("BeamSearch", &["x"], "y") };
+        assert_eq!(guard(&mut model(vec![own, new("Relu", &["x"], "z")])).left, None);
     }
 }

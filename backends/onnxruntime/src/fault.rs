@@ -11,7 +11,7 @@ const STATUS: &str = "Status Message: ";
 /// Before the operator.
 const RUNNING: &str = "while running ";
 
-/// What the processor's kernels say where memory ran out on a thread of their own.
+/// What the processor's kernels say where they could not have memory.
 const NO_MEMORY: &str = "std::bad_alloc";
 
 /// An error of a run: the caller's where the values are at fault, else the engine's. On the processor a node fails of
@@ -21,13 +21,15 @@ pub(crate) fn of_run(error: &ort::Error, device: Device) -> BackendError {
 }
 
 fn of_message(message: &str, code: ErrorCode, device: Device) -> BackendError {
-    if let Some(node) = elements::blamed(message) {
+    if let Some((node, needed)) = elements::blamed(message) {
         return BackendError::InvalidInput(format!(
-            "the model refuses these values: they leave no elements for the node {node}, which cannot take that"
+            "the model refuses these values: what they leave for the node {node} has not the {needed} that it needs"
         ));
     }
     let (node, reason) = (node_of(message), reason(message));
-    let of_node = device == Device::Cpu && node.is_some() && reason != NO_MEMORY;
+    let of_node = device == Device::Cpu && node.is_some();
+    // A kernel asks for more than there is by what it is given: what is there for a run was there before.
+    let reason = if reason == NO_MEMORY { "it would take more memory than there is".to_owned() } else { reason };
     let node = node.map_or_else(String::new, |operator| format!("{operator}: "));
     if of_node || code == ErrorCode::InvalidArgument {
         BackendError::InvalidInput(format!("the model refuses these values: {node}{reason}"))
@@ -156,6 +158,8 @@ mod tests {
         assert!(matches!(failed(split, Device::Cuda(0)), BackendError::Failed(_)));
         assert!(matches!(failed("no reason", Device::Cpu), BackendError::Failed(_)));
         let full = "Non-zero status code returned while running Conv node. Name:'' Status Message: std::bad_alloc";
-        assert!(matches!(failed(full, Device::Cpu), BackendError::Failed(_)));
+        assert!(
+            matches!(failed(full, Device::Cpu), BackendError::InvalidInput(text) if text.contains("Conv: it would take"))
+        );
     }
 }

@@ -16,7 +16,9 @@ mod model;
 mod operators;
 mod providers;
 mod python;
+mod ranks;
 mod search;
+mod searched;
 mod session;
 mod support;
 mod types;
@@ -305,13 +307,13 @@ fn made_safe(
         let content = if changed { Bytes::from(encode(&file.model)) } else { file.bytes.clone() };
         file.model = resolved(&content).unwrap_or(file.model);
     }
-    let elements::Outcome { guarded, deadly, left } = elements::guard(&mut file.model);
+    let elements::Outcome { guarded, deadly, tried, left } = elements::guard(&mut file.model);
     if guarded > 0 {
         tracing::debug!(model = files.model.name(), guarded, "operands that need elements are guarded");
         changed = true;
     }
     let hazard = |node: &String| Hazard { node: node.clone(), guarded: left.is_none(), digest: digest(&file) };
-    let hazard = left.as_ref().or(deadly.as_ref()).map(hazard);
+    let hazard = left.as_ref().or(deadly.as_ref()).or(tried.as_ref()).map(hazard);
     let content = if changed { Bytes::from(encode(&file.model)) } else { file.bytes };
     Ok(Safe { content, changed, deadly, hazard })
 }
