@@ -20,8 +20,13 @@ pub(crate) struct Backoff {
 }
 
 impl Backoff {
-    /// A process ended.
-    pub(crate) fn ended(&mut self, now: Instant) {
+    /// A process ended. One that had served before came to its end by what it was asked last, and another will serve as well:
+    /// those who ask for that do not wait.
+    pub(crate) fn ended(&mut self, now: Instant, had_served: bool) {
+        if had_served {
+            *self = Self::default();
+            return;
+        }
         self.ends = (self.remembered(now) + 1.0).min(MOST);
         self.last = Some(now);
     }
@@ -51,23 +56,25 @@ mod tests {
         let mut now = Instant::now();
         for _ in 0..3 {
             assert_eq!(backoff.wait(now), None);
-            backoff.ended(now);
+            backoff.ended(now, false);
         }
         assert_eq!(backoff.wait(now), None);
-        backoff.ended(now);
+        backoff.ended(now, false);
         assert_eq!(backoff.wait(now), Some(FIRST));
         now += FIRST;
         assert_eq!(backoff.wait(now), None);
-        backoff.ended(now);
+        backoff.ended(now, false);
         assert!(backoff.wait(now).is_some_and(|wait| wait > FIRST && wait <= 2 * FIRST), "{:?}", backoff.wait(now));
         for _ in 0..20 {
-            backoff.ended(now);
+            backoff.ended(now, false);
         }
         assert_eq!(backoff.wait(now), Some(LONGEST));
+        backoff.ended(now, true);
+        assert_eq!(backoff.wait(now), None, "it had served");
         // One that ends now and then starts at once.
         let mut rare = Backoff::default();
         for _ in 0..50 {
-            rare.ended(now);
+            rare.ended(now, false);
             now += FORGOTTEN_AFTER;
         }
         assert_eq!(rare.wait(now), None);

@@ -11,6 +11,7 @@ mod messages;
 mod model;
 mod parent;
 mod records;
+mod stamps;
 mod starter;
 mod stream;
 mod tensors;

@@ -13,6 +13,7 @@ use crate::backoff::Backoff;
 use crate::messages::{Order, Report};
 use crate::parent::{Child, End};
 use crate::records::{Described, Load, Settings, Source};
+use crate::stamps::Stamps;
 use crate::starter::Starter;
 use crate::tensors;
 
@@ -22,6 +23,8 @@ const LOAD_LIMIT: Duration = Duration::from_secs(600);
 /// What children are made of.
 struct Recipe {
     starter: Arc<Starter>,
+    /// What the files were when the model was loaded.
+    stamps: Stamps,
     backend: &'static str,
     files: ModelFiles,
     options: LoadOptions,
@@ -61,7 +64,8 @@ impl ApartModel {
             FileSource::Path(path) => FileSource::Path(absolute(path)),
             embedded @ FileSource::Embedded { .. } => embedded.clone(),
         };
-        let recipe = Recipe { starter, backend, files: ModelFiles { model }, options: options.clone(), name };
+        let stamps = Stamps::of(&model);
+        let recipe = Recipe { starter, stamps, backend, files: ModelFiles { model }, options: options.clone(), name };
         let (child, described) = recipe.start()?;
         let strange = || BackendError::Failed("the process described the model in words that are not known".to_owned());
         let (signature, device, unverified, profile) = described.into_parts().ok_or_else(strange)?;
@@ -73,8 +77,18 @@ impl ApartModel {
 }
 
 impl Recipe {
-    /// A child that has loaded the model.
+    /// A child that has loaded the model: the same files as the first.
     fn start(&self) -> Result<(Child, Described), BackendError> {
+        let started = self.start_of_any()?;
+        // Looked at behind the loading: what is changed meanwhile is seen, too.
+        if self.stamps != Stamps::of(&self.files.model) {
+            let reason = "its files are not those any more that were loaded and checked; it is served again when it is loaded anew";
+            return Err(BackendError::Failed(format!("a process for '{}' cannot be started: {reason}", self.name)));
+        }
+        Ok(started)
+    }
+
+    fn start_of_any(&self) -> Result<(Child, Described), BackendError> {
         let cannot = |error: std::io::Error| {
             BackendError::Failed(format!("a process for '{}' cannot be started: {error}", self.name))
         };
@@ -175,10 +189,13 @@ impl Instance for ApartInstance {
         let mut child = family.child(self.threads)?;
         let mut holder = family.recipe.options.memory.holder();
         let answers = match ask(&mut child, batch, options, &mut holder) {
-            Ok(Ok(Report::Ran(answers))) => receive(&child, &answers, holder),
+            Ok(Ok(Report::Ran(answers))) => {
+                child.has_served = true;
+                receive(&child, &answers, holder)
+            }
             Ok(Ok(other)) => Err(family.recipe.unexpected(other)),
             Ok(Err(error)) => Err(error),
-            Err(end) => return Err(family.ended(end)),
+            Err(end) => return Err(family.ended(end, child.has_served)),
         };
         let _ = tensors::trim(&child.memory);
         family.give_back(self.threads, child);
@@ -190,7 +207,7 @@ impl Instance for ApartInstance {
 type Asked = Result<Result<Report, BackendError>, End>;
 
 fn ask(child: &mut Child, batch: &[Tensors], options: &RunOptions, holder: &mut Holder) -> Asked {
-    let inputs: u64 = batch.iter().flat_map(Tensors::iter).map(|(_, tensor)| tensor.byte_len() as u64).sum();
+    let inputs = batch.iter().map(Tensors::byte_len).sum::<usize>() as u64;
     // Here and in the child.
     if let Err(shortage) = holder.grow(2 * inputs) {
         return Ok(Err(BackendError::Memory(shortage)));
@@ -242,7 +259,7 @@ impl Family {
                 None => return Ok(child),
                 Some(End::Gone { how, .. }) => {
                     tracing::error!(file = self.recipe.name, how, "an idle instance has lost its process");
-                    lock(&self.backoff).ended(Instant::now());
+                    lock(&self.backoff).ended(Instant::now(), child.has_served);
                 }
                 Some(End::Late) => {}
             }
@@ -255,15 +272,17 @@ impl Family {
         match &started {
             Ok(_) => tracing::info!(file = recipe.name, took = ?begin.elapsed(), "its process was started again"),
             Err(error) => {
-                lock(&self.backoff).ended(Instant::now());
+                lock(&self.backoff).ended(Instant::now(), false);
                 tracing::error!(file = recipe.name, %error, "its process could not be started again");
             }
         }
         started
     }
 
-    fn ended(&self, end: End) -> BackendError {
-        lock(&self.backoff).ended(Instant::now());
+    fn ended(&self, end: End, had_served: bool) -> BackendError {
+        // One that was ended for want of time is as good as any.
+        let is_sound = had_served || matches!(end, End::Late);
+        lock(&self.backoff).ended(Instant::now(), is_sound);
         let file = &self.recipe.name;
         let error = match end {
             End::Gone { how, by } => ended(format!("the process of '{file}' {how}"), by),

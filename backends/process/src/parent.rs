@@ -37,6 +37,8 @@ pub(crate) struct Child {
     process: process::Child,
     stream: Stream,
     pub(crate) memory: File,
+    /// Whether it has answered a run.
+    pub(crate) has_served: bool,
     last_words: Arc<Mutex<VecDeque<String>>>,
     reader: Option<thread::JoinHandle<()>>,
 }
@@ -52,7 +54,7 @@ impl Child {
         });
         let stream = Stream::new(stream, Some(TICK));
         // Ended if anything went wrong.
-        let child = |stream, reader| Self { process, stream, memory, last_words, reader };
+        let child = |stream, reader| Self { process, stream, memory, has_served: false, last_words, reader };
         match (stream, reader.transpose()) {
             (Ok(stream), Ok(reader)) => Ok(child(stream, reader)),
             (Err(error), _) | (_, Err(error)) => Err(error),

@@ -10,6 +10,8 @@ use serde::de::DeserializeOwned;
 /// Bytes of one message at most: descriptions and places of tensors, never their content.
 const MAX_MESSAGE: usize = 64 << 20;
 const CHUNK: usize = 16 << 10;
+/// How long the other side may take nothing. A thread of its own does nothing but take.
+const STALLED: Duration = Duration::from_secs(10);
 
 /// One side.
 pub(crate) struct Stream {
@@ -19,9 +21,11 @@ pub(crate) struct Stream {
 }
 
 impl Stream {
-    /// `patience` is how long [`Stream::receive`] waits at most; none: for ever.
+    /// `patience` is how long [`Stream::receive`] waits at most; none: for ever. Who takes nothing of what is sent for
+    /// [`STALLED`] is given up.
     pub(crate) fn new(stream: UnixStream, patience: Option<Duration>) -> io::Result<Self> {
         stream.set_read_timeout(patience)?;
+        stream.set_write_timeout(Some(STALLED))?;
         Ok(Self { stream, received: Vec::new() })
     }
 
