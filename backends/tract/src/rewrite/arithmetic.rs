@@ -56,20 +56,34 @@ pub(super) fn power(node: &NodeProto, facts: &Facts, writer: &mut Writer) -> boo
     true
 }
 
-/// `Mul` by a constant of zeros, whose result tract takes for zeros: of what is not finite it is NaN.
+/// `Mul` by a constant of zeros, or by what sizes may make zeros, whose result tract takes for zeros: of what is not finite it is
+/// NaN.
 pub(super) fn times_zero(node: &NodeProto, facts: &Facts, writer: &mut Writer) -> bool {
     let ([left, right], [output]) = (node.input.as_slice(), node.output.as_slice()) else { return false };
-    let is_zero = |name: &str| {
-        let elements = facts.of(name).singles.unwrap_or_default();
-        !elements.is_empty() && elements.iter().all(|element| *element == 0.0)
+    const FRACTIONS: [DataType; 4] = [DataType::Float, DataType::Double, DataType::Float16, DataType::Bfloat16];
+    if facts.dtype(left).or(facts.dtype(right)).is_none_or(|dtype| !FRACTIONS.contains(&dtype)) {
+        return false;
+    }
+    let may_be_zero = |name: &str| {
+        let fact = facts.of(name);
+        fact.is_fixed.then_some(fact.is_zero).filter(|is_zero| *is_zero != Some(false))
     };
-    let (value, zero) = match (is_zero(left), is_zero(right)) {
-        (_, true) => (left, right),
-        (true, false) => (right, left),
-        (false, false) => return false,
+    let (value, fixed, is_zero) = match (may_be_zero(left), may_be_zero(right)) {
+        (_, Some(is_zero)) => (left, right, is_zero),
+        (Some(is_zero), None) => (right, left, is_zero),
+        (None, None) => return false,
     };
     let difference = writer.op("Sub", &[value, value], vec![]);
-    writer.named("Add", &[&difference, zero], output, vec![]);
+    if is_zero == Some(true) {
+        writer.named("Add", &[&difference, fixed], output, vec![]);
+        return true;
+    }
+    // Where it is known which it is, tract takes the other out.
+    let nothing = writer.op("Sub", &[fixed, fixed], vec![]);
+    let condition = writer.op("Equal", &[fixed, &nothing], vec![]);
+    let of_nothing = writer.op("Add", &[&difference, fixed], vec![]);
+    let product = writer.op("Mul", &[left, right], vec![]);
+    writer.named("Where", &[&condition, &of_nothing, &product], output, vec![]);
     true
 }
 

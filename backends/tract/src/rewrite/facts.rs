@@ -26,6 +26,10 @@ pub(super) struct Fact {
     pub(super) singles: Option<Vec<f32>>,
     /// Whether it is an integer constant without a negative element.
     pub(super) not_negative: bool,
+    /// Whether it is made of constants and sizes alone.
+    pub(super) is_fixed: bool,
+    /// Whether all elements of a constant are 0; none of what is no constant, or lies elsewhere.
+    pub(super) is_zero: Option<bool>,
 }
 
 /// Of all values that are known at a place in the graph.
@@ -85,23 +89,33 @@ impl Facts {
             return;
         }
         // What a branch answers with is known where its nodes have been read.
+        let is_fixed = self.makes_fixed(node);
         let is_open = |name: &String| self.dtype(name).is_none();
         let branches: Vec<(&GraphProto, Self)> = match node.op_type.as_str() {
             "If" if node.output.iter().any(is_open) => subgraphs(node).map(|body| (body, self.within(body))).collect(),
             _ => Vec::new(),
         };
         for (index, output) in node.output.iter().enumerate().filter(|(_, name)| !name.is_empty()) {
-            let known = self.0.get(output);
-            if known.is_some_and(|fact| fact.dtype.is_some() && fact.dims.is_some()) {
+            let known = self.0.get_mut(output);
+            if let Some(fact) = known.filter(|fact| fact.dtype.is_some() && fact.dims.is_some()) {
+                fact.is_fixed = is_fixed;
                 continue;
             }
+            let known = self.0.get(output);
             let of_branch = |(body, facts): &(&GraphProto, Self)| facts.dtype(&body.output.get(index)?.name);
             let dtype = known.and_then(|fact| fact.dtype);
             let dtype =
                 dtype.or_else(|| self.output_dtype(node, index)).or_else(|| branches.iter().find_map(of_branch));
             let dims = known.and_then(|fact| fact.dims.clone()).or_else(|| self.same_dims(node, index));
-            self.0.insert(output.clone(), Fact { dtype, dims, ..Fact::default() });
+            self.0.insert(output.clone(), Fact { dtype, dims, is_fixed, ..Fact::default() });
         }
+    }
+
+    /// Whether what a node makes is made of constants and sizes alone.
+    fn makes_fixed(&self, node: &NodeProto) -> bool {
+        let is_fixed = |name: &String| self.0.get(name).is_some_and(|fact| fact.is_fixed);
+        let mut operands = node.input.iter().filter(|name| !name.is_empty()).peekable();
+        matches!(node.op_type.as_str(), "Shape" | "Size") || (operands.peek().is_some() && operands.all(is_fixed))
     }
 
     fn output_dtype(&self, node: &NodeProto, index: usize) -> Option<DataType> {
@@ -196,6 +210,8 @@ fn stored(tensor: &TensorProto) -> Fact {
         not_negative: elements.as_ref().is_some_and(|elements| elements.iter().all(|&element| element >= 0)),
         integers: elements.filter(|elements| elements.len() <= FEW),
         singles: singles(tensor),
+        is_fixed: true,
+        is_zero: is_zero(tensor),
     }
 }
 
@@ -205,6 +221,28 @@ fn singles(tensor: &TensorProto) -> Option<Vec<f32>> {
     }
     let raw = tensor.raw_data.as_chunks::<4>().0.iter().map(|element| f32::from_le_bytes(*element));
     Some(raw.chain(tensor.float_data.iter().copied()).collect())
+}
+
+/// Whether a tensor of fractions has elements, and all are 0, with or without a sign.
+fn is_zero(tensor: &TensorProto) -> Option<bool> {
+    let TensorProto { raw_data, float_data, double_data, int32_data, .. } = tensor;
+    if tensor.data_location.is_some_and(|location| location != 0) {
+        return None;
+    }
+    let size = match DataType::try_from(tensor.data_type).ok()? {
+        DataType::Float16 | DataType::Bfloat16 => 2,
+        DataType::Float => 4,
+        DataType::Double => 8,
+        _ => return Some(false),
+    };
+    let is_empty = raw_data.is_empty() && float_data.is_empty() && double_data.is_empty() && int32_data.is_empty();
+    // The sign is the highest bit of the last byte.
+    let is_nothing = |element: &[u8]| {
+        element.split_last().is_some_and(|(last, rest)| last & 0x7f == 0 && rest.iter().all(|byte| *byte == 0))
+    };
+    let stored = raw_data.chunks(size).all(is_nothing) && int32_data.iter().all(|half| half & 0x7fff == 0);
+    let listed = float_data.iter().all(|element| *element == 0.0) && double_data.iter().all(|element| *element == 0.0);
+    Some(!is_empty && stored && listed)
 }
 
 /// The elements of a tensor of integers that lies in the file itself.
