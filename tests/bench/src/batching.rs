@@ -1,5 +1,4 @@
-//! `batching` and `overload`: what batches bring where they help, what they cost where they do not, and what becomes of
-//! ten times the load that a model can bear.
+//! `batching`: what batches bring where they help, and what they cost where they do not.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -12,19 +11,12 @@ use serde::Serialize;
 use crate::Measured;
 use crate::load::{Connection, Load, Percentiles, Until, run as load};
 use crate::onnx;
-use crate::open;
 use crate::process::Server;
 use crate::report::Table;
 use crate::request::{Request, floats};
 
 /// So many turns of both servers make a row.
 const TURNS: u32 = 6;
-
-/// The overload, in capacities.
-const FACTOR: f64 = 10.0;
-
-/// Connections of the load that measures the capacity.
-const CAPACITY: usize = 16;
 
 /// Width and nodes of the model whose rows cost the same alone and in a batch.
 const ROWS: (usize, usize) = (16_384, 16);
@@ -33,10 +25,10 @@ const ROWS: (usize, usize) = (16_384, 16);
 pub(crate) struct Subject {
     /// The engine
     #[arg(long, default_value = "onnxruntime")]
-    backend: String,
+    pub(crate) backend: String,
     /// Inputs and outputs of each of the two dense layers whose weights, 4 bytes each, no cache should hold
     #[arg(long, default_value_t = 4096)]
-    width: usize,
+    pub(crate) width: usize,
     /// Seconds of load on each side
     #[arg(long, default_value_t = 10.0)]
     pub(crate) seconds: f64,
@@ -49,18 +41,6 @@ pub(crate) struct BatchingArguments {
     /// Requests in flight
     #[arg(long, default_value_t = 16)]
     concurrency: usize,
-    #[command(flatten)]
-    pub(crate) subject: Subject,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct OverloadArguments {
-    /// The model's latency target, as in its manifest
-    #[arg(long, default_value = "50ms")]
-    target: humantime::Duration,
-    /// The most connections that the overload may use
-    #[arg(long, default_value_t = 256)]
-    connections: usize,
     #[command(flatten)]
     pub(crate) subject: Subject,
 }
@@ -94,27 +74,8 @@ struct Side {
     batch: f64,
 }
 
-/// All that was found of an overload.
-#[derive(Debug, Serialize)]
-pub(crate) struct Overload {
-    backend: String,
-    target_ms: f64,
-    /// Answers of a closed loop, per second.
-    capacity: f64,
-    /// Requests per second, as planned and as sent.
-    offered: f64,
-    sent: f64,
-    accepted_rate: f64,
-    refused_share: f64,
-    accepted: Option<Percentiles>,
-    refused: Option<Percentiles>,
-    failed: usize,
-    failure: Option<String>,
-    late_ms: f64,
-}
-
 /// A model folder with a manifest of its own.
-fn folder(
+pub(crate) fn folder(
     root: &Path,
     name: &str,
     manifest: &str,
@@ -127,7 +88,12 @@ fn folder(
     Ok(folder)
 }
 
-fn start(binary: &Path, subject: &Subject, folder: &Path, cache: &Path) -> anyhow::Result<(Server, SocketAddr)> {
+pub(crate) fn start(
+    binary: &Path,
+    subject: &Subject,
+    folder: &Path,
+    cache: &Path,
+) -> anyhow::Result<(Server, SocketAddr)> {
     let model = format!("m={}", folder.display());
     let mut arguments = ["--backend", &subject.backend, "--model", &model].map(str::to_owned).to_vec();
     arguments.extend_from_slice(&subject.server.serve);
@@ -136,7 +102,7 @@ fn start(binary: &Path, subject: &Subject, folder: &Path, cache: &Path) -> anyho
     Ok((server, address))
 }
 
-fn request(width: usize) -> Vec<u8> {
+pub(crate) fn request(width: usize) -> Vec<u8> {
     let values: Vec<f32> = (0..width).map(|index| (index as f32 * 0.61).sin()).collect();
     Request::binary("m", "x", "y", &[1, width], &values).message()
 }
@@ -244,47 +210,13 @@ impl<'a> Turns<'a> {
 }
 
 /// Requests run so far, and runs, from the metrics page.
-fn batches(address: SocketAddr) -> anyhow::Result<(f64, f64)> {
+pub(crate) fn batches(address: SocketAddr) -> anyhow::Result<(f64, f64)> {
     let page = Connection::open(address)?.get("/metrics")?;
     let sum = |name: &str| -> f64 {
         let lines = page.lines().filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with('{')));
         lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
     };
     Ok((sum("corymb_batch_size_sum"), sum("corymb_batch_size_count")))
-}
-
-/// Measures the capacity, then offers ten times as much.
-pub(crate) fn overload(binary: &Path, arguments: &OverloadArguments) -> anyhow::Result<Overload> {
-    let OverloadArguments { target, connections, subject } = arguments;
-    let scratch = tempfile::tempdir().context("a folder for the model")?;
-    let manifest = format!("[batching]\nlatency_target = \"{target}\"\n");
-    let folder = folder(scratch.path(), "m", &manifest, |folder| onnx::write_dense(folder, subject.width, 2))?;
-    let (server, address) = start(binary, subject, &folder, scratch.path())?;
-    let message = request(subject.width);
-    let time = Duration::from_secs_f64(subject.seconds);
-    eprintln!("capacity: {:.0} s, overload: {:.0} s", 0.7 * subject.seconds, subject.seconds);
-    load(address, &message, CAPACITY, Until::time(time / 5))?;
-    // What a target refuses is no capacity, so refusals do not count, but do not fail the measurement either.
-    let capacity = load(address, &message, CAPACITY, Until::time(time / 2))?.rate();
-    anyhow::ensure!(capacity > 0.0, "no request was answered");
-    let offered = capacity * FACTOR;
-    let answers = open::run(address, &message, offered, *connections, time)?;
-    drop(server);
-    let seconds = answers.time.as_secs_f64();
-    Ok(Overload {
-        backend: subject.backend.clone(),
-        target_ms: target.as_secs_f64() * 1e3,
-        capacity,
-        offered,
-        sent: answers.count() as f64 / seconds,
-        accepted_rate: answers.accepted.len() as f64 / seconds,
-        refused_share: answers.refused.len() as f64 / answers.count() as f64,
-        failed: answers.failed,
-        late_ms: answers.late.as_secs_f64() * 1e3,
-        failure: answers.failure,
-        accepted: Percentiles::of(answers.accepted),
-        refused: Percentiles::of(answers.refused),
-    })
 }
 
 impl Batching {
@@ -305,29 +237,6 @@ impl Batching {
                     format!("{:.2}", side.batch),
                     ratio,
                 ]);
-            }
-        }
-        table.print();
-    }
-}
-
-impl Overload {
-    pub(crate) fn print(&self) {
-        let Self { backend, target_ms, capacity, offered, sent, accepted_rate, refused_share, failed, .. } = self;
-        println!(
-            "{backend}: capacity {capacity:.1}/s, offered {offered:.1}/s, sent {sent:.1}/s (at most {:.1} ms late), \
-             accepted {accepted_rate:.1}/s, refused {:.1} %, failed {failed}; target {target_ms:.0} ms",
-            self.late_ms,
-            refused_share * 100.0
-        );
-        if let Some(failure) = &self.failure {
-            println!("  failed, for one: {failure}");
-        }
-        let mut table = Table::new(&["answers", "p50 ms", "p90 ms", "p99 ms", "max ms"]);
-        for (word, times) in [("accepted", &self.accepted), ("refused", &self.refused)] {
-            if let Some(Percentiles { p50_ms, p90_ms, p99_ms, max_ms }) = times {
-                let times = [p50_ms, p90_ms, p99_ms, max_ms].map(|ms| format!("{ms:.2}"));
-                table.row(std::iter::once(word.to_owned()).chain(times));
             }
         }
         table.print();

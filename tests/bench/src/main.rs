@@ -12,6 +12,7 @@ mod live;
 mod load;
 mod onnx;
 mod open;
+mod overload;
 mod process;
 mod report;
 mod request;
@@ -54,8 +55,8 @@ enum Command {
     Engines(engines::Arguments),
     /// What batches bring where they help and cost where they do not, beside the same server without them
     Batching(batching::BatchingArguments),
-    /// Ten times the load that a model with a latency target can bear
-    Overload(batching::OverloadArguments),
+    /// Ten times the load that a model can bear: what is accepted, what is refused, and what comes after
+    Overload(overload::Arguments),
     /// Memory over many loads and unloads of a small model
     Cycles(live::CyclesArguments),
     /// One model's latency beside many that nobody asks
@@ -221,13 +222,13 @@ fn batching(arguments: &batching::BatchingArguments) -> anyhow::Result<()> {
     print(subject.server.json, &machine, &report, batching::Batching::print)
 }
 
-fn overload(arguments: &batching::OverloadArguments) -> anyhow::Result<()> {
+fn overload(arguments: &overload::Arguments) -> anyhow::Result<()> {
     let subject = &arguments.subject;
     check_load(subject.seconds, &[])?;
     let mut machine = Machine::before()?;
-    let report = batching::overload(&subject.server.binary()?, arguments)?;
+    let report = overload::run(&subject.server.binary()?, arguments)?;
     machine.after()?;
-    print(subject.server.json, &machine, &report, batching::Overload::print)
+    print(subject.server.json, &machine, &report, overload::Overload::print)
 }
 
 fn cycles(arguments: &live::CyclesArguments) -> anyhow::Result<()> {
