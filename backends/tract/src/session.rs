@@ -12,9 +12,10 @@ use std::time::Instant;
 
 use corymb_core::{BackendError, RunOptions};
 use tract_onnx::tract_core::internal::{
-    SymbolValues, TValue, TVec, TractError, TractResult, TypedModel, TypedNode, TypedSimplePlan, TypedSimpleState,
-    bail, ensure,
+    OutletId, SymbolValues, TValue, TVec, TractError, TractResult, TypedModel, TypedNode, TypedSimplePlan,
+    TypedSimpleState, bail, ensure,
 };
+use tract_onnx::tract_core::ops::konst::Const;
 use tract_onnx::tract_core::ops::logic::IfThenElse;
 use tract_onnx::tract_core::ops::matmul::optimized::OptMatMul;
 use tract_onnx::tract_core::ops::scan::{OptScan, Scan};
@@ -146,9 +147,12 @@ impl Session {
                 run.stopped = Some(BackendError::InvalidValues(explain::no_elements(&node.name)));
                 bail!("stopped");
             }
+            // What a product is bounded by within the same node may be as large as it likes.
+            let is_constant = |operand: &OutletId| plan.model().nodes()[operand.node].op_is::<Const>();
+            let mut operands = inputs.iter().zip(&node.inputs).filter(|(_, operand)| !is_constant(operand));
             let unseen = run.wild
                 && watched.as_ref().is_some_and(|watched| watched.products.contains(&node.id))
-                && inputs.iter().any(|input| nan::look(input, nan::MADE).large);
+                && operands.any(|(input, _)| nan::look(input, nan::MADE).large);
             let outputs = match branches.get_mut(&node.id) {
                 Some(branches) => {
                     let [otherwise, then] = branches;
