@@ -133,7 +133,36 @@ fn moods(apart: &Always) {
         other => panic!("{other:?}"),
     }
     assert_eq!(pool.held(), 0, "it is given back");
-    run(ANSWERS, &whenever).expect("answered");
+    // However often one ends: it had served, so nobody waits for the next.
+    for _ in 0..6 {
+        run(ANSWERS, &whenever).expect("answered");
+        assert_eq!(by(run(ABORTS, &whenever)), Ending::Itself);
+    }
+    // Those that serve nothing are waited for.
+    let waits = (0..6).any(|_| matches!(run(ABORTS, &whenever), Err(BackendError::Restarting(_))));
+    assert!(waits, "children that never served are started without end");
+}
+
+/// A child in place of another is not given files that nobody has checked.
+fn changed_files(apart: &Always) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("m.onnx");
+    std::fs::write(&path, "checked").expect("written");
+    let files = ModelFiles { model: FileSource::Path(path.clone()) };
+    let model = apart.load(&files, &LoadOptions::default()).expect("loaded");
+    let mut instance = model.instance(1).expect("an instance");
+    let mut run = |mood: i32| {
+        let inputs = Tensors::from_iter([("mood", Tensor::from_slice([1], &[mood]).expect("valid"))]);
+        instance.run(std::slice::from_ref(&inputs), &RunOptions::default())
+    };
+    run(ANSWERS).expect("answered");
+    std::fs::write(&path, "another").expect("written");
+    run(ANSWERS).expect("by the child that has loaded what was checked");
+    assert!(matches!(run(ABORTS), Err(BackendError::Crashed { .. })));
+    match run(ANSWERS) {
+        Err(BackendError::Failed(reason)) => assert!(reason.contains("not those any more"), "{reason}"),
+        other => panic!("{other:?}"),
+    }
 }
 
 fn main() {
@@ -146,7 +175,9 @@ fn main() {
         return;
     }
     let always = |backend| Always(Apart::new(backend, || vec!["child".into()]).expect("a thread"));
-    moods(&always(moody));
+    let moody = always(moody);
+    moods(&moody);
+    changed_files(&moody);
     let apart = always(tract);
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/models");
     let gaps = [
