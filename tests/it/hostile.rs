@@ -72,6 +72,7 @@ fn a_forbidden_import_ends_the_start() {
     assert_eq!(output.status.code(), Some(1), "{text}");
     let error = text.lines().last().unwrap_or_default();
     assert!(error.starts_with("error: load model 'm'") && error.contains("wasi:cli/environment"), "{error}");
+    assert_eq!(error.matches("wasi:cli/environment").count(), 1, "said once: {error}");
 }
 
 /// The smallest component that imports an instance named `wasi:cli/environment@0.2.0`: preamble, a type section with an

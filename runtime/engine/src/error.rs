@@ -230,7 +230,7 @@ pub enum LoadError {
         known: String,
     },
     /// The manifest names a device that no backend knows.
-    #[error("{0}")]
+    #[error(transparent)]
     UnknownDevice(#[from] UnknownDevice),
     /// Its weights alone need more memory than there is.
     #[error(
@@ -260,7 +260,7 @@ pub enum LoadError {
     #[error("{0}")]
     Batching(String),
     /// The plugin could not be loaded.
-    #[error("{0}")]
+    #[error(transparent)]
     Plugin(#[from] PluginError),
     /// There is a plugin but nothing to host it.
     #[error("the model has a plugin, but this server was started without a plugin host")]
