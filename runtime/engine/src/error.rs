@@ -274,7 +274,7 @@ pub enum LoadError {
         reason: String,
     },
     /// Its files are not those that were signed.
-    #[error("{0}")]
+    #[error(transparent)]
     NotAsSigned(#[from] RepositoryError),
     /// Loading panicked.
     #[error("loading panicked: {0}")]
