@@ -90,6 +90,7 @@ impl Engine {
             loads: tokio::sync::Semaphore::new(options.workers.max(1)),
             concurrency: Arc::default(),
             survivors: Survivors::new(options.cache.as_deref()),
+            last: std::sync::OnceLock::new(),
             opening: tokio::sync::watch::Sender::new(false),
             options,
             backends,
@@ -249,6 +250,8 @@ impl Engine {
     /// Lets go of every model and waits, at most for `limit`, until the last request of each has ended.
     pub async fn shut_down(&self, limit: Duration) {
         let deadline = tokio::time::Instant::now() + limit;
+        // What was counted since the last push goes with the last one, after the versions themselves.
+        let _ = self.0.last.set(self.0.registry.all().iter().flat_map(|entry| entry.all_series()).collect());
         for entry in self.0.registry.all() {
             entry.retain(|_| false);
         }
@@ -333,8 +336,10 @@ fn observe_models(meter: &Meter, engine: &Weak<Shared>) {
         .u64_observable_gauge("corymb.model.state")
         .with_description("1 for the state that each version of a model is in.")
         .with_callback(move |observer| {
+            // A server that is still there says nothing of what is gone; one that stops says it of all it had.
+            let stops = weak.upgrade().is_some_and(|engine| engine.last.get().is_some());
             per_model(&weak, |entry, model| {
-                for status in entry.statuses().into_iter().filter(|status| status.state != State::Gone) {
+                for status in entry.statuses().into_iter().filter(|status| stops || status.state != State::Gone) {
                     let state = KeyValue::new("state", status.state.name());
                     observer.observe(1, &[model.clone(), KeyValue::new("version", status.version), state]);
                 }

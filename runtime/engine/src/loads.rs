@@ -85,6 +85,11 @@ impl Loads {
         Arc::clone(self.all[at].series.insert(series))
     }
 
+    /// What the loads that are not gone record.
+    pub(crate) fn all_series(&self) -> Vec<Arc<Series>> {
+        self.all.iter().filter_map(|load| load.series.clone()).collect()
+    }
+
     fn series_of(&self, version: &str) -> Option<Arc<Series>> {
         let loads = self.all.iter().filter(|load| load.version == version);
         loads.filter_map(|load| load.series.as_ref()).next().map(Arc::clone)

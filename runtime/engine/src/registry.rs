@@ -211,6 +211,11 @@ impl Entry {
         self.loads().series(id, make)
     }
 
+    /// What the loads that are not gone record.
+    pub(crate) fn all_series(&self) -> Vec<Arc<Series>> {
+        self.loads().all_series()
+    }
+
     /// Moves a load along the state machine. What is not on it is left undone.
     pub(crate) fn advance(&self, id: u64, next: State) {
         self.loads().advance(id, next);

@@ -1,8 +1,8 @@
 //! What every part of the engine works with: its options, its pool, its instruments, its models.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use corymb_core::{Backend, MemoryPool, PluginHost};
@@ -13,7 +13,7 @@ use crate::admission::Admission;
 use crate::isolation::Survivors;
 use crate::pool::Pool;
 use crate::registry::Registry;
-use crate::signals::Meters;
+use crate::signals::{Meters, Series};
 
 /// How the engine works. Every wait has a limit here, every queue a bound.
 #[derive(Clone, Debug)]
@@ -121,6 +121,8 @@ pub(crate) struct Shared {
     pub(crate) admission: Arc<Admission>,
     pub(crate) concurrency: Arc<Concurrency>,
     pub(crate) survivors: Survivors,
+    /// Set when the server stops: what its versions have recorded, which is pushed once more when they are gone.
+    pub(crate) last: OnceLock<Vec<Arc<Series>>>,
     /// Whether which models there are is still being found out.
     pub(crate) opening: watch::Sender<bool>,
 }

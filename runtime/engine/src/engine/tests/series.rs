@@ -92,6 +92,21 @@ async fn versions_that_are_gone_leave_no_series() {
     assert!(series(&metrics).iter().all(|line| !line.contains("model=")), "{}", metrics.page());
 }
 
+/// A push has an interval, and what was counted since the last one is pushed when the server has stopped.
+#[tokio::test]
+async fn what_was_counted_is_there_when_the_server_has_stopped() {
+    let doubler = Arc::new(Doubler::default());
+    doubler.fast.store(true, Ordering::Relaxed);
+    let (engine, metrics) = measured(&doubler);
+    engine.load(folder("1", "")).await.expect("loads");
+    answer(&engine, "1", 1.0).await;
+    let before = series(&metrics);
+    engine.shut_down(Duration::from_secs(5)).await;
+    let after: BTreeSet<String> = series(&metrics).iter().map(|line| line.replace("\"gone\"", "\"ready\"")).collect();
+    assert_eq!(after, before);
+    assert_eq!(value(&metrics, "corymb_request_duration_seconds_count", "version=\"1\""), 1.0);
+}
+
 #[tokio::test]
 async fn a_version_counts_until_its_last_request_has_ended() {
     let doubler = Arc::new(Doubler::default());
