@@ -4,6 +4,7 @@ use bytes::Bytes;
 use corymb_core::{BackendError, FileSource, ModelFiles};
 use prost::Message as _;
 
+use crate::calls::{Calls, Named};
 use crate::names::Names;
 use crate::proto::{AttributeProto, GraphProto, ModelProto, NodeProto};
 
@@ -78,7 +79,7 @@ pub fn subgraphs_mut(node: &mut NodeProto) -> impl Iterator<Item = &mut GraphPro
     node.attribute.iter_mut().flat_map(|AttributeProto { g, graphs, .. }| g.iter_mut().chain(graphs))
 }
 
-/// That there is a graph whose operators mean something, and [`Names::check`].
+/// That there is a graph whose operators mean something, and [`Names::check`] and [`Calls::check`].
 fn check(model: &ModelProto) -> Result<(), String> {
     let Some(graph) = &model.graph else { return Err("is not an ONNX model: it holds no graph".to_owned()) };
     if model.opset_import.is_empty() {
@@ -91,7 +92,22 @@ fn check(model: &ModelProto) -> Result<(), String> {
         used: graph.node.iter().flat_map(|node| &node.input).map(String::as_str).collect(),
         made: graph.node.iter().flat_map(|node| &node.output).map(String::as_str).collect(),
     }
-    .check()
+    .check()?;
+    let functions = model.functions.iter();
+    let functions =
+        functions.map(|function| ((function.domain.as_str(), function.name.as_str()), named(&function.node)));
+    Calls { functions: functions.collect(), graph: named(&graph.node) }.check()
+}
+
+/// What nodes name, those of inner graphs included.
+fn named(nodes: &[NodeProto]) -> Vec<Named<'_>> {
+    let mut all = Vec::with_capacity(nodes.len());
+    let mut left: Vec<&NodeProto> = nodes.iter().collect();
+    while let Some(node) = left.pop() {
+        all.push((node.domain.as_str(), node.op_type.as_str()));
+        left.extend(subgraphs(node).flat_map(|graph| &graph.node));
+    }
+    all
 }
 
 /// Names of a graph's initializers.

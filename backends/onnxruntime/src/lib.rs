@@ -31,11 +31,11 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bytes::Bytes;
 use corymb_core::{
-    Availability, Backend, BackendError, Device, Dim, Finding, Hazard, LoadOptions, Model, ModelFiles, ModelInfo,
-    RowAnalysis, Signature, UnsupportedOperator,
+    Availability, Backend, BackendError, Danger, Device, Dim, Finding, Hazard, LoadOptions, Model, ModelFiles,
+    ModelInfo, RowAnalysis, Signature, UnsupportedOperator,
 };
 use corymb_onnx::proto::{decode, encode};
-use corymb_onnx::{Declared, OnnxFile, analyse_rows, check_external, declared, shapes_bound_cost, tables};
+use corymb_onnx::{Declared, OnnxFile, analyse_rows, check_external, costly_load, declared, shapes_bound_cost, tables};
 use sha2::{Digest as _, Sha256};
 
 use crate::library::Library;
@@ -280,6 +280,8 @@ fn made_safe(
     mut file: OnnxFile,
     operators: &[PathBuf],
 ) -> Result<Safe, Vec<UnsupportedOperator>> {
+    // Of the file as it is: functions that are put in the place of calls are followed here, too.
+    let costly = costly_load(&file.model);
     let digest = |file: &OnnxFile| {
         let hash = Sha256::new().chain_update(&file.bytes).chain_update(&library.version).finalize();
         hash.iter().map(|byte| format!("{byte:02x}")).collect()
@@ -312,8 +314,11 @@ fn made_safe(
         tracing::debug!(model = files.model.name(), guarded, "operands that need elements are guarded");
         changed = true;
     }
-    let hazard = |node: &String| Hazard { node: node.clone(), guarded: left.is_none(), digest: digest(&file) };
-    let hazard = left.as_ref().or(deadly.as_ref()).or(tried.as_ref()).map(hazard);
+    let ends = left.as_ref().map(|node| (node.clone(), Danger::Unguarded));
+    let costs = || costly.map(|node| (node, Danger::Loading));
+    let tried = || deadly.as_ref().or(tried.as_ref()).map(|node| (node.clone(), Danger::Guarded));
+    let hazard = ends.or_else(costs).or_else(tried);
+    let hazard = hazard.map(|(node, danger)| Hazard { node, danger, digest: digest(&file) });
     let content = if changed { Bytes::from(encode(&file.model)) } else { file.bytes };
     Ok(Safe { content, changed, deadly, hazard })
 }

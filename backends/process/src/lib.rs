@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 use corymb_core::{Availability, Backend, BackendError, Finding, LoadOptions, Model, ModelFiles, ModelInfo};
 
-pub use crate::child::serve;
+pub use crate::child::{LoadTime, serve};
 use crate::model::ApartModel;
 use crate::starter::Starter;
 

@@ -149,8 +149,15 @@ fn in_words(status: ExitStatus) -> String {
 /// The number of the signal that nobody can hinder: of the kernel, where memory has run out, or of a person.
 const KILLED: i32 = 9;
 /// Those that end processes by what they do, by their numbers on Linux.
-const SIGNALS: [(i32, &str); 6] =
-    [(4, " (SIGILL)"), (6, " (SIGABRT)"), (7, " (SIGBUS)"), (8, " (SIGFPE)"), (9, " (SIGKILL)"), (11, " (SIGSEGV)")];
+const SIGNALS: [(i32, &str); 7] = [
+    (4, " (SIGILL)"),
+    (6, " (SIGABRT)"),
+    (7, " (SIGBUS)"),
+    (8, " (SIGFPE)"),
+    (9, " (SIGKILL)"),
+    (11, " (SIGSEGV)"),
+    (24, " (SIGXCPU: it took more of the processors' time than it may)"),
+];
 
 /// Keeps the last lines of a child, and logs them.
 fn listen(errors: ChildStderr, words: &Mutex<VecDeque<String>>, file: &str) {

@@ -28,6 +28,11 @@ impl Stamps {
         stamps.sort();
         Self(stamps)
     }
+
+    /// The size of all of them.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.0.iter().map(|(_, stamp)| stamp[2].unsigned_abs()).fold(0, u64::saturating_add)
+    }
 }
 
 fn stamp(file: &Metadata) -> [i64; 7] {

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use corymb_backend_process::{Apart, serve};
+use corymb_backend_process::{Apart, LoadTime, serve};
 use corymb_backend_tract::Tract;
 use corymb_core::{
     Availability, Backend, BackendError, DType, Device, Dim, Ending, FileSource, Instance, LoadOptions, MemoryPool,
@@ -41,6 +41,8 @@ struct Moody;
 const ANSWERS: i32 = 0;
 const ABORTS: i32 = 1;
 const SLEEPS: i32 = 2;
+/// What it is called to load without end.
+const ENDLESS: &str = "endless";
 /// From here on it takes so many bytes.
 const TAKES: i32 = 1000;
 
@@ -61,7 +63,10 @@ impl Backend for Moody {
         Err(BackendError::Failed("not asked for".to_owned()))
     }
 
-    fn load(&self, _: &ModelFiles, options: &LoadOptions) -> Result<Box<dyn Model>, BackendError> {
+    fn load(&self, files: &ModelFiles, options: &LoadOptions) -> Result<Box<dyn Model>, BackendError> {
+        while files.model.name() == ENDLESS {
+            std::hint::black_box(());
+        }
         let spec = |name| TensorSpec::new(name, DType::Int32, vec![Dim::Unknown]);
         let signature = Signature { inputs: vec![spec("mood")], outputs: vec![spec("mood")] };
         Ok(Box::new(MoodyModel(signature, options.memory.clone())))
@@ -101,6 +106,15 @@ impl Instance for MoodyInstance {
             _ => {}
         }
         Ok(batch.to_vec())
+    }
+}
+
+/// What takes more of the processors' time than loading may is ended.
+fn endless_loads_end(apart: &Always) {
+    let files = ModelFiles { model: FileSource::Embedded { name: ENDLESS.to_owned(), bytes: vec![7; 100].into() } };
+    match apart.load(&files, &LoadOptions::default()).map(drop) {
+        Err(BackendError::Crashed { by: Ending::Itself, how }) => assert!(how.contains("SIGXCPU"), "{how}"),
+        other => panic!("{other:?}"),
     }
 }
 
@@ -171,12 +185,13 @@ fn main() {
     let mut arguments = std::env::args().skip(1);
     if arguments.next().as_deref() == Some("child") {
         let memory = arguments.next().and_then(|number| number.parse().ok()).expect("the number of an open file");
-        serve(&[tract, moody], memory).expect("served");
+        serve(&[tract, moody], memory, LoadTime { seconds: 1, ..LoadTime::default() }).expect("served");
         return;
     }
     let always = |backend| Always(Apart::new(backend, || vec!["child".into()]).expect("a thread"));
     let moody = always(moody);
     moods(&moody);
+    endless_loads_end(&moody);
     changed_files(&moody);
     let apart = always(tract);
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/models");

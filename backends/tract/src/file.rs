@@ -3,13 +3,14 @@
 use std::time::SystemTime;
 
 use corymb_core::{BackendError, FileSource, ModelFiles};
-use corymb_onnx::{Names, is_standard};
+use corymb_onnx::{Calls, Named, Names, is_standard};
 use tract_onnx::pb::tensor_shape_proto::Dimension;
 use tract_onnx::pb::tensor_shape_proto::dimension::Value as DimValue;
 use tract_onnx::pb::type_proto::Value as TypeValue;
-use tract_onnx::pb::{GraphProto, ModelProto, ValueInfoProto};
+use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, ValueInfoProto};
 use tract_onnx::prelude::Framework as _;
 
+use crate::proto::subgraphs;
 use crate::rewrite::rewrite;
 use crate::stored;
 
@@ -113,5 +114,19 @@ fn check(proto: &ModelProto) -> Result<(), String> {
         used: graph.node.iter().flat_map(|node| &node.input).map(String::as_str).collect(),
         made: graph.node.iter().flat_map(|node| &node.output).map(String::as_str).collect(),
     }
-    .check()
+    .check()?;
+    let functions = proto.functions.iter();
+    let functions = functions.map(|function| ((function.domain(), function.name()), named(&function.node)));
+    Calls { functions: functions.collect(), graph: named(&graph.node) }.check()
+}
+
+/// What nodes name, those of inner graphs included.
+fn named(nodes: &[NodeProto]) -> Vec<Named<'_>> {
+    let mut all = Vec::with_capacity(nodes.len());
+    let mut left: Vec<&NodeProto> = nodes.iter().collect();
+    while let Some(node) = left.pop() {
+        all.push((node.domain.as_str(), node.op_type.as_str()));
+        left.extend(subgraphs(node).flat_map(|graph| &graph.node));
+    }
+    all
 }

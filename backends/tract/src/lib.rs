@@ -33,10 +33,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use corymb_core::{
-    Availability, Backend, BackendError, Device, Dim, FileSource, LoadOptions, Model, ModelFiles, ModelInfo, RUN_BYTES,
-    Signature, TensorSpec, UnsupportedOperator,
+    Availability, Backend, BackendError, Danger, Device, Dim, FileSource, Hazard, LoadOptions, Model, ModelFiles,
+    ModelInfo, RUN_BYTES, Signature, TensorSpec, UnsupportedOperator,
 };
-use corymb_onnx::{Declared, report};
+use corymb_onnx::{Declared, costly_load, report};
+use sha2::{Digest as _, Sha256};
 use tract_onnx::tract_core::internal::{TractError, TractResult, TypedSimplePlan, ensure};
 use tract_onnx::tract_hir::infer::{InferenceModel, InferenceModelExt as _};
 
@@ -105,6 +106,7 @@ impl Backend for Tract {
 
     fn inspect(&self, files: &ModelFiles, options: &LoadOptions) -> Result<ModelInfo, BackendError> {
         guarded(files, || {
+            refuse_hazard(files, options)?;
             let mut file = OnnxFile::read(files)?;
             let (mut declared, mut unsupported) = describe(&file);
             if unsupported.is_empty() {
@@ -129,6 +131,18 @@ impl Backend for Tract {
         }
         guarded(files, || self.load_on_cpu(files, options).map(|model| Box::new(model) as Box<dyn Model>))
     }
+}
+
+/// Fails where tract might be busy for long with what no request changes, unless `options` say that it may.
+fn refuse_hazard(files: &ModelFiles, options: &LoadOptions) -> Result<(), BackendError> {
+    if options.hazards {
+        return Ok(());
+    }
+    let file = corymb_onnx::OnnxFile::read(files)?;
+    let Some(node) = costly_load(&file.model) else { return Ok(()) };
+    let hash = Sha256::new().chain_update(&file.bytes).chain_update(TRACT_VERSION).finalize();
+    let digest = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+    Err(BackendError::Hazardous(Hazard { node, danger: Danger::Loading, digest }))
 }
 
 /// tract panics on some hostile or merely unusual graphs. At load that is an answer: no, with a reason.
@@ -223,6 +237,7 @@ impl Tract {
     }
 
     fn load_on_cpu(self, files: &ModelFiles, options: &LoadOptions) -> Result<TractModel, BackendError> {
+        refuse_hazard(files, options)?;
         self.load_file(OnnxFile::read(files)?, files, options)
     }
 

@@ -18,6 +18,9 @@ const NEWEST_OPSET: i64 = 28;
 /// The newest version of the file format whose new features are looked for below.
 const NEWEST_IR: i64 = 14;
 
+/// Nodes of a graph that is planned: the time grows with the square of their number, 5 s for 30,000 and 60 s for 100,000.
+const MAX_NODES: usize = 50_000;
+
 /// Operators of `ai.onnx.ml`; a name of that domain means nothing in the standard one, and the other way round.
 const ML_OPERATORS: [&str; 5] =
     ["CategoryMapper", "LinearClassifier", "LinearRegressor", "Normalizer", "TreeEnsembleClassifier"];
@@ -38,10 +41,21 @@ pub(crate) fn unsupported_parts(model: &ModelProto, operators: &OnnxOpRegister) 
     let functions: HashSet<(&str, &str)> =
         model.functions.iter().map(|function| (function.domain(), function.name())).collect();
     if let Some(graph) = &model.graph {
+        let nodes = nodes(graph);
+        if nodes > MAX_NODES {
+            let reason = format!("has {nodes} nodes; beyond {MAX_NODES} tract plans for minutes");
+            reports.push(report("Graph", "", &reason));
+            return reports;
+        }
         let walk = Walk { operators, functions, opset: standard_opset(model) };
         walk.graph(graph, None, &mut reports);
     }
     reports
+}
+
+/// Those of inner graphs included.
+fn nodes(graph: &GraphProto) -> usize {
+    graph.node.len() + graph.node.iter().flat_map(subgraphs).map(nodes).sum::<usize>()
 }
 
 struct Walk<'a> {

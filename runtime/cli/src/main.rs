@@ -62,10 +62,19 @@ enum Command {
     Compiler(CompilerFlags),
 }
 
+/// Ends this process at once. Engines may still be at work, on models that nobody waits for; what a library does when a process
+/// exits would take away what they work with.
+#[allow(unsafe_code, reason = "the library of C has no other way to leave than this function")]
+fn leave(code: i32) -> ! {
+    // SAFETY: it takes a number and does not return.
+    unsafe { libc::_exit(code) }
+}
+
 fn main() -> ExitCode {
     let start = Instant::now();
     let command = Arguments::parse().command;
-    if !matches!(command, Command::Serve(_)) {
+    let serves = matches!(command, Command::Serve(_));
+    if !serves {
         // `corymb … | head` ends as other tools do, not with a panic of `println!`.
         sigpipe::reset();
     }
@@ -81,12 +90,12 @@ fn main() -> ExitCode {
         Command::Instance(flags) => instance::instance(&flags),
         Command::Compiler(flags) => compiler::compiler(&flags),
     };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            // One line: the chain of causes, outermost first.
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
+    if let Err(error) = &result {
+        // One line: the chain of causes, outermost first.
+        eprintln!("error: {error:#}");
     }
+    if serves {
+        leave(i32::from(result.is_err()));
+    }
+    if result.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -190,7 +190,8 @@ pub struct LoadOptions {
     pub cache: Option<PathBuf>,
     /// Whether nodes may run that a backend is not known to compute rightly.
     pub unverified: bool,
-    /// Whether nodes may run that are known to have ended processes. Otherwise a model that has one is not loaded:
+    /// Whether nodes may be there that are known to have ended processes, or that may keep one busy while it loads. Otherwise a
+    /// model that has one is not loaded:
     /// [`BackendError::Hazardous`].
     pub hazards: bool,
     /// In a process of its own, which alone ends with what ends it.

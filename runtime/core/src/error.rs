@@ -120,8 +120,8 @@ pub enum BackendError {
     /// The model is fine but needs what this backend lacks. Name another backend.
     #[error("{0}")]
     Unsupported(String),
-    /// The model holds a node that is known to have ended processes, and [`crate::LoadOptions::hazards`] was not set. Try it in
-    /// a process of its own.
+    /// The model holds a node that may end the process or keep it busy, and [`crate::LoadOptions::hazards`] was not set. Try it
+    /// in a process of its own.
     #[error("{0}")]
     Hazardous(Hazard),
     /// The process of its own that the model ran in ended, or was ended since it did not come back.
@@ -187,22 +187,36 @@ pub enum Ending {
     Outside,
 }
 
-/// A node of a model that is known to have ended processes.
+/// A node of a model that may end a process, or keep it busy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hazard {
     /// As `'name' (Operator)`.
     pub node: String,
-    /// Whether the backend keeps from it all that is known to end the process. Then one trial shows whether that is all.
-    pub guarded: bool,
+    /// What it may do.
+    pub danger: Danger,
     /// Tells graphs apart, and engines: what was seen of one tells nothing of another.
     pub digest: String,
 }
 
+/// What a node may do to the process that loads or runs its model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Danger {
+    /// It is known to have ended processes; the backend keeps from it all that did. One trial shows whether that is all.
+    Guarded,
+    /// It is known to have ended processes, and the backend cannot keep from it all that did.
+    Unguarded,
+    /// What engines compute of it at load may take more time or memory than there is. One trial shows whether it does.
+    Loading,
+}
+
 impl fmt::Display for Hazard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { node, guarded, .. } = self;
-        let what = if *guarded { "may end" } else { "cannot be kept from ending" };
-        write!(f, "the node {node} {what} the process that runs it")
+        let node = &self.node;
+        match self.danger {
+            Danger::Guarded => write!(f, "the node {node} may end the process that runs it"),
+            Danger::Unguarded => write!(f, "the node {node} cannot be kept from ending the process that runs it"),
+            Danger::Loading => write!(f, "the node {node} may take loading more time or memory than there is"),
+        }
     }
 }
 

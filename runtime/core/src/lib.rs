@@ -26,7 +26,7 @@ pub use backend::{
 pub use buffer::Buffer;
 pub use device::{Device, DeviceChoice, UnknownDevice};
 pub use dtype::{DType, Element};
-pub use error::{BackendError, Code, Ending, Error, Hazard, PluginError, Shortage};
+pub use error::{BackendError, Code, Danger, Ending, Error, Hazard, PluginError, Shortage};
 pub use futures_core::future::BoxFuture;
 pub use heartbeat::{Beating, Heartbeat};
 pub use memory::{Holder, MemoryPool, UNCOUNTED};

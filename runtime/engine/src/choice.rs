@@ -199,7 +199,7 @@ fn fastest(
     for (index, (backend, available)) in usable.iter().enumerate() {
         let name = backend.name();
         let timed = load_on(*backend, available, devices, wanted, files).and_then(|(models, note)| {
-            let timed = time(models[0].as_ref())?;
+            let timed = time(models[0].as_ref(), wanted.processes.run_time)?;
             Ok((models, note, timed))
         });
         match timed {
@@ -233,20 +233,21 @@ fn fastest(
     }
 }
 
-fn time(model: &dyn Model) -> Result<(Duration, Vec<Tensors>), BackendError> {
+/// What the fastest of some runs takes, each of which has so much time, and what the model answers.
+fn time(model: &dyn Model, run_time: Duration) -> Result<(Duration, Vec<Tensors>), BackendError> {
     let row = sample::row_of(model.signature()).ok_or_else(|| {
         BackendError::InvalidInput("no input can be made up for this signature, so nothing can be timed".to_owned())
     })?;
     let rows = sample::vary(&row, 2);
     let mut instance = model.instance(1)?;
-    let options = RunOptions::default();
+    let options = || RunOptions { ends: Instant::now().checked_add(run_time), ..RunOptions::default() };
     let answers =
-        rows.iter().map(|row| instance.run(std::slice::from_ref(row), &options).map(|mut answers| answers.remove(0)));
+        rows.iter().map(|row| instance.run(std::slice::from_ref(row), &options()).map(|mut answers| answers.remove(0)));
     let answers = answers.collect::<Result<Vec<_>, _>>()?;
     let mut best = Duration::MAX;
     for _ in 0..TIMED_RUNS {
         let begin = Instant::now();
-        instance.run(&rows[..1], &options)?;
+        instance.run(&rows[..1], &options())?;
         best = best.min(begin.elapsed());
     }
     Ok((best, answers))

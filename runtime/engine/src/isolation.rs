@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use corymb_core::{Backend, BackendError, Ending, Hazard, LoadOptions, Model, ModelFiles, RunOptions, Tensors};
+use corymb_core::{Backend, BackendError, Danger, Ending, Hazard, LoadOptions, Model, ModelFiles, RunOptions, Tensors};
 use corymb_repository::Isolation;
 
 use crate::sample;
@@ -79,13 +79,14 @@ pub(crate) fn load(
             loaded => return loaded,
         },
     };
-    if hazard.guarded && wanted.survivors.knows(&hazard.digest) {
+    let lasting = hazard.danger == Danger::Unguarded;
+    if !lasting && wanted.survivors.knows(&hazard.digest) {
         return here(true);
     }
     let refused = |error| failed(backend.name(), &name, &hazard, error);
     let model = match apart() {
         // The kernel takes memory from it first. As much would do without a trial.
-        Err(BackendError::Crashed { by: Ending::Outside, how }) if hazard.guarded => {
+        Err(BackendError::Crashed { by: Ending::Outside, how }) if hazard.danger == Danger::Guarded => {
             tracing::warn!(file = name, how, "its trial was cut short; it is loaded without");
             return here(true);
         }
@@ -95,7 +96,7 @@ pub(crate) fn load(
     if !model.is_apart() {
         return Ok(model);
     }
-    if !hazard.guarded {
+    if lasting {
         tracing::warn!(file = name, %hazard, "{APART}");
         return Ok(model);
     }
@@ -133,6 +134,9 @@ fn try_out(model: &dyn Model, run_time: Duration) -> Result<(), BackendError> {
 /// What is said of a model that did not come through.
 fn failed(backend: &str, name: &str, hazard: &Hazard, error: BackendError) -> BackendError {
     match error {
+        error @ BackendError::Crashed { .. } if hazard.danger == Danger::Loading => BackendError::Unsupported(format!(
+            "{backend} cannot load '{name}': {hazard}, and did so in a trial: {error}"
+        )),
         error @ BackendError::Crashed { .. } => BackendError::Unsupported(format!(
             "{backend} cannot run '{name}': {hazard}, and did so in a trial: {error}; with `isolation = \"process\"` under \
              [instances] in model.toml it would cost only the request that it runs"

@@ -274,7 +274,12 @@ impl Entry {
         let shares = split.shares(&names).map(|shares| Shares::new(&shares));
         let stays: Vec<u64> = versions.iter().map(|served| served.id).collect();
         let before = self.serving.swap(Arc::new(Serving { versions, shares }));
-        before.versions.iter().map(|served| served.id).filter(|id| !stays.contains(id)).collect()
+        let gone = before.versions.iter().filter(|served| !stays.contains(&served.id));
+        gone.map(|served| {
+            served.version.end_trials();
+            served.id
+        })
+        .collect()
     }
 
     fn let_go(&self, gone: Vec<u64>) {

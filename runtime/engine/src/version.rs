@@ -78,6 +78,13 @@ impl Version {
         }
     }
 
+    /// It answers no more: what it is measured by would keep it.
+    pub(crate) fn end_trials(&self) {
+        if let Some(queue) = &self.queue {
+            queue.end_trials();
+        }
+    }
+
     /// Whether this was news.
     pub(crate) fn set_alone(&self, words: String) -> bool {
         let mut findings = self.findings.lock().unwrap_or_else(PoisonError::into_inner);

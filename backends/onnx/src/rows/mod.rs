@@ -16,6 +16,7 @@ mod walk;
 use corymb_core::{BatchAxes, Culprit, Dim, Independence, RowAnalysis, Signature, TensorSpec};
 
 use self::polynomial::{Kind, Polynomial, Symbols};
+pub(crate) use self::rules::draws;
 use self::value::{Place, Rows, Shape, Value};
 use self::walk::Walk;
 use crate::proto::{GraphProto, ModelProto};
@@ -181,4 +182,4 @@ fn output(
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

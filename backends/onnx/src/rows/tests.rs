@@ -5,7 +5,7 @@ mod classical;
 mod control;
 mod coverage;
 mod elementwise;
-mod graphs;
+pub(crate) mod graphs;
 mod language;
 mod layout;
 mod network;

@@ -8,11 +8,6 @@ use tract_onnx::pb::{AttributeProto, FunctionProto, GraphProto, ModelProto, Node
 use super::writer::standing_for;
 use crate::proto::{label, standard_opset, subgraphs, subgraphs_mut};
 
-/// How deep functions may call each other.
-const DEPTH: usize = 32;
-/// How many nodes calls may be replaced by: functions that call others twice grow without bound.
-const NODES: usize = 200_000;
-
 /// Replaces the calls of all functions that can be. What is left over is refused as a function.
 pub(super) fn inline(model: &mut ModelProto) {
     // A function that shadows a standard operator is refused: engines disagree about what that means.
@@ -22,8 +17,8 @@ pub(super) fn inline(model: &mut ModelProto) {
     let opset = standard_opset(model);
     let functions = std::mem::take(&mut model.functions);
     if let Some(graph) = &mut model.graph {
-        let mut inliner = Inliner { opset, functions: &functions, left: NODES, calls: 0, gave_up: false };
-        inliner.graph(graph, 0);
+        let mut inliner = Inliner { opset, functions: &functions, calls: 0, gave_up: false };
+        inliner.graph(graph);
         if !inliner.gave_up {
             return;
         }
@@ -34,22 +29,21 @@ pub(super) fn inline(model: &mut ModelProto) {
 struct Inliner<'a> {
     opset: i64,
     functions: &'a [FunctionProto],
-    left: usize,
     calls: usize,
     gave_up: bool,
 }
 
 impl Inliner<'_> {
-    fn graph(&mut self, graph: &mut GraphProto, depth: usize) {
+    fn graph(&mut self, graph: &mut GraphProto) {
         let nodes = std::mem::take(&mut graph.node);
-        graph.node = self.nodes(nodes, depth);
+        graph.node = self.nodes(nodes);
     }
 
-    fn nodes(&mut self, nodes: Vec<NodeProto>, depth: usize) -> Vec<NodeProto> {
+    fn nodes(&mut self, nodes: Vec<NodeProto>) -> Vec<NodeProto> {
         let mut written = Vec::with_capacity(nodes.len());
         for mut node in nodes {
             for subgraph in subgraphs_mut(&mut node) {
-                self.graph(subgraph, depth);
+                self.graph(subgraph);
             }
             let called = self
                 .functions
@@ -57,9 +51,9 @@ impl Inliner<'_> {
                 .find(|function| function.name() == node.op_type && function.domain() == node.domain);
             match called {
                 None => written.push(node),
-                Some(function) if self.may(function, &node, depth) => {
+                Some(function) if self.may(function, &node) => {
                     let body = self.body(function, &node);
-                    written.extend(self.nodes(body, depth + 1));
+                    written.extend(self.nodes(body));
                 }
                 Some(_) => {
                     self.gave_up = true;
@@ -70,19 +64,16 @@ impl Inliner<'_> {
         written
     }
 
-    /// Whether the function means the same in the model's operator set, and there is room for it. tract's messages have no
-    /// defaults of a function's attributes: one that is left to its default is not known.
-    fn may(&mut self, function: &FunctionProto, call: &NodeProto, depth: usize) -> bool {
+    /// Whether the function means the same in the model's operator set. tract's messages have no defaults of a function's
+    /// attributes: one that is left to its default is not known. That there is room for all was checked with the file.
+    fn may(&mut self, function: &FunctionProto, call: &NodeProto) -> bool {
         let same = |set: &tract_onnx::pb::OperatorSetIdProto| !is_standard(&set.domain) || set.version == self.opset;
         let known = |name: &String| {
             function.attribute.contains(name) || call.attribute.iter().any(|attribute| attribute.name == *name)
         };
-        let fits = depth < DEPTH
-            && function.node.len() <= self.left
-            && function.opset_import.iter().all(same)
+        let fits = function.opset_import.iter().all(same)
             && function.node.iter().flat_map(references).all(|name| known(&name));
         if fits {
-            self.left -= function.node.len();
             self.calls += 1;
         }
         fits

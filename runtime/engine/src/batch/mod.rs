@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use corymb_core::{BackendError, BatchAxes, Instance, MemoryPool, Model, Profile, RunOptions, Tensors};
+use corymb_core::{BackendError, BatchAxes, CancelFlag, Instance, MemoryPool, Model, Profile, RunOptions, Tensors};
 
 pub(crate) use self::job::{Run, Shapes};
 pub(crate) use self::plan::Rows;
@@ -106,6 +106,8 @@ struct Shared {
     /// The shapes of the first request that a caller sent. What callers send is never kept itself.
     first_shapes: OnceLock<Shapes>,
     warming: AtomicBool,
+    /// Stops the runs that nobody asked for.
+    trials: CancelFlag,
     /// Called with the number of rows of each request whose rows may be divided.
     on_request: OnceLock<Box<dyn Fn(usize) + Send + Sync>>,
 }
@@ -164,6 +166,7 @@ impl Queue {
             first_inputs: OnceLock::new(),
             first_shapes: OnceLock::new(),
             warming: AtomicBool::new(true),
+            trials: CancelFlag::new(),
             on_request: OnceLock::new(),
         };
         Ok(Self { shared: Arc::new(shared) })

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use corymb_core::{BackendError, RunOptions, Tensors};
 
-use super::{Queue, dispatch};
+use super::{Queue, Shared, dispatch};
 use crate::pool::Panicked;
 
 impl Queue {
@@ -15,7 +15,8 @@ impl Queue {
         let taken = dispatch::spare(shared)?;
         Some(dispatch::run_taken(shared, taken, |mut replica| {
             let begin = Instant::now();
-            let result = catch_unwind(AssertUnwindSafe(|| replica.instance.run(batch, &RunOptions::default())));
+            let options = shared.trial_options();
+            let result = catch_unwind(AssertUnwindSafe(|| replica.instance.run(batch, &options)));
             let took = begin.elapsed();
             match result {
                 Ok(result) => (Some(replica), (took, result.map_err(|error| error.to_string()))),
@@ -34,7 +35,7 @@ impl Queue {
             let mut best = Duration::MAX;
             for run in 0..=runs {
                 let begin = Instant::now();
-                instance.run(std::slice::from_ref(inputs), &RunOptions::default())?;
+                instance.run(std::slice::from_ref(inputs), &self.shared.trial_options())?;
                 if run > 0 {
                     best = best.min(begin.elapsed());
                 }
@@ -43,5 +44,17 @@ impl Queue {
         }));
         let tried = tried.map_err(|payload| Panicked::from_payload(payload.as_ref()).0)?;
         tried.map_err(|error| error.to_string())
+    }
+
+    /// Nothing is measured any more, and what is being measured is stopped: requests that are still there go on alone.
+    pub(crate) fn end_trials(&self) {
+        self.shared.trials.cancel();
+    }
+}
+
+impl Shared {
+    /// Runs that nobody waits for have no more time than others.
+    fn trial_options(&self) -> RunOptions {
+        RunOptions { cancel: self.trials.clone(), ends: self.ends(), ..RunOptions::default() }
     }
 }

@@ -54,7 +54,8 @@ impl Backend for Fake {
             && !options.hazards
         {
             let (node, digest) = ("'y' (GRU)".to_owned(), "d1".to_owned());
-            return Err(BackendError::Hazardous(Hazard { node, guarded, digest }));
+            let danger = if guarded { Danger::Guarded } else { Danger::Unguarded };
+            return Err(BackendError::Hazardous(Hazard { node, danger, digest }));
         }
         if apart {
             self.trials.fetch_add(1, Ordering::Relaxed);

@@ -50,7 +50,7 @@ pub(super) fn repeats(domain: &str, operator: &str) -> bool {
 }
 
 /// Whether an operator draws random numbers.
-pub(super) fn draws(operator: &str) -> bool {
+pub(crate) fn draws(operator: &str) -> bool {
     operator.starts_with("Random") || matches!(operator, "Bernoulli" | "Multinomial")
 }
 

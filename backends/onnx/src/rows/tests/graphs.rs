@@ -9,7 +9,7 @@ use crate::proto::{
 };
 
 /// A node as `y = Softmax:ms(x) axis=1`; several results are separated by commas.
-pub(super) fn node(line: &str) -> NodeProto {
+pub(crate) fn node(line: &str) -> NodeProto {
     let (results, call) = line.split_once('=').expect("an assignment");
     let (operator, rest) = call.split_once('(').expect("operands");
     let (operands, attributes) = rest.split_once(')').expect("the end of the operands");
@@ -25,18 +25,18 @@ pub(super) fn node(line: &str) -> NodeProto {
     }
 }
 
-pub(super) fn nodes(lines: &[&str]) -> Vec<NodeProto> {
+pub(crate) fn nodes(lines: &[&str]) -> Vec<NodeProto> {
     lines.iter().map(|line| node(line)).collect()
 }
 
-pub(super) fn graph(inputs: &[&str], lines: &[&str], outputs: &[&str]) -> GraphProto {
+pub(crate) fn graph(inputs: &[&str], lines: &[&str], outputs: &[&str]) -> GraphProto {
     let named = |names: &[&str]| {
         names.iter().map(|name| ValueInfoProto { name: (*name).to_owned(), ..ValueInfoProto::default() }).collect()
     };
     GraphProto { node: nodes(lines), input: named(inputs), output: named(outputs), ..GraphProto::default() }
 }
 
-pub(super) fn with_graph(line: &str, name: &str, body: GraphProto) -> NodeProto {
+pub(crate) fn with_graph(line: &str, name: &str, body: GraphProto) -> NodeProto {
     let mut node = node(line);
     node.attribute.push(AttributeProto { name: name.to_owned(), g: Some(body), ..AttributeProto::default() });
     node
