@@ -17,6 +17,7 @@ mod hazards;
 mod hostile;
 mod isolation;
 mod live;
+mod loads;
 mod manifests;
 mod memory;
 mod mistakes;

@@ -27,6 +27,9 @@ const INTERVAL: Duration = Duration::from_secs(1);
 const CEILING: u64 = 12;
 /// For so long it is believed what the process was seen to take, beside what has been taken since.
 const GLANCE: Duration = Duration::from_millis(10);
+/// What was taken for so long, or twice as long, is taken for memory that was not yet written to: the process does not have it,
+/// and will.
+const UNTOUCHED: Duration = Duration::from_millis(100);
 /// So long after the allocator was told to give back what was freed it is not told again for want of room.
 const PURGE_PAUSE: Duration = Duration::from_millis(50);
 
@@ -55,6 +58,48 @@ struct Process {
     purge: Box<dyn Fn() + Send + Sync>,
     purging: Mutex<()>,
     glance: Glance,
+    recent: Recent,
+}
+
+/// What was taken of late.
+struct Recent {
+    begin: Instant,
+    /// When the present span of time began, in microseconds since `begin`.
+    since: AtomicU64,
+    /// In the present span and in the one before, in bytes.
+    taken: [AtomicU64; 2],
+}
+
+impl Recent {
+    fn new() -> Self {
+        Self { begin: Instant::now(), since: AtomicU64::new(0), taken: Default::default() }
+    }
+
+    fn add(&self, bytes: u64) {
+        let now = micros(self.begin.elapsed());
+        let since = self.since.load(Ordering::Relaxed);
+        let spans = now.saturating_sub(since) / micros(UNTOUCHED);
+        // One of those that see the end of the span begins another.
+        if spans > 0 && self.since.compare_exchange(since, now, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+            let ended = self.taken[0].swap(0, Ordering::Relaxed);
+            self.taken[1].store(if spans == 1 { ended } else { 0 }, Ordering::Relaxed);
+        }
+        self.taken[0].fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// It was not taken after all.
+    fn remove(&self, bytes: u64) {
+        let less = |taken: u64| Some(taken.saturating_sub(bytes));
+        let _ = self.taken[0].fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+    }
+
+    fn bytes(&self) -> u64 {
+        self.taken.iter().map(|taken| taken.load(Ordering::Relaxed)).fold(0, u64::saturating_add)
+    }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// What the process really took when it was looked at last.
@@ -107,6 +152,7 @@ impl MemoryPool {
                 room: AtomicU64::new(0),
                 purged: Mutex::default(),
             },
+            recent: Recent::new(),
         };
         let limit = AtomicU64::new(part(total, LEAST));
         let pool = Self(Arc::new(Pool { limit, held: AtomicU64::new(0), process: Some(process), lender: None }));
@@ -156,12 +202,14 @@ impl MemoryPool {
         let Ok(held) = self.0.held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, grown) else { return false };
         let Some(process) = &self.0.process else { return true };
         let held = held.saturating_add(bytes);
+        process.recent.add(bytes);
         if held.saturating_add(process.freed.load(Ordering::Relaxed)) > limit {
             process.give_back(Some(limit.saturating_sub(held)));
         }
-        let has_room = held <= part(process.total, LEAST) || process.has_room(bytes);
+        let has_room = held <= part(process.total, LEAST) || process.has_room(bytes, held);
         if !has_room {
             self.0.held.fetch_sub(bytes, Ordering::Relaxed);
+            process.recent.remove(bytes);
         }
         has_room
     }
@@ -194,18 +242,19 @@ impl MemoryPool {
 }
 
 impl Process {
-    /// Whether the process may take `bytes` more, by what it really takes: others than the pool's holders take memory, too.
-    fn has_room(&self, bytes: u64) -> bool {
+    /// Whether the process may take `bytes` more, by what it really takes: others than the pool's holders take memory, too. Those
+    /// bytes are among the `held`.
+    fn has_room(&self, bytes: u64, held: u64) -> bool {
         let Glance { begin, until, room, purged } = &self.glance;
         let now = begin.elapsed();
-        let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
         if micros(now) < until.load(Ordering::Relaxed) {
             let left = room.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |room| room.checked_sub(bytes));
             if left.is_ok() {
                 return true;
             }
         }
-        let left = || Some(part(self.total, CEILING).saturating_sub((self.used)()?));
+        let untouched = || self.recent.bytes().min(held).saturating_sub(bytes);
+        let left = || Some(part(self.total, CEILING).saturating_sub((self.used)()?).saturating_sub(untouched()));
         // One looks at a time; those who wait here would see what it sees.
         let mut purged = purged.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(mut seen) = left() else { return true };
@@ -413,8 +462,10 @@ mod tests {
         // What nobody counts: 1200 may be taken.
         used.store(1100, Ordering::Relaxed);
         std::thread::sleep(2 * GLANCE);
+        assert!(holder.grow(50).is_err(), "what was taken just now is not among it");
+        std::thread::sleep(3 * UNTOUCHED);
         assert!(matches!(holder.grow(101), Err(Shortage::Now { .. })));
-        assert_eq!((pool.held(), purges.load(Ordering::Relaxed)), (300, 1));
+        assert_eq!((pool.held(), purges.load(Ordering::Relaxed)), (300, 2));
         holder.grow(100).expect("room");
         used.store(400, Ordering::Relaxed);
         holder.grow(101).expect("looked at anew");

@@ -1,14 +1,18 @@
 //! What a graph costs before its first request: engines compute what no request changes while they load it.
 //!
 //! A graph of a few hundred bytes may ask for hours of that. So what follows from the file alone is followed, with sizes as far
-//! as they are known (`value.rs`, `rules.rs`), and its cost is added up. What is not known counts as much.
+//! as they are known (`value.rs`, `rules.rs`, `node.rs`), and its cost is added up. What is not known counts as much.
 
+mod node;
+mod numbers;
 mod rules;
+mod stored;
 mod value;
 
 use std::collections::HashMap;
 
-use self::rules::{Attributes, Effort};
+use self::node::Effort;
+use self::stored::Attributes;
 use self::value::{Fixed, Value};
 use crate::file::{is_standard, subgraphs};
 use crate::proto::{FunctionProto, GraphProto, ModelProto, NodeProto, ValueInfoProto, type_proto};
@@ -86,7 +90,7 @@ impl<'a> Walk<'a> {
         scope.values.extend(inputs);
         // One that is an input, too, is a constant to some engines.
         for tensor in &graph.initializer {
-            let value = rules::stored(tensor);
+            let value = stored::stored(tensor);
             self.stored = self.stored.saturating_add(value.elements.unwrap_or(0));
             scope.values.insert(&tensor.name, Value::Fixed(value));
         }
