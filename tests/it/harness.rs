@@ -161,6 +161,14 @@ impl Server {
         Self::of(command, "serving")
     }
 
+    /// As [`Server::start`], after commands of the shell, such as `ulimit`.
+    pub(crate) fn start_after(commands: &str, arguments: &[&str]) -> Self {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", &format!("{commands} && exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_corymb")]);
+        isolated(&mut command).args(SERVE).args(arguments);
+        Self::of(command, "serving")
+    }
+
     fn of(mut command: Command, message: &str) -> Self {
         let mut child = command.stderr(Stdio::piped()).spawn().expect("the binary starts");
         let log = Arc::new(Mutex::new(Vec::new()));

@@ -134,6 +134,34 @@ fn any_model_of_any_engine_may_be_kept_apart() {
     }
 }
 
+/// What the system does to a process that writes too large a file, or that asks not to hear of its children, is not what happens.
+#[test]
+fn limits_and_signals_of_who_started_the_server_cost_a_request_at_most() {
+    let manifest = b"[instances]\nisolation = \"process\"\ncount = 1";
+    let models = folder(&[("echo/echo.onnx", &fixture("identity_fp32")), ("echo/model.toml", manifest)]);
+    let models = models.path().to_string_lossy().into_owned();
+    // 512 blocks of 512 bytes; the tensors of a process are in a file.
+    let server = Server::start_after("trap '' CHLD && ulimit -f 512", &["--backend", "tract", "--model-dir", &models]);
+    let ask = |rows: usize| {
+        let inputs = json!([{ "name": "x", "datatype": "FP32", "shape": [rows, 2], "data": vec![1.5; 2 * rows] }]);
+        server.post("/v2/models/echo/infer", "application/json", json!({ "inputs": inputs }).to_string().as_bytes())
+    };
+    for _ in 0..2 {
+        assert_eq!(ask(2).status, 200, "{}", ask(2).text());
+        let large = ask(100_000);
+        assert_eq!(large.status, 500, "{}", large.text());
+        assert_eq!(ask(2).status, 200, "{}", ask(2).text());
+        let child = *children_of(server.id()).first().expect("a child");
+        assert!(
+            std::process::Command::new("kill")
+                .args(["-KILL", &child.to_string()])
+                .status()
+                .is_ok_and(|done| done.success())
+        );
+        ensure_gone(&[child]);
+    }
+}
+
 #[test]
 fn what_may_end_the_process_is_tried_in_another_once() {
     let Some(prefix) = onnxruntime_environment() else { return };

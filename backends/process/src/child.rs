@@ -143,6 +143,7 @@ impl Worker<'_> {
             }
         };
         let options = LoadOptions {
+            model: String::new(),
             device: device.parse().map_err(|error| BackendError::Failed(format!("{error}")))?,
             cache,
             unverified,

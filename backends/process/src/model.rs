@@ -57,7 +57,7 @@ impl ApartModel {
         files: &ModelFiles,
         options: &LoadOptions,
     ) -> Result<Self, BackendError> {
-        let name = files.model.name();
+        let name = if options.model.is_empty() { files.model.name() } else { options.model.clone() };
         // A relative path would mean another file after a change of the working folder.
         let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         let model = match &files.model {
@@ -258,7 +258,7 @@ impl Family {
             match child.has_ended() {
                 None => return Ok(child),
                 Some(End::Gone { how, .. }) => {
-                    tracing::error!(file = self.recipe.name, how, "an idle instance has lost its process");
+                    tracing::error!(model = self.recipe.name, how, "an idle instance has lost its process");
                     lock(&self.backoff).ended(Instant::now(), child.has_served);
                 }
                 Some(End::Late) => {}
@@ -270,10 +270,10 @@ impl Family {
         let (begin, recipe) = (Instant::now(), &self.recipe);
         let started = recipe.start().and_then(|(child, _)| recipe.prepare(child, threads));
         match &started {
-            Ok(_) => tracing::info!(file = recipe.name, took = ?begin.elapsed(), "its process was started again"),
+            Ok(_) => tracing::info!(model = recipe.name, took = ?begin.elapsed(), "its process was started again"),
             Err(error) => {
                 lock(&self.backoff).ended(Instant::now(), false);
-                tracing::error!(file = recipe.name, %error, "its process could not be started again");
+                tracing::error!(model = recipe.name, %error, "its process could not be started again");
             }
         }
         started
@@ -283,15 +283,15 @@ impl Family {
         // One that was ended for want of time is as good as any.
         let is_sound = had_served || matches!(end, End::Late);
         lock(&self.backoff).ended(Instant::now(), is_sound);
-        let file = &self.recipe.name;
+        let model = &self.recipe.name;
         let error = match end {
-            End::Gone { how, by } => ended(format!("the process of '{file}' {how}"), by),
+            End::Gone { how, by } => ended(format!("the process of '{model}' {how}"), by),
             End::Late => {
-                let how = format!("a run of '{file}' did not stop when it was told to; its process was ended");
+                let how = format!("a run of '{model}' did not stop when it was told to; its process was ended");
                 ended(how, Ending::Late)
             }
         };
-        tracing::error!(%error, "an instance has lost its process");
+        tracing::error!(model, %error, "an instance has lost its process");
         error
     }
 }

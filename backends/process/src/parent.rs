@@ -44,13 +44,13 @@ pub(crate) struct Child {
 }
 
 impl Child {
-    pub(crate) fn new(started: Started, file: &str) -> io::Result<Self> {
+    pub(crate) fn new(started: Started, model: &str) -> io::Result<Self> {
         let Started { mut process, stream, memory } = started;
         let last_words = Arc::<Mutex<VecDeque<String>>>::default();
         let reader = process.stderr.take().map(|errors| {
-            let (words, file) = (Arc::clone(&last_words), file.to_owned());
+            let (words, model) = (Arc::clone(&last_words), model.to_owned());
             let name = "child-stderr".to_owned();
-            thread::Builder::new().name(name).stack_size(128 << 10).spawn(move || listen(errors, &words, &file))
+            thread::Builder::new().name(name).stack_size(128 << 10).spawn(move || listen(errors, &words, &model))
         });
         let stream = Stream::new(stream, Some(TICK));
         // Ended if anything went wrong.
@@ -160,7 +160,7 @@ const SIGNALS: [(i32, &str); 7] = [
 ];
 
 /// Keeps the last lines of a child, and logs them.
-fn listen(errors: ChildStderr, words: &Mutex<VecDeque<String>>, file: &str) {
+fn listen(errors: ChildStderr, words: &Mutex<VecDeque<String>>, model: &str) {
     let mut errors = BufReader::new(errors);
     loop {
         let mut line = Vec::new();
@@ -172,7 +172,7 @@ fn listen(errors: ChildStderr, words: &Mutex<VecDeque<String>>, file: &str) {
         if line.is_empty() {
             continue;
         }
-        tracing::debug!(file, line, "a model's process said");
+        tracing::debug!(model, line, "a model's process said");
         let mut words = words.lock().unwrap_or_else(PoisonError::into_inner);
         if words.len() == LINES {
             words.pop_front();

@@ -184,6 +184,8 @@ pub struct ModelFiles {
 /// How to load a model. What may grow later goes here.
 #[derive(Clone, Debug)]
 pub struct LoadOptions {
+    /// What the model is called where it is served, for what is said of it later; empty where it has no such name.
+    pub model: String,
     /// Run on this, or fail saying why not.
     pub device: Device,
     /// A folder for what is expensive to compute from the file again, e.g. an optimised graph. None: keep nothing.
@@ -205,6 +207,7 @@ pub struct LoadOptions {
 impl Default for LoadOptions {
     fn default() -> Self {
         Self {
+            model: String::new(),
             device: Device::Cpu,
             cache: None,
             unverified: false,

@@ -87,7 +87,7 @@ pub(crate) fn load(
     let model = match apart() {
         // The kernel takes memory from it first. As much would do without a trial.
         Err(BackendError::Crashed { by: Ending::Outside, how }) if hazard.danger == Danger::Guarded => {
-            tracing::warn!(file = name, how, "its trial was cut short; it is loaded without");
+            tracing::warn!(model = options.model, how, "its trial was cut short; it is loaded without");
             return here(true);
         }
         model => model.map_err(refused)?,
@@ -97,19 +97,19 @@ pub(crate) fn load(
         return Ok(model);
     }
     if lasting {
-        tracing::warn!(file = name, %hazard, "{APART}");
+        tracing::warn!(model = options.model, %hazard, "{APART}");
         return Ok(model);
     }
     let tried = try_out(model.as_ref(), wanted.run_time);
     drop(model);
     match tried {
         Err(BackendError::Crashed { by: Ending::Outside, how }) => {
-            tracing::warn!(file = name, how, "its trial was cut short; it is loaded without");
+            tracing::warn!(model = options.model, how, "its trial was cut short; it is loaded without");
         }
         tried => {
             tried.map_err(refused)?;
             wanted.survivors.add(&hazard.digest);
-            tracing::info!(file = name, %hazard, "it came through its trial in a process of its own");
+            tracing::info!(model = options.model, %hazard, "it came through its trial in a process of its own");
         }
     }
     here(true)

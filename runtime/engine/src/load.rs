@@ -191,6 +191,7 @@ fn load_model(shared: &Shared, folder: &ModelFolder, files: &ModelFiles) -> Resu
         backend: &backend,
         device: &device,
         options: LoadOptions {
+            model: folder.name.clone(),
             device: Device::Cpu,
             cache: shared.options.cache.as_ref().map(|cache| cache.join("optimised")),
             unverified: manifest.unverified,
