@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 
-use crate::harness::{Server, control_group, corymb, run};
+use crate::harness::{Server, control_group, corymb, folder, root, run};
 
 fn document(output: &Output) -> Value {
     let text = String::from_utf8_lossy(&output.stdout);
@@ -122,6 +122,32 @@ fn the_configuration_is_that_of_serve() {
     let output = run(&["doctor", "--config", "/absent.toml"]);
     assert_eq!((output.status.code(), output.stdout.len()), (Some(1), 0));
     assert!(stderr(&output).starts_with("error: /absent.toml: "), "{}", stderr(&output));
+}
+
+/// What `serve` refuses is refused here, with the same words.
+#[test]
+fn models_are_loaded_as_they_are_to_be_served() {
+    let absent = run(&["doctor", "--port", "0", "--model-dir", "/absent/models"]);
+    assert_eq!(absent.status.code(), Some(1));
+    assert!(stderr(&absent).contains("/absent/models: no such file"), "{}", stderr(&absent));
+    let bad = folder(&[("bad.onnx", b"not a model")]);
+    let bad = format!("bad={}", bad.path().join("bad.onnx").display());
+    let identity = format!("good={}", root().join("tests/fixtures/models/identity_fp32.onnx").display());
+    let both = ["doctor", "--json", "--port", "0", "--model", &bad, "--model", &identity];
+    let output = run(&both);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        stderr(&output).contains("model bad: ") && stderr(&output).contains("not an ONNX model"),
+        "{}",
+        stderr(&output)
+    );
+    let document = document(&output);
+    assert_eq!(finding(&document, "surroundings", "model good")["usable"], true);
+    let output = run(&[&both[..], &["--keep-going"]].concat());
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let library = run(&["doctor", "--port", "0", "--onnxruntime", "/absent/ort.so"]);
+    assert_eq!(library.status.code(), Some(1));
+    assert!(stderr(&library).contains("/absent/ort.so: is not there"), "{}", stderr(&library));
 }
 
 #[test]

@@ -1,10 +1,12 @@
 //! Stopping: readiness first, then the listener, then what is in flight; nothing accepted is lost.
 
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::harness::{LIMIT, Server, agent, flowers, picture, try_send};
+use crate::harness::{LIMIT, Server, agent, corymb, flowers, picture, try_send};
 
 const PREDICT: &str = "/v1/models/flowers-sample:predict";
 
@@ -143,4 +145,54 @@ fn listening_early_is_live_but_not_ready_until_the_models_are() {
     let answer = crate::harness::send(&server.url(PREDICT), "POST", &headers, &picture());
     assert_eq!(answer.status, 200, "{}", answer.text());
     assert_eq!(server.get("/v2/health/ready").status, 200);
+}
+
+/// What a terminal sends when it closes, and what other servers do something at, is no reason to end without a drain.
+#[test]
+fn signals_that_do_not_stop_it_have_no_effect() {
+    let mut server = Server::start(&[]);
+    for name in ["HUP", "USR1", "USR2"] {
+        server.signal(name);
+        let said = server.event(|event| event["signal"] == format!("SIG{name}"));
+        assert!(said["message"].as_str().is_some_and(|text| text.contains("no effect")), "{said}");
+    }
+    assert_eq!(server.get("/v2/health/ready").status, 200);
+    server.signal("QUIT");
+    assert_eq!(server.wait(), Some(0));
+    server.event(|event| event["message"] == "draining");
+}
+
+/// A pipe whose reader has stopped reading is full after 64 KiB: nobody waits for it, and what was lost is counted.
+#[test]
+fn a_log_that_nobody_reads_holds_up_nothing() {
+    let mut command =
+        corymb(&["serve", "--host", "127.0.0.1", "--port", "0", "--log-level", "debug", "--log-format", "json"]);
+    let mut child = command.stderr(Stdio::piped()).spawn().expect("the binary starts");
+    let mut log = BufReader::new(child.stderr.take().expect("piped"));
+    let mut line = String::new();
+    let address = loop {
+        line.clear();
+        assert!(log.read_line(&mut line).expect("a line") > 0, "it ended");
+        let event: serde_json::Value = serde_json::from_str(&line).expect("JSON");
+        if event["message"] == "serving" {
+            break event["address"].as_str().expect("an address").to_owned();
+        }
+    };
+    let ask = |path: &str| try_send(&agent(), &format!("http://{address}{path}"), "GET", &[], b"").expect("answered");
+    // Each is a line of some hundred bytes, and more at this level.
+    for _ in 0..3000 {
+        assert_eq!(ask("/v2/models/flowers-sample").status, 200);
+    }
+    assert!(ask("/metrics").text().contains("corymb_log_dropped_lines_total"));
+    let stopped = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().expect("kill runs");
+    assert!(stopped.success());
+    let until = Instant::now() + LIMIT;
+    let status = loop {
+        if let Some(status) = child.try_wait().expect("a status") {
+            break status;
+        }
+        assert!(Instant::now() < until, "it waits for who reads the log");
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    assert_eq!(status.code(), Some(0));
 }

@@ -186,7 +186,7 @@ fn models_are_loaded_and_unloaded_by_request() {
     // What is broken leaves what serves.
     put(files.path(), "a/m.onnx", b"no model");
     let broken = load(&server, "a", &json!({}));
-    assert_eq!(broken.status, 500);
+    assert_eq!(broken.status, 400);
     assert!(broken.error().starts_with("model 'a' was not loaded: "), "{}", broken.text());
     assert!(!broken.text().contains(&shown(files.path())), "{}", broken.text());
     assert_eq!(version(&server, "a"), "1");

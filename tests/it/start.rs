@@ -4,7 +4,7 @@ use std::fs;
 use std::net::TcpListener;
 use std::process::Output;
 
-use crate::harness::{Server, corymb, flowers_copy, folder, root, run};
+use crate::harness::{LIMIT, Server, corymb, flowers_copy, folder, picture, root, run};
 
 /// The last line of what the command said.
 fn failure(output: &Output) -> String {
@@ -153,4 +153,186 @@ fn two_models_of_one_name_are_refused() {
     let model = format!("m={}", identity.display());
     let error = serve(&["--model", &model, "--model", &model]);
     assert!(error.contains("two models are named 'm'"), "{error}");
+}
+
+/// Nothing takes the place of what was named.
+#[test]
+fn a_library_that_was_named_is_used_or_the_start_fails() {
+    let named = "the library of ONNX Runtime that was named";
+    let error = serve(&["--onnxruntime", "/absent/libonnxruntime.so"]);
+    assert!(error.contains(named) && error.contains("/absent/libonnxruntime.so: is not there"), "{error}");
+    for variable in ["CORYMB_ONNXRUNTIME", "ORT_DYLIB_PATH"] {
+        let mut command = corymb(&["serve", "--host", "127.0.0.1", "--port", "0"]);
+        let error = failure(&command.env(variable, "/absent/ort.so").output().expect("it runs"));
+        assert!(error.contains(named) && error.contains("/absent/ort.so: is not there"), "{variable}: {error}");
+    }
+    // Where tract is asked for nothing takes its place.
+    let server = Server::start(&["--onnxruntime", "/absent/libonnxruntime.so", "--backend", "tract"]);
+    assert_eq!(server.get("/v2/health/ready").status, 200);
+}
+
+#[test]
+fn numbers_without_measure_are_refused() {
+    for (arguments, expected) in [
+        (["--drain-timeout", "18446744073709551615s"], "expected a year at most"),
+        (["--idle-timeout", "400days"], "expected a year at most"),
+        (["--poll", "18446744073709551615s"], "expected a year at most"),
+        (["--workers", "1000000"], "expected at most 1024"),
+    ] {
+        let output = run(&[&["serve"], &arguments[..]].concat());
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.code() == Some(2) && said.contains(expected), "{arguments:?}: {said}");
+    }
+}
+
+/// As many as a large machine has: each has an instance of the plugin, also while the model is warmed up.
+#[test]
+fn many_workers_start() {
+    let server = Server::start(&["--workers", "256"]);
+    let answer = server.post("/v1/models/flowers-sample:predict", "image/jpeg", &picture());
+    assert_eq!(answer.status, 200, "{}", answer.text());
+}
+
+/// An error is the last thing that a server says, and is its code whoever reads it.
+#[test]
+fn a_start_fails_whoever_reads_why() {
+    for errors in ["/dev/full", "/dev/null"] {
+        let errors = fs::OpenOptions::new().write(true).open(errors).expect("a device");
+        let mut command = corymb(&["serve", "--host", "127.0.0.1", "--port", "0", "--model", "/absent.onnx"]);
+        assert_eq!(command.stderr(errors).status().expect("it runs").code(), Some(1));
+    }
+}
+
+/// Whatever is wrong with one folder of many is a failed model; with all of them the server stays, and is not ready.
+#[test]
+fn what_is_wrong_with_one_folder_does_not_stop_the_others_when_told_to_keep_going() {
+    let identity = fs::read(root().join("tests/fixtures/models/identity_fp32.onnx")).expect("the fixture");
+    let bad: [(&str, &[u8]); 7] = [
+        ("two/a.onnx", &identity),
+        ("two/b.onnx", &identity),
+        ("typo/model.onnx", &identity),
+        ("typo/model.toml", b"bakend = 'tract'"),
+        ("python/config.pbtxt", b"backend: \"python\""),
+        ("python/1/model.onnx", &identity),
+        ("my model (1)/model.onnx", &identity),
+    ];
+    let names = ["my model (1)", "python", "two", "typo"];
+    let models = folder(&[&[("good/model.onnx", &identity[..])][..], &bad].concat());
+    fs::create_dir(models.path().join("lost+found")).expect("made");
+    let path = models.path().to_string_lossy().into_owned();
+    let error = serve(&["--model-dir", &path]);
+    assert!(error.ends_with("; --keep-going serves the other models"), "{error}");
+    let server = Server::start(&["--keep-going", "--model-dir", &path]);
+    assert_eq!(server.get("/v2/health/ready").status, 200);
+    let index = server.post("/v2/repository/index", "application/json", b"{}").json();
+    let of = |state: &str| -> Vec<String> {
+        let all = index.as_array().expect("a list").iter().filter(|entry| entry["state"] == state);
+        all.map(|entry| entry["name"].as_str().expect("a name").to_owned()).collect()
+    };
+    assert_eq!((of("READY"), of("UNAVAILABLE")), (vec!["good".to_owned()], names.map(str::to_owned).to_vec()));
+    for name in names {
+        server.event(|event| event["message"] == "model failed to load" && event["model"] == name);
+    }
+    drop(server);
+    fs::remove_dir_all(models.path().join("good")).expect("removed");
+    let server = Server::start(&["--keep-going", "--model-dir", &path]);
+    assert_eq!((server.get("/v2/health/live").status, server.get("/v2/health/ready").status), (200, 503));
+}
+
+/// Containers start with a soft limit of 1,024.
+#[test]
+fn the_limit_of_open_files_is_raised_as_far_as_it_may_be() {
+    let server = Server::start_after("ulimit -Sn 64", &[]);
+    let limits = fs::read_to_string(format!("/proc/{}/limits", server.id())).expect("it runs");
+    let files = limits.lines().find(|line| line.starts_with("Max open files")).expect("told");
+    let numbers: Vec<&str> = files.split_whitespace().skip(3).take(2).collect();
+    assert!(numbers[0] == numbers[1] && numbers[0] != "64", "{files}");
+}
+
+/// What never ends, or is as long as a disk, is no manifest, no list of labels and no sample.
+#[test]
+fn special_and_endless_files_are_refused() {
+    let model = fs::read(root().join("tests/fixtures/models/identity_fp32.onnx")).expect("the fixture");
+    let fifo = |path: &std::path::Path| {
+        let made = std::process::Command::new("mkfifo").arg(path).status().expect("mkfifo runs");
+        assert!(made.success());
+    };
+    let sparse = |path: &std::path::Path| {
+        fs::File::create(path).and_then(|file| file.set_len(20 << 30)).expect("made");
+    };
+    let not_regular = "it is not a regular file";
+    let cases: [(Damage<'_>, &str); 7] = [
+        (&|path| fifo(&path.join("model.toml")), not_regular),
+        (&|path| fifo(&path.join("config.pbtxt")), not_regular),
+        (&|path| sparse(&path.join("model.toml")), "it has 21474836480 bytes; at most 1048576 are read"),
+        (
+            &|path| {
+                fs::write(path.join("model.toml"), "labels = 'labels.txt'").expect("written");
+                fs::write(path.join("labels.txt"), "\n".repeat(50_000_000)).expect("written");
+            },
+            "it has 50000000 bytes; at most 16777216 are read",
+        ),
+        (
+            &|path| {
+                fs::create_dir(path.join("warmup")).expect("made");
+                fifo(&path.join("warmup/x.npy"));
+            },
+            not_regular,
+        ),
+        (
+            &|path| {
+                fs::create_dir(path.join("warmup")).expect("made");
+                std::os::unix::fs::symlink("/dev/zero", path.join("warmup/x.npy")).expect("linked");
+            },
+            not_regular,
+        ),
+        (
+            &|path| {
+                fs::create_dir(path.join("warmup")).expect("made");
+                sparse(&path.join("warmup/x.npy"));
+            },
+            "it has 21474836480 bytes; at most 268435456 are read",
+        ),
+    ];
+    for (damage, expected) in cases {
+        let folder = folder(&[("model.onnx", &model)]);
+        damage(folder.path());
+        let error = serve(&["--model", &format!("m={}", folder.path().display())]);
+        assert!(error.contains(expected), "{expected}: {error}");
+    }
+}
+
+/// A pod that starts while the next version is being uploaded serves the one that is there.
+#[test]
+fn a_version_that_is_not_whole_is_passed_over() {
+    let model = fs::read(root().join("tests/fixtures/models/identity_fp32.onnx")).expect("the fixture");
+    let models = folder(&[("m/1/model.onnx", &model), ("m/2/model.onnx.part", &model[..10])]);
+    let path = models.path().to_string_lossy().into_owned();
+    let server = Server::start(&["--model-dir", &path, "--poll", "200ms"]);
+    let version = || {
+        let metadata = server.get("/v2/models/m").json();
+        metadata["versions"]
+            .as_array()
+            .expect("a list")
+            .iter()
+            .map(|version| version.as_str().map(str::to_owned))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(version(), [Some("1".to_owned())]);
+    server
+        .event(|event| event["message"] == "this version cannot be opened; it is passed over" && event["version"] == 2);
+    fs::rename(models.path().join("m/2/model.onnx.part"), models.path().join("m/2/model.part")).expect("renamed");
+    fs::write(models.path().join("m/2/.new"), &model).expect("written");
+    fs::rename(models.path().join("m/2/.new"), models.path().join("m/2/model.onnx")).expect("renamed");
+    let until = std::time::Instant::now() + LIMIT;
+    while version() != [Some("2".to_owned())] {
+        assert!(std::time::Instant::now() < until, "{:?}", version());
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    drop(server);
+    // Of which none is whole there is nothing to serve.
+    fs::remove_dir_all(models.path().join("m/1")).expect("removed");
+    fs::remove_file(models.path().join("m/2/model.onnx")).expect("removed");
+    let error = serve(&["--model-dir", &path]);
+    assert!(error.contains("m/2"), "{error}");
 }

@@ -69,6 +69,18 @@ impl OnnxRuntime {
         &self.found().0
     }
 
+    /// That the library works which the user named, if he named one: nothing else may take its place.
+    ///
+    /// # Errors
+    /// Where it was named, the path, and what is wrong with it.
+    pub fn check_named(&self) -> Result<(), String> {
+        let Search { disabled, explicit, dylib_path, .. } = &self.search;
+        if *disabled || (explicit.is_none() && dylib_path.is_none()) {
+            return Ok(());
+        }
+        self.found().1.as_ref().map(drop).map_err(Clone::clone)
+    }
+
     /// Each kind of device, best first, with its first index: usable, or why not. Empty without a library.
     pub fn devices(&self) -> &[(Device, Result<(), String>)] {
         match &self.found().1 {

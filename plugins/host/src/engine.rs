@@ -7,8 +7,18 @@ use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAlloc
 
 use crate::limits::TABLE_ELEMENTS;
 
-/// Instances alive at once, over all plugins: at work, waiting for another model in `infer`, or for their own to run.
-pub(crate) const INSTANCES: u32 = 64;
+/// Instances alive at once, over all plugins: at work, waiting for another model in `infer`, or for their own to run. So many on
+/// small machines.
+const INSTANCES: u32 = 64;
+
+/// Those of a server with so many workers: each worker may have one, as may the thread that takes its place while a call is long.
+pub(crate) fn instances(workers: usize) -> u32 {
+    let busy = workers.saturating_mul(2).saturating_add(2 * WAITING);
+    u32::try_from(busy).unwrap_or(u32::MAX).clamp(INSTANCES, MOST_INSTANCES)
+}
+
+/// The pool reserves 8 GiB of addresses for each.
+const MOST_INSTANCES: u32 = 4096;
 
 /// Of these, how many may wait for their own model to run. Each keeps a stack on which pictures may have been decoded,
 /// 0.3 MB; a request that finds its instance gone pays some 30 µs for another.
@@ -42,9 +52,9 @@ fn config() -> Config {
     config
 }
 
-fn pool() -> PoolingAllocationConfig {
+fn pool(instances: u32) -> PoolingAllocationConfig {
     // A few more than are ever handed out.
-    let slots = INSTANCES + 4;
+    let slots = instances + 4;
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(slots)
         .total_core_instances(slots * 16)
@@ -75,9 +85,9 @@ fn pool() -> PoolingAllocationConfig {
 ///
 /// The pool reserves address space for every slot at once. Where that cannot be had (`ulimit -v`), instances are
 /// allocated one by one, which is slower and otherwise the same.
-pub(crate) fn serving() -> wasmtime::Result<(Engine, Option<String>)> {
+pub(crate) fn serving(instances: u32) -> wasmtime::Result<(Engine, Option<String>)> {
     let mut pooled = config();
-    pooled.allocation_strategy(InstanceAllocationStrategy::Pooling(pool()));
+    pooled.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(instances)));
     match Engine::new(&pooled) {
         Ok(engine) => Ok((engine, None)),
         Err(error) => {

@@ -18,11 +18,11 @@ use crate::bindings::model_to;
 use crate::cache::{self, Cache};
 #[cfg(target_os = "linux")]
 use crate::compile::CompileLimits;
-use crate::compile::{check, check_size, compile, plugin_of, unchecked};
+use crate::compile::{MAX_COMPONENT, check, check_size, compile, plugin_of, unchecked};
 #[cfg(target_os = "linux")]
 use crate::compiler::Compiler;
 use crate::description::Description;
-use crate::engine::{self, INSTANCES, WAITING};
+use crate::engine::{self, WAITING};
 use crate::imports;
 use crate::instance::{self, Instance, Template};
 use crate::limits::{MAX_MESSAGE, TABLE_ELEMENTS, cut};
@@ -63,15 +63,24 @@ impl Host {
     /// # Errors
     /// [`PluginError::Load`] when this machine cannot run compiled Wasm.
     pub fn new() -> Result<Self, PluginError> {
+        Self::for_workers(1)
+    }
+
+    /// As [`Host::new`], with room for as many calls at once as a server with so many workers makes.
+    ///
+    /// # Errors
+    /// As [`Host::new`].
+    pub fn for_workers(workers: usize) -> Result<Self, PluginError> {
         let failed =
             |error: &dyn std::fmt::Display| PluginError::Load(format!("cannot start the plugin engine: {error}"));
-        let (engine, unpooled) = engine::serving().map_err(|error| failed(&error))?;
+        let instances = engine::instances(workers);
+        let (engine, unpooled) = engine::serving(instances).map_err(|error| failed(&error))?;
         let linker = instance::linker(&engine).map_err(|error| failed(&error))?;
         let ticker = ticker::start(&engine).map_err(|error| failed(&error))?;
         Ok(Self {
             compatibility: engine::compatibility(&engine),
             linker,
-            pool: Pool::new(INSTANCES as usize, WAITING),
+            pool: Pool::new(instances as usize, WAITING),
             ticker,
             baseline: OnceLock::new(),
             engine,
@@ -113,7 +122,7 @@ impl Host {
 
     /// The component, and whether its compiled form came from disk.
     fn component(&self, file: &FileSource, options: &PluginOptions) -> Result<(Component, bool), String> {
-        let bytes = file.read().map_err(|error| format!("cannot read it: {error}"))?;
+        let bytes = file.read_up_to(MAX_COMPONENT as u64).map_err(|error| format!("cannot read it: {error}"))?;
         check_size(&bytes)?;
         let digest = sha256(&bytes);
         if let FileSource::Path(path) = file

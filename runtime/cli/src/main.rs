@@ -10,8 +10,9 @@ mod sources;
 mod transport;
 mod wiring;
 
+use std::io::Write as _;
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::{Parser, Subcommand};
 
@@ -24,6 +25,9 @@ use crate::commands::predict::PredictArguments;
 use crate::commands::tune::TuneArguments;
 use crate::commands::{bench, compiler, doctor, instance, manifest, models, plugin, predict, serve, tune};
 use crate::config::{CompilerFlags, InstanceFlags, ServeFlags};
+
+/// How long an error that ends the server waits for who reads it.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Serves ONNX models through V1 REST, V2 REST and gRPC on one port, with Wasm plugins around them.
 #[derive(Debug, Parser)]
@@ -62,6 +66,19 @@ enum Command {
     Compiler(CompilerFlags),
 }
 
+/// Writes to standard error, for as long as somebody who reads it may be expected to.
+fn said_last(text: &str) {
+    let (text, (done, written)) = (text.to_owned(), std::sync::mpsc::channel());
+    let writer = std::thread::Builder::new().spawn(move || {
+        // A full device is no reason for another code.
+        let _ = std::io::stderr().write_all(text.as_bytes());
+        let _ = done.send(());
+    });
+    if writer.is_ok() {
+        let _ = written.recv_timeout(LAST_WORDS);
+    }
+}
+
 /// Ends this process at once. Engines may still be at work, on models that nobody waits for; what a library does when a process
 /// exits would take away what they work with.
 #[allow(unsafe_code, reason = "the library of C has no other way to leave than this function")]
@@ -92,7 +109,11 @@ fn main() -> ExitCode {
     };
     if let Err(error) = &result {
         // One line: the chain of causes, outermost first.
-        eprintln!("error: {error:#}");
+        if serves {
+            said_last(&format!("error: {error:#}\n"));
+        } else {
+            eprintln!("error: {error:#}");
+        }
     }
     if serves {
         leave(i32::from(result.is_err()));

@@ -158,10 +158,27 @@ impl FileSource {
     /// # Errors
     /// When the file cannot be read.
     pub fn read(&self) -> std::io::Result<Bytes> {
-        match self {
-            Self::Path(path) => std::fs::read(path).map(Bytes::from),
-            Self::Embedded { bytes, .. } => Ok(bytes.clone()),
+        self.read_up_to(u64::MAX)
+    }
+
+    /// As [`FileSource::read`], of so many bytes at most.
+    ///
+    /// # Errors
+    /// When the file cannot be read, is larger, or is none: what waits to be written to would be waited for.
+    pub fn read_up_to(&self, most: u64) -> std::io::Result<Bytes> {
+        let path = match self {
+            Self::Path(path) => path,
+            Self::Embedded { bytes, .. } => return Ok(bytes.clone()),
+        };
+        let refused = |reason: String| std::io::Error::new(std::io::ErrorKind::InvalidInput, reason);
+        let metadata = std::fs::metadata(path)?;
+        if !metadata.is_file() {
+            return Err(refused("it is not a regular file".to_owned()));
         }
+        if metadata.len() > most {
+            return Err(refused(format!("it has {} bytes; at most {most} are read", metadata.len())));
+        }
+        std::fs::read(path).map(Bytes::from)
     }
 
     /// The folder that files beside it lie in; none when embedded.

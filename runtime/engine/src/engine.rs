@@ -192,13 +192,18 @@ impl Engine {
         result.map_err(|Panicked(details)| EngineError::Internal { model: None, details })
     }
 
-    /// Whether every model that was asked for at the start answers, or failed where that is allowed.
+    /// Whether every model that was asked for at the start answers, or failed where that is allowed, as long as one answers.
     #[must_use]
     pub fn ready(&self) -> bool {
         let keep_going = self.0.options.keep_going;
-        let asked_for = |entry: &&Arc<Entry>| entry.is_asked_for();
-        let settled = |entry: &Arc<Entry>| entry.is_ready() || (keep_going && entry.is_settled());
-        !*self.0.opening.borrow() && self.0.registry.all().iter().filter(asked_for).all(settled)
+        if *self.0.opening.borrow() {
+            return false;
+        }
+        let all = self.0.registry.all();
+        let asked_for: Vec<&Arc<Entry>> = all.iter().filter(|entry| entry.is_asked_for()).collect();
+        let settled = |entry: &&Arc<Entry>| entry.is_ready() || (keep_going && entry.is_settled());
+        let one_answers = asked_for.is_empty() || asked_for.iter().any(|entry| entry.is_ready());
+        one_answers && asked_for.iter().all(settled)
     }
 
     /// Every model, by name.

@@ -174,7 +174,9 @@ fn not_found(model: &str) -> Error {
     Error::new(Code::NotFound, format!("there is no model '{model}' in the places that models are loaded from"))
 }
 
+/// What is wrong with a model that somebody asks to be loaded is wrong with what he asks for, as Triton has it.
 fn failed(code: Code, model: &str, reason: &str) -> Error {
+    let code = if code == Code::Internal { Code::InvalidArgument } else { code };
     let message = format!("model '{model}' was not loaded: {}", without_paths(reason));
     Error { details: Some(reason.to_owned()), ..Error::new(code, message) }
 }

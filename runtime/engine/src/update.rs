@@ -29,6 +29,15 @@ impl Engine {
         }
     }
 
+    /// Makes a model known that could not be opened: it has failed, for this reason, until it is loaded.
+    pub fn announce_failed(&self, model: &str, reason: String) {
+        tracing::error!(model, error = reason, "model failed to load");
+        let entry = self.0.registry.entry(model);
+        entry.ask_for(true);
+        let id = entry.begin_load("1");
+        entry.advance(id, State::Failed(reason));
+    }
+
     /// Serves this version of its model and no other: see [`Engine::update`].
     ///
     /// # Errors

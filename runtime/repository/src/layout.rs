@@ -14,7 +14,7 @@ pub(crate) use self::assemble::{Demands, Verified};
 pub use self::folder::{Held, ModelFolder, PluginFile};
 
 use self::assemble::{Files, Known, assemble};
-use self::version::{bare_file, manifest_of, parse_manifest};
+use self::version::{Said, bare_file, manifest_of, parse_manifest};
 use crate::error::RepositoryError;
 use crate::manifest::Manifest;
 use crate::onnx::is_onnx;
@@ -139,36 +139,67 @@ pub(crate) fn open_path(
     }
 }
 
-/// Of numbered folders those that the policy of the manifest beside them takes.
+/// Of numbered folders those that the policy of the manifest beside them takes. One that cannot be opened, as while it is being
+/// written, counts as not there, unless it is named; an older one may stand for it.
 fn open_versions(
     name: &str,
     path: &Path,
     versions: &[(u64, String)],
     demands: Demands<'_>,
 ) -> Result<Vec<ModelFolder>, RepositoryError> {
-    let mut signed = signature_in(path, demands)?;
     let top = manifest_of(name, path)?;
+    let is_named = top.manifest.versions.only.is_some();
+    let mut left = versions.to_vec();
+    let mut first = None;
+    loop {
+        let (number, error) = match open_these(name, path, &top, &left, demands) {
+            Ok(opened) => return Ok(opened),
+            Err((Some(number), error)) if !is_named => (number, error),
+            Err((_, error)) => return Err(error),
+        };
+        left.retain(|(other, _)| *other != number);
+        if left.is_empty() {
+            return Err(first.unwrap_or(error));
+        }
+        tracing::warn!(model = name, version = number, %error, "this version cannot be opened; it is passed over");
+        first = first.or(Some(error));
+    }
+}
+
+/// Of these numbered folders those that the policy takes; which could not be opened, where it is one of them.
+fn open_these(
+    name: &str,
+    path: &Path,
+    top: &Said,
+    versions: &[(u64, String)],
+    demands: Demands<'_>,
+) -> Result<Vec<ModelFolder>, (Option<u64>, RepositoryError)> {
+    let of_all = |error| (None, error);
+    let mut signed = signature_in(path, demands).map_err(of_all)?;
     let numbers: Vec<u64> = versions.iter().map(|(number, _)| *number).collect();
     let policy = &top.manifest.versions;
-    let taken =
-        policy.select(&numbers).map_err(|reason| RepositoryError::Manifest { path: top.path.clone(), reason })?;
+    let taken = policy
+        .select(&numbers)
+        .map_err(|reason| of_all(RepositoryError::Manifest { path: top.path.clone(), reason }))?;
     let wanted = versions.iter().filter(|(number, _)| taken.contains(number));
     if demands.trust.is_some() && signed.is_none() {
         // Without a signature of all there must be one of each, and nothing beside them counts.
         let mut each = Signed::default();
         for (_, version) in wanted.clone() {
             let place = path.join(version);
-            each = each.and(signature_in(&place, demands)?.ok_or_else(|| unsigned(&place.join(SIGNATURE)))?);
+            let own = signature_in(&place, demands).map_err(of_all)?;
+            each = each.and(own.ok_or_else(|| of_all(unsigned(&place.join(SIGNATURE))))?);
         }
         if top.path.exists() {
-            each.check_used(&top.path)?;
+            each.check_used(&top.path).map_err(of_all)?;
         }
         signed = Some(each);
     }
     announce(name, signed.as_ref());
     let known = Known::of(&demands, signed);
     let open = |(number, folder): &(u64, String)| {
-        let own = version::folder(name, &number.to_string(), &path.join(folder), Some(&top), &known)?;
+        let own = version::folder(name, &number.to_string(), &path.join(folder), Some(top), &known)
+            .map_err(|error| (Some(*number), error))?;
         // Which versions are served is not for one of them to say.
         let manifest = Manifest { versions: policy.clone(), ..own.manifest };
         Ok(ModelFolder { manifest, ..own })

@@ -244,6 +244,15 @@ impl VersionsSection {
     }
 }
 
+/// Copies of a model, and threads of each: more than any machine has cores.
+const MOST_INSTANCES: usize = 1024;
+/// Rows of one run.
+const MOST_ROWS: usize = 1 << 20;
+/// Requests that wait for one model.
+const MOST_WAITING: usize = 1 << 20;
+/// Longer than anybody waits; beyond it the clocks of some systems end.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
 fn duration<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
     let text = String::deserialize(deserializer)?;
     humantime::parse_duration(&text).map(Some).map_err(|error| {
@@ -267,16 +276,22 @@ impl Manifest {
     /// What a key's type does not say.
     pub(crate) fn check(&self) -> Result<(), String> {
         let batching = &self.batching;
-        let positive = [
-            ("instances.count", self.instances.count),
-            ("instances.threads", self.instances.threads),
-            ("batching.max_size", batching.max_size),
-            ("batching.preferred", batching.preferred.first().copied()),
-            ("queue.max", self.queue.max),
-            ("queue.priority", self.queue.priority.map(|priority| usize::try_from(priority).unwrap_or(usize::MAX))),
+        let priority = self.queue.priority.map(|priority| usize::try_from(priority).unwrap_or(usize::MAX));
+        let numbers = [
+            ("instances.count", self.instances.count, MOST_INSTANCES),
+            ("instances.threads", self.instances.threads, MOST_INSTANCES),
+            ("batching.max_size", batching.max_size, MOST_ROWS),
+            ("batching.preferred", batching.preferred.first().copied(), MOST_ROWS),
+            ("batching.preferred", batching.preferred.last().copied(), MOST_ROWS),
+            ("queue.max", self.queue.max, MOST_WAITING),
+            ("queue.priority", priority, usize::MAX),
         ];
-        if let Some((key, _)) = positive.into_iter().find(|(_, value)| *value == Some(0)) {
-            return Err(format!("`{key}` is 0; expected at least 1"));
+        for (key, value, most) in numbers.into_iter().filter_map(|(key, value, most)| Some((key, value?, most))) {
+            match value {
+                0 => return Err(format!("`{key}` is 0; expected at least 1")),
+                value if value > most => return Err(format!("`{key}` is {value}; expected at most {most}")),
+                _ => {}
+            }
         }
         if let Some(weight) = self.share.weight.filter(|weight| !(1..=ShareSection::HEAVIEST).contains(weight)) {
             return Err(format!("`share.weight` is {weight}; expected 1 to {}", ShareSection::HEAVIEST));
@@ -293,9 +308,15 @@ impl Manifest {
             ("batching.latency_target", batching.latency_target),
             ("instances.run_timeout", self.instances.run_timeout),
             ("plugin.timeout", self.plugin.as_ref().and_then(|plugin| plugin.timeout)),
+            ("queue.timeout", self.queue.timeout),
         ];
         if let Some((key, _)) = durations.into_iter().find(|(_, value)| value.is_some_and(|time| time.is_zero())) {
             return Err(format!("`{key}` is 0; expected a duration such as \"50ms\""));
+        }
+        let too_long = |(_, value): &(&str, Option<Duration>)| value.is_some_and(|time| time > LONGEST);
+        let max_delay = ("batching.max_delay", batching.max_delay);
+        if let Some((key, _)) = durations.into_iter().chain([max_delay]).find(too_long) {
+            return Err(format!("`{key}` is longer than a year; expected a duration such as \"50ms\""));
         }
         let policies = [self.versions.latest.is_some(), self.versions.all, self.versions.only.is_some()];
         if policies.into_iter().filter(|given| *given).count() > 1 {
@@ -404,6 +425,13 @@ mod tests {
             ("[onnxruntime.session]\n'session.x' = 1", "unknown key `onnxruntime.session.session.x`; "),
             ("[onnxruntime.cuda]\nuse_tf32 = 2", "`onnxruntime.cuda.use_tf32` is '2'; expected true or false"),
             ("[queue]\nmax = 0", "`queue.max` is 0; expected at least 1"),
+            ("[queue]\nmax = 99999999999", "`queue.max` is 99999999999; expected at most 1048576"),
+            ("[queue]\ntimeout = '0s'", "`queue.timeout` is 0; expected a duration"),
+            ("[queue]\ntimeout = '18446744073709551615s'", "`queue.timeout` is longer than a year"),
+            ("[batching]\nmax_delay = '366days'", "`batching.max_delay` is longer than a year"),
+            ("[batching]\npreferred = [1, 9999999]", "`batching.preferred` is 9999999; expected at most 1048576"),
+            ("[instances]\ncount = 1000000000", "`instances.count` is 1000000000; expected at most 1024"),
+            ("[instances]\nthreads = 1000000", "`instances.threads` is 1000000; expected at most 1024"),
             ("file = 3", "invalid type: integer `3`, expected a string"),
             ("file = 'x'\nsha256 = 'abc'", "`sha256` is 'abc'; expected 64 hexadecimal digits"),
             ("[versions]\nlatest = 1\nall = true", "several of `latest`, `all` and `only`"),

@@ -8,6 +8,9 @@ use corymb_core::{DType, FileSource, Tensor};
 use crate::error::RepositoryError;
 use crate::npy::read_npy;
 
+/// What a sample may have, in bytes.
+const MOST: u64 = 256 << 20;
+
 /// One input's sample, since zeros are no picture.
 #[derive(Clone, Debug)]
 pub struct Sample {
@@ -34,7 +37,7 @@ impl Sample {
     pub fn tensor(&self) -> Result<Tensor, RepositoryError> {
         let name = self.file.name();
         let fail = |reason: String| RepositoryError::Sample { path: name.clone().into(), reason };
-        let bytes: Bytes = self.file.read().map_err(|error| fail(error.to_string()))?;
+        let bytes: Bytes = self.file.read_up_to(MOST).map_err(|error| fail(error.to_string()))?;
         if let Some((dtype, shape)) = &self.raw {
             return Tensor::from_wire(*dtype, shape.clone(), bytes).map_err(|error| fail(error.to_string()));
         }

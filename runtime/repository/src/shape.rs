@@ -79,8 +79,13 @@ impl Shape {
         let mut saved = false;
         for (name, _) in entries.iter().filter(|(name, folder)| **folder && !name.starts_with('.')) {
             let inner = below(path, name);
-            // A repository is one level deep.
-            match Self::of_entries(folders, &inner, &folders.entries(&inner)?)? {
+            // A repository is one level deep. What nobody may look into is no model, and no reason to serve none.
+            let found = folders.entries(&inner).and_then(|entries| Self::of_entries(folders, &inner, &entries));
+            let found = found.unwrap_or_else(|error| {
+                tracing::warn!(folder = inner, %error, "a folder cannot be read; what is in it is not served");
+                Self::Nothing
+            });
+            match found {
                 Self::Model | Self::Versions(_) => models.push(name.clone()),
                 Self::SavedModel => saved = true,
                 Self::Models(_) | Self::Nothing => {}

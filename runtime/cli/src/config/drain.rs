@@ -4,14 +4,16 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::limits::duration;
+
 /// The times that stopping may take.
 #[derive(Clone, Copy, Debug, Default, Args)]
 pub(super) struct DrainFlags {
     /// How long to go on serving after the signal to stop, while endpoints disappear [default: 0s]
-    #[arg(long, value_parser = humantime::parse_duration)]
+    #[arg(long, value_parser = duration)]
     pub(super) drain_delay: Option<Duration>,
     /// How long stopping may take in all [default: 25s]
-    #[arg(long, value_parser = humantime::parse_duration)]
+    #[arg(long, value_parser = duration)]
     pub(super) drain_timeout: Option<Duration>,
 }
 

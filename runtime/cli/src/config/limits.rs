@@ -1,5 +1,7 @@
 //! How much is held at once: requests, and bytes of bodies and of runs.
 
+use std::time::Duration;
+
 use bytesize::ByteSize;
 use clap::Args;
 use corymb_core::RUN_BYTES;
@@ -32,6 +34,18 @@ pub(super) fn positive(text: &str) -> Result<usize, String> {
         Ok(0) => Err("expected at least 1".to_owned()),
         Ok(number) => Ok(number),
         Err(error) => Err(format!("{error}")),
+    }
+}
+
+/// Longer than anybody waits; beyond it the clocks of some systems end.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+/// A duration as it is typed, a year at most.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(time) if time > LONGEST => Err("expected a year at most".to_owned()),
+        Ok(time) => Ok(time),
+        Err(error) => Err(error.to_string()),
     }
 }
 

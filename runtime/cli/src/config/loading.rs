@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::limits::duration;
+
 /// Looking costs a walk through the folders, or a question to the store.
 const SHORTEST_POLL: Duration = Duration::from_millis(100);
 
@@ -28,10 +30,9 @@ pub(super) struct LoadingFlags {
 }
 
 fn interval(text: &str) -> Result<Duration, String> {
-    match humantime::parse_duration(text) {
-        Ok(interval) if interval < SHORTEST_POLL => Err(format!("expected at least {SHORTEST_POLL:?}")),
-        Ok(interval) => Ok(interval),
-        Err(error) => Err(error.to_string()),
+    match duration(text)? {
+        interval if interval < SHORTEST_POLL => Err(format!("expected at least {SHORTEST_POLL:?}")),
+        interval => Ok(interval),
     }
 }
 

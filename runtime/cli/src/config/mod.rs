@@ -36,6 +36,7 @@ pub(crate) use self::engine::engine_options;
 pub(crate) use self::environment::{Environment, environment};
 pub(crate) use self::flags::ServeFlags;
 pub(crate) use self::instance::InstanceFlags;
+pub(crate) use self::limits::duration;
 pub(crate) use self::log::LogFormat;
 pub(crate) use self::models::{NamedFile, NamedModel, SourceFlags, cache_folder};
 

@@ -7,6 +7,8 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use clap::Args;
 
+use super::limits::duration;
+
 use super::environment::Environment;
 
 /// What to load. Without any, the embedded flowers model.
@@ -45,7 +47,7 @@ pub(crate) struct SourceFlags {
     #[arg(long, value_name = "[NAME=]FILE|DIR", value_parser = parse_library)]
     pub(crate) custom_operators: Vec<NamedFile>,
     /// How long all tries of a download together may bring nothing [default: 60s]
-    #[arg(long, value_parser = humantime::parse_duration)]
+    #[arg(long, value_parser = duration)]
     pub(crate) download_timeout: Option<Duration>,
 }
 

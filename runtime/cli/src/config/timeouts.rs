@@ -4,17 +4,19 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::limits::duration;
+
 /// The timers of a connection, and of the work on a request.
 #[derive(Clone, Copy, Debug, Default, Args)]
 pub(super) struct TimeoutFlags {
     /// From a request's first byte to the end of its headers [default: 30s]
-    #[arg(long, value_parser = humantime::parse_duration)]
+    #[arg(long, value_parser = duration)]
     pub(super) header_timeout: Option<Duration>,
     /// A body that makes no progress for this long is given up [default: 30s]
-    #[arg(long, value_parser = humantime::parse_duration)]
+    #[arg(long, value_parser = duration)]
     pub(super) body_timeout: Option<Duration>,
     /// A connection without requests is closed after this long [default: 120s]
-    #[arg(long, value_parser = humantime::parse_duration)]
+    #[arg(long, value_parser = duration)]
     pub(super) idle_timeout: Option<Duration>,
     /// A connection is asked to end after about this long, within a tenth of it, so that clients find new pods [default:
     /// as long as it likes]
@@ -29,10 +31,9 @@ pub(super) struct TimeoutFlags {
 }
 
 fn some_time(text: &str) -> Result<Duration, String> {
-    match humantime::parse_duration(text) {
-        Ok(Duration::ZERO) => Err("expected more than 0".to_owned()),
-        Ok(time) => Ok(time),
-        Err(error) => Err(error.to_string()),
+    match duration(text)? {
+        Duration::ZERO => Err("expected more than 0".to_owned()),
+        time => Ok(time),
     }
 }
 

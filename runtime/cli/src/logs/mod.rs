@@ -10,6 +10,8 @@ use std::backtrace::{Backtrace, BacktraceStatus};
 use std::cell::RefCell;
 use std::io::{IsTerminal as _, stderr};
 use std::panic::PanicHookInfo;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use anyhow::Context as _;
 use tracing::{Event, Level, Subscriber};
@@ -19,7 +21,7 @@ use tracing_subscriber::{EnvFilter, Layer, registry};
 
 use crate::config::LogFormat;
 use crate::logs::line::Style;
-use crate::logs::sink::Sink;
+use crate::logs::sink::{Sink, Weight};
 use crate::wiring::LogBridge;
 
 /// The target of the events that every request makes.
@@ -28,9 +30,16 @@ const ACCESS: &str = "corymb::access";
 /// A line that grew longer than this gives its memory back.
 const KEPT: usize = 16 << 10;
 
-/// The running log. Dropping it writes what was gathered.
+/// The running log. Dropping it waits a moment until what was gathered is written.
 #[derive(Debug)]
 pub(crate) struct Log(Sink);
+
+impl Log {
+    /// Lines that were lost so far, since nobody reads the log fast enough.
+    pub(crate) fn lost(&self) -> Arc<AtomicU64> {
+        self.0.lost()
+    }
+}
 
 impl Drop for Log {
     fn drop(&mut self) {
@@ -83,12 +92,10 @@ impl<S: Subscriber> Layer<S> for Lines {
         let write = |line: &mut String| {
             line.clear();
             line::write(line, self.style, event);
-            // What says that something is wrong must not wait, since the process may end before it is written.
-            if event.metadata().target() == ACCESS && *event.metadata().level() > Level::WARN {
-                self.sink.gather(line);
-            } else {
-                self.sink.write(line);
-            }
+            let metadata = event.metadata();
+            let usual =
+                *metadata.level() > Level::INFO || metadata.target() == ACCESS && *metadata.level() > Level::WARN;
+            self.sink.write(line, if usual { Weight::Usual } else { Weight::More });
             if line.capacity() > KEPT {
                 *line = String::new();
             }

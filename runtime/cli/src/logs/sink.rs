@@ -1,32 +1,49 @@
-//! Standard error: the lines of requests are gathered for a moment and written together, all others are written at once.
+//! Standard error: lines are gathered for a moment and written together, by a thread of their own. Whoever logs never waits for who
+//! reads the log.
 
 use std::io::Write as _;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// How long a gathered line waits for others.
+/// How long a line waits for others.
 const PAUSE: Duration = Duration::from_millis(10);
-
-/// Bytes that may be gathered. Lines beyond are lost: a reader that is too slow must not slow the server down.
-const MAX: usize = 4 << 20;
+/// Bytes of lines that may wait: those that every request makes, and those that say more. Lines beyond are lost.
+const MAX_USUAL: usize = 4 << 20;
+const MAX: usize = 5 << 20;
+/// How long a process that ends waits for who reads the log.
+const LAST: Duration = Duration::from_secs(1);
 
 /// A handle to the one sink of the process.
 #[derive(Clone, Debug)]
 pub(super) struct Sink(Arc<Shared>);
+
+/// How much a line says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Weight {
+    /// One of very many: it waits for others.
+    Usual,
+    /// It is written as soon as can be: the process may end.
+    More,
+}
 
 #[derive(Debug, Default)]
 struct Shared {
     // Held while a line is copied, never while anything is written.
     gathered: Mutex<Gathered>,
     come: Condvar,
-    /// Held while lines are taken and written, so that they keep their order; with the memory that is not in use.
-    out: Mutex<Vec<u8>>,
+    /// When all that was gathered is written.
+    written: Condvar,
+    lost: Arc<AtomicU64>,
 }
 
 #[derive(Debug, Default)]
 struct Gathered {
     lines: Vec<u8>,
-    lost: u64,
+    /// Whether a line waits that says more.
+    urgent: bool,
+    /// Whether lines were taken and are being written.
+    writing: bool,
 }
 
 impl Sink {
@@ -38,57 +55,72 @@ impl Sink {
     }
 
     /// Writes a line soon, or loses it when too many wait.
-    pub(super) fn gather(&self, line: &str) {
+    pub(super) fn write(&self, line: &str, weight: Weight) {
+        let max = if weight == Weight::Usual { MAX_USUAL } else { MAX };
         let mut gathered = lock(&self.0.gathered);
-        if gathered.lines.len() + line.len() > MAX {
-            gathered.lost += 1;
+        if gathered.lines.len() + line.len() > max {
+            drop(gathered);
+            self.0.lost.fetch_add(1, Ordering::Relaxed);
             return;
         }
-        let first = gathered.lines.is_empty();
+        let wakes = gathered.lines.is_empty() || (weight == Weight::More && !gathered.urgent);
         gathered.lines.extend_from_slice(line.as_bytes());
+        gathered.urgent |= weight == Weight::More;
         drop(gathered);
-        if first {
+        if wakes {
             self.0.come.notify_one();
         }
     }
 
-    /// Writes what was gathered, then this line.
-    pub(super) fn write(&self, line: &str) {
-        let out = self.0.write_gathered();
-        // Nobody is left to tell when standard error is gone.
-        let _ = std::io::stderr().lock().write_all(line.as_bytes());
-        drop(out);
+    /// Lines that were lost so far.
+    pub(super) fn lost(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.0.lost)
     }
 
-    /// Writes what was gathered.
+    /// Waits until what was gathered is written, if somebody reads it.
     pub(super) fn flush(&self) {
-        drop(self.0.write_gathered());
+        let until = Instant::now() + LAST;
+        let mut gathered = lock(&self.0.gathered);
+        gathered.urgent = true;
+        self.0.come.notify_one();
+        while !gathered.lines.is_empty() || gathered.writing {
+            let left = until.saturating_duration_since(Instant::now());
+            let (next, waited) = self.0.written.wait_timeout(gathered, left).unwrap_or_else(PoisonError::into_inner);
+            if waited.timed_out() {
+                return;
+            }
+            gathered = next;
+        }
     }
 }
 
 impl Shared {
     fn run(&self) {
+        let mut said = 0;
+        let mut lines = Vec::new();
         loop {
             let mut gathered = lock(&self.gathered);
             while gathered.lines.is_empty() {
                 gathered = self.come.wait(gathered).unwrap_or_else(PoisonError::into_inner);
             }
+            if !gathered.urgent {
+                gathered = self.come.wait_timeout(gathered, PAUSE).unwrap_or_else(PoisonError::into_inner).0;
+            }
+            std::mem::swap(&mut gathered.lines, &mut lines);
+            gathered.urgent = false;
+            gathered.writing = true;
             drop(gathered);
-            std::thread::sleep(PAUSE);
-            drop(self.write_gathered());
-            let lost = std::mem::take(&mut lock(&self.gathered).lost);
-            if lost > 0 {
-                tracing::warn!(lost, "lines of requests were lost: the log is not read fast enough");
+            // Nobody is left to tell when standard error is gone.
+            let _ = std::io::stderr().lock().write_all(&lines);
+            lines.clear();
+            lock(&self.gathered).writing = false;
+            self.written.notify_all();
+            let lost = self.lost.load(Ordering::Relaxed);
+            if lost > said {
+                tracing::warn!(lost = lost - said, "lines were lost: the log is not read fast enough");
+                said = lost;
             }
         }
-    }
-
-    fn write_gathered(&self) -> MutexGuard<'_, Vec<u8>> {
-        let mut out = lock(&self.out);
-        std::mem::swap(&mut lock(&self.gathered).lines, &mut out);
-        let _ = std::io::stderr().lock().write_all(&out);
-        out.clear();
-        out
     }
 }
 
@@ -107,9 +139,16 @@ mod tests {
         let sink = Sink(Arc::default());
         let line = "x".repeat(1 << 20);
         for _ in 0..6 {
-            sink.gather(&line);
+            sink.write(&line, Weight::Usual);
         }
-        let gathered = lock(&sink.0.gathered);
-        assert_eq!((gathered.lines.len(), gathered.lost), (MAX, 2));
+        assert_eq!((lock(&sink.0.gathered).lines.len(), sink.lost().load(Ordering::Relaxed)), (MAX_USUAL, 2));
+        // There is room for what says that something is wrong, and an end of that, too.
+        sink.write("something is wrong", Weight::More);
+        for _ in 0..6 {
+            sink.write(&line, Weight::More);
+        }
+        assert_eq!((lock(&sink.0.gathered).lines.len(), sink.lost().load(Ordering::Relaxed)), (MAX_USUAL + 18, 8));
+        // Nobody waits for ever for who does not read.
+        sink.flush();
     }
 }

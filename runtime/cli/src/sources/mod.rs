@@ -5,7 +5,7 @@ mod progress;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, anyhow, bail, ensure};
 use corymb_engine::Sources;
 use corymb_repository::{Found, ModelFolder, Repository, RepositoryError, RepositoryOptions, SignaturePolicy, Trust};
 use futures::future::BoxFuture;
@@ -59,16 +59,38 @@ pub(crate) fn live(flags: &SourceFlags, roots: &[String]) -> Sources {
     }
 }
 
-/// Every model that is named, its files checked: all versions that its policy takes, ascending. A folder of models
-/// without any is an error unless models may come later.
-pub(crate) async fn open(
-    flags: &SourceFlags,
-    repository: &Repository,
-    later: bool,
-) -> anyhow::Result<Vec<ModelFolder>> {
-    let mut opens: Vec<BoxFuture<'_, _>> = Vec::new();
+/// By name, the versions of each model, or what is wrong with it.
+type Models = Vec<(String, Result<Vec<ModelFolder>, RepositoryError>)>;
+
+/// The models that are named.
+#[derive(Default)]
+pub(crate) struct Opened {
+    /// All versions of each that its policy takes, ascending; their files are checked.
+    pub(crate) folders: Vec<ModelFolder>,
+    /// Those that could not be opened, and why.
+    pub(crate) failed: Vec<(String, RepositoryError)>,
+}
+
+impl Opened {
+    /// All models.
+    ///
+    /// # Errors
+    /// Why the first of those that could not be opened was not. Where there are others, how these are served without it.
+    pub(crate) fn all(self) -> anyhow::Result<Vec<ModelFolder>> {
+        let others = self.failed.len() > 1 || !self.folders.is_empty();
+        match self.failed.into_iter().next() {
+            None => Ok(self.folders),
+            Some((_, error)) if others => Err(anyhow!("{error}; --keep-going serves the other models")),
+            Some((_, error)) => Err(error.into()),
+        }
+    }
+}
+
+/// Every model that is named. A folder of models without any is an error unless models may come later.
+pub(crate) async fn open(flags: &SourceFlags, repository: &Repository, later: bool) -> anyhow::Result<Opened> {
+    let mut opens: Vec<BoxFuture<'_, Result<Models, RepositoryError>>> = Vec::new();
     for NamedModel { name, uri } in &flags.model {
-        opens.push(repository.open(name, uri).boxed());
+        opens.push(repository.open(name, uri).map(|opened| Ok(vec![(name.clone(), opened)])).boxed());
     }
     if let Some(uri) = &flags.model_dir {
         let found = repository.look_into(uri, flags.model_name.as_deref());
@@ -79,36 +101,43 @@ pub(crate) async fn open(
             flags.verify_signature.is_empty(),
             "--verify-signature: the flowers model inside the binary has no signature of its own; name a model"
         );
-        return Ok(vec![embedded::flowers()?]);
+        return Ok(Opened { folders: vec![embedded::flowers()?], failed: Vec::new() });
     }
-    let groups: Vec<Vec<ModelFolder>> = stream::iter(opens).buffered(AT_ONCE).try_collect().await?;
+    let models: Vec<Models> = stream::iter(opens).buffered(AT_ONCE).try_collect().await?;
+    let models: Models = models.into_iter().flatten().collect();
     let mut names = BTreeSet::new();
-    for group in &groups {
-        let own: BTreeSet<&str> = group.iter().map(|folder| folder.name.as_str()).collect();
-        if let Some(twice) = own.into_iter().find(|name| !names.insert(*name)) {
-            bail!("two models are named '{twice}'");
-        }
+    if let Some((twice, _)) = models.iter().find(|(name, _)| !names.insert(name.clone())) {
+        bail!("two models are named '{twice}'");
     }
     // A name that is mistyped would leave a model unverified. Where models come by request it may be one of those.
     let signers = flags.verify_signature.iter().filter_map(|signer| signer.name.as_deref());
-    if let Some(stray) = signers.into_iter().find(|name| !later && !names.contains(name)) {
+    if let Some(stray) = signers.into_iter().find(|name| !later && !names.contains(*name)) {
         bail!("--verify-signature names '{stray}', but no model has that name");
     }
-    Ok(groups.concat())
+    let mut all = Opened::default();
+    for (name, opened) in models {
+        match opened {
+            Ok(folders) => all.folders.extend(folders),
+            Err(error) => all.failed.push((name, error)),
+        }
+    }
+    Ok(all)
 }
 
 /// As [`open`], for commands that are done when it is.
 pub(crate) fn open_blocking(flags: &SourceFlags, repository: &Repository) -> anyhow::Result<Vec<ModelFolder>> {
     let runtime = tokio::runtime::Builder::new_current_thread().build().context("start a runtime")?;
-    runtime.block_on(open(flags, repository, false))
+    runtime.block_on(open(flags, repository, false))?.all()
 }
 
-fn none_unless(later: bool, found: Found) -> Result<Vec<ModelFolder>, RepositoryError> {
+fn none_unless(later: bool, found: Found) -> Result<Models, RepositoryError> {
     match found {
         Found::None(path) if later => {
             tracing::info!(folder = %path.display(), "there are no models yet");
             Ok(Vec::new())
         }
-        found => found.all(),
+        Found::None(path) => Err(RepositoryError::Empty { path }),
+        Found::One(name, opened) => Ok(vec![(name, opened)]),
+        Found::Many(models) => Ok(models),
     }
 }

@@ -39,7 +39,6 @@ pub(super) fn of_instance(flags: &InstanceFlags) -> Search {
 }
 
 /// Libraries of custom operators as they are typed.
-#[cfg(target_os = "linux")]
 pub(super) fn named(libraries: &[OperatorLibrary]) -> Vec<NamedFile> {
     let named = |library: &OperatorLibrary| NamedFile { name: library.name.clone(), file: library.path.clone() };
     libraries.iter().map(named).collect()

@@ -20,7 +20,7 @@ use corymb_engine::{Engine, EngineOptions};
 use corymb_plugin_host::CompileLimits;
 use corymb_plugin_host::Host;
 
-use crate::config::{CompilerFlags, InstanceFlags};
+use crate::config::{CompilerFlags, InstanceFlags, NamedFile};
 
 pub(crate) use libraries::library_search;
 pub(crate) use log_bridge::LogBridge;
@@ -31,9 +31,9 @@ pub(crate) fn backends(libraries: Search, run_bytes: u64) -> Vec<Arc<dyn Backend
     vec![Arc::new(OnnxRuntime::new(libraries, run_bytes)), Arc::new(Tract::new(run_bytes))]
 }
 
-/// What runs and compiles Wasm plugins.
-pub(crate) fn plugin_host() -> anyhow::Result<Arc<Host>> {
-    let host = Host::new()?;
+/// What runs and compiles Wasm plugins, for so many workers.
+pub(crate) fn plugin_host(workers: usize) -> anyhow::Result<Arc<Host>> {
+    let host = Host::for_workers(workers)?;
     #[cfg(target_os = "linux")]
     let host = host
         .compiling_apart(|CompileLimits { memory, time }| CompilerFlags { memory, seconds: time.as_secs() }.typed());
@@ -54,9 +54,12 @@ pub(crate) fn compile_apart(_: &CompilerFlags) -> std::io::Result<()> {
 
 /// The same, whose models may be loaded in processes of their own: this program again, as `corymb instance`.
 #[cfg(target_os = "linux")]
-fn apart(libraries: Search, run_bytes: u64) -> std::io::Result<Vec<Arc<dyn Backend>>> {
-    let custom_operators = libraries::named(&libraries.custom_operators);
-    let onnxruntime = Arc::new(OnnxRuntime::new(libraries, run_bytes));
+fn apart(
+    onnxruntime: OnnxRuntime,
+    custom_operators: Vec<NamedFile>,
+    run_bytes: u64,
+) -> std::io::Result<Vec<Arc<dyn Backend>>> {
+    let onnxruntime = Arc::new(onnxruntime);
     let tract = Arc::new(Tract::new(run_bytes));
     let searched = Arc::clone(&onnxruntime);
     let arguments = move || {
@@ -82,14 +85,21 @@ pub(crate) fn serve_instance(_: &InstanceFlags) -> std::io::Result<()> {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn apart(libraries: Search, run_bytes: u64) -> std::io::Result<Vec<Arc<dyn Backend>>> {
-    Ok(backends(libraries, run_bytes))
+fn apart(onnxruntime: OnnxRuntime, _: Vec<NamedFile>, run_bytes: u64) -> std::io::Result<Vec<Arc<dyn Backend>>> {
+    Ok(vec![Arc::new(onnxruntime), Arc::new(Tract::new(run_bytes))])
 }
 
 /// An engine without models. One run may take `run_bytes`.
 pub(crate) fn engine(options: EngineOptions, libraries: Search, run_bytes: u64) -> anyhow::Result<Engine> {
-    let plugins: Arc<dyn PluginHost> = plugin_host()?;
+    let plugins: Arc<dyn PluginHost> = plugin_host(options.workers)?;
     let meters = opentelemetry::global::meter_provider();
-    let backends = apart(libraries, run_bytes).context("start the thread that starts processes")?;
+    let custom_operators = libraries::named(&libraries.custom_operators);
+    let onnxruntime = OnnxRuntime::new(libraries, run_bytes);
+    // Where tract is asked for nothing takes the place of the library.
+    if options.backend != "tract" {
+        let named = "the library of ONNX Runtime that was named (--onnxruntime, CORYMB_ONNXRUNTIME or ORT_DYLIB_PATH) cannot be used";
+        onnxruntime.check_named().map_err(|reason| anyhow::anyhow!("{named}: {reason}"))?;
+    }
+    let backends = apart(onnxruntime, custom_operators, run_bytes).context("start the thread that starts processes")?;
     Engine::new(options, backends, Some(plugins), meters).context("start the compute pool")
 }

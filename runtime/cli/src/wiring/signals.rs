@@ -1,6 +1,7 @@
 //! The signals of this process: what records them, the page that shows the metrics, and who they are pushed to.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
@@ -35,7 +36,11 @@ pub(crate) struct Signals {
 impl Signals {
     /// Makes every instrument of this process, from here on, record. To be called inside the tokio runtime, on which
     /// gRPC's connections live.
-    pub(crate) fn start(options: &TelemetryOptions, log: &LogBridge) -> anyhow::Result<Self> {
+    pub(crate) fn start(
+        options: &TelemetryOptions,
+        log: &LogBridge,
+        lines_lost: Arc<AtomicU64>,
+    ) -> anyhow::Result<Self> {
         let resource = resource(options);
         let metrics = MetricsBuilder::new(resource.clone());
         let metrics = match options.metrics {
@@ -47,6 +52,12 @@ impl Signals {
         };
         let metrics = metrics.context("start the Prometheus page")?;
         opentelemetry::global::set_meter_provider(metrics.clone());
+        opentelemetry::global::meter("corymb")
+            .u64_observable_counter("corymb.log.dropped")
+            .with_unit("{line}")
+            .with_description("Lines of the log that were lost, since nobody read it fast enough.")
+            .with_callback(move |observer| observer.observe(lines_lost.load(Ordering::Relaxed), &[]))
+            .build();
 
         let mut traces = None;
         let mut tracing = None;

@@ -81,6 +81,9 @@ impl Files {
     }
 }
 
+/// What a file of labels may have, in bytes: a hundred times the largest vocabulary that is known.
+const MOST_LABELS: u64 = 16 << 20;
+
 /// Checks the files, and makes a version of the model of them.
 pub(super) fn assemble(
     name: &str,
@@ -102,7 +105,9 @@ pub(super) fn assemble(
     }
     let labels = match &files.labels {
         Some(file) => {
-            let bytes = file.read().map_err(|reason| RepositoryError::unreadable(Path::new(&file.name()), reason))?;
+            let bytes = file
+                .read_up_to(MOST_LABELS)
+                .map_err(|reason| RepositoryError::unreadable(Path::new(&file.name()), reason))?;
             String::from_utf8_lossy(&bytes).lines().map(|line| line.trim().to_owned()).collect()
         }
         None => Vec::new(),

@@ -1,7 +1,7 @@
 //! One version of a model on disk: what its manifest or Triton's configuration says, and the files that this names.
 
+use std::io;
 use std::path::{Path, PathBuf};
-use std::{fs, io};
 
 use corymb_core::FileSource;
 
@@ -13,6 +13,9 @@ use crate::onnx::is_onnx;
 use crate::sample::Sample;
 use crate::shape::{Disk, Folders as _, MANIFEST, TRITON, WARMUP, file_name, is_inside, only_onnx};
 use crate::triton::{RawSample, Triton};
+
+/// What a manifest or Triton's configuration may have, in bytes: hundreds of times what any has.
+const MOST_SAID: u64 = 1 << 20;
 
 /// A model that is one file.
 pub(super) fn bare_file(
@@ -43,7 +46,10 @@ pub(super) struct Said {
 pub(super) fn manifest_of(name: &str, folder: &Path) -> Result<Said, RepositoryError> {
     let read = |file: &str| {
         let path = folder.join(file);
-        match fs::read_to_string(&path) {
+        let text = FileSource::Path(path.clone()).read_up_to(MOST_SAID).and_then(|bytes| {
+            String::from_utf8(bytes.into()).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+        });
+        match text {
             Ok(text) => Ok(Some((path, text))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(reason) => Err(RepositoryError::unreadable(&path, reason)),

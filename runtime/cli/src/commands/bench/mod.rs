@@ -16,7 +16,7 @@ use tokio::runtime::Runtime;
 
 use self::cpu::{Cpu, CpuFigures};
 use self::payload::{Payload, Protocol, Shape, parse_shape};
-use crate::config::SourceFlags;
+use crate::config::{SourceFlags, duration};
 
 pub(crate) use self::subject::Subject;
 pub(crate) use self::view::milliseconds;
@@ -40,10 +40,10 @@ pub(crate) struct LoadFlags {
     #[arg(long, value_name = "NAME=DIMS", value_parser = parse_shape)]
     shape: Vec<Shape>,
     /// A request is given up after this, counted from when it should have started
-    #[arg(long, value_parser = humantime::parse_duration, default_value = "30s")]
+    #[arg(long, value_parser = duration, default_value = "30s")]
     timeout: Duration,
     /// Load before the one that counts
-    #[arg(long, value_parser = humantime::parse_duration, default_value = "1s")]
+    #[arg(long, value_parser = duration, default_value = "1s")]
     warm_up: Duration,
     /// The server's process, where its processor time is to be told; known where it is started here
     #[arg(long, value_name = "PID")]
@@ -67,7 +67,7 @@ pub(crate) struct BenchArguments {
     #[arg(long, default_value = "constant")]
     arrivals: ArrivalsFlag,
     /// How long to measure
-    #[arg(short, long, value_parser = humantime::parse_duration, default_value = "10s")]
+    #[arg(short, long, value_parser = duration, default_value = "10s")]
     duration: Duration,
     /// Of random arrivals
     #[arg(long, default_value_t = 1)]

@@ -2,6 +2,7 @@
 
 mod devices;
 mod document;
+mod models;
 mod page;
 mod probe;
 
@@ -24,7 +25,7 @@ const DRIVER_LIMIT: Duration = Duration::from_secs(20);
 /// How long a backend may take to load its library and try its devices.
 const BACKEND_LIMIT: Duration = Duration::from_secs(60);
 
-/// Takes the flags of `serve`, its variables and its file, and looks at what `serve` would use. Models are not opened.
+/// Takes the flags of `serve`, its variables and its file, looks at what `serve` would use, and loads the models as it would.
 #[derive(Debug, Args)]
 pub(crate) struct DoctorArguments {
     /// Print JSON
@@ -87,9 +88,26 @@ impl Report {
         let devices = devices::devices(&config.engine.device, &backends, &nvidia);
         let mut failures = failures(&config.engine.backend, &config.engine.device, &backends, &devices);
         failures.extend(sources::signatures(&config.sources).err().map(|error| format!("{error:#}")));
-        let surroundings = probe::surroundings(&config, &hardware);
+        let mut surroundings = probe::surroundings(&config, &hardware);
+        // What is known to fail needs no trial.
+        if failures.is_empty() {
+            match models::models(&config) {
+                Ok(models) => {
+                    failures.extend(not_served(&models, config.engine.keep_going));
+                    surroundings.extend(models);
+                }
+                Err(error) => failures.push(format!("{error:#}")),
+            }
+        }
         Self { config, hardware, nvidia, backends, devices, surroundings, warnings, failures }
     }
+}
+
+/// Which models keep `serve` from starting, and why: each, or all where it goes on with one.
+fn not_served(models: &[Finding], keep_going: bool) -> Vec<String> {
+    let failed = models.iter().filter_map(|model| Some((&model.subject, &model.outcome.as_ref().err()?.reason)));
+    let failed: Vec<String> = failed.map(|(subject, reason)| format!("{subject}: {reason}")).collect();
+    if keep_going && failed.len() < models.len() { Vec::new() } else { failed }
 }
 
 impl Checked {

@@ -31,14 +31,14 @@ pub(super) fn bounded<T: Send + 'static>(
 }
 
 pub(super) fn surroundings(config: &Config, hardware: &Hardware) -> Vec<Finding> {
-    let mut found = vec![plugins(hardware), cache(config.engine.cache.as_deref())];
+    let mut found = vec![plugins(config, hardware), cache(config.engine.cache.as_deref())];
     found.extend(std::iter::once(config.listen).chain(config.second).map(port));
     found
 }
 
-fn plugins(hardware: &Hardware) -> Finding {
+fn plugins(config: &Config, hardware: &Hardware) -> Finding {
     const SUBJECT: &str = "plugins";
-    match wiring::plugin_host() {
+    match wiring::plugin_host(config.threads.workers) {
         Err(error) => {
             let remedy = "models without a plugin can be served; see whether this machine forbids executable memory";
             Finding::unusable(SUBJECT, format!("{error:#}"), Some(remedy))

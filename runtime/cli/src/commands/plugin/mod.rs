@@ -36,7 +36,7 @@ fn compile(arguments: &CompileArguments) -> anyhow::Result<()> {
     let output = arguments.output.clone().unwrap_or_else(|| input.with_extension("cwasm"));
     let component = std::fs::read(input).with_context(|| format!("{}", input.display()))?;
     let begin = Instant::now();
-    let compiled = wiring::plugin_host()?.compile(&component).with_context(|| format!("{}", input.display()))?;
+    let compiled = wiring::plugin_host(1)?.compile(&component).with_context(|| format!("{}", input.display()))?;
     std::fs::write(&output, &compiled).with_context(|| format!("{}", output.display()))?;
     println!(
         "{}: {} KiB to {} KiB in {} ms",

@@ -26,10 +26,11 @@ const LAST_GRACE: Duration = Duration::from_secs(1);
 
 /// Serves until a signal to stop.
 pub(crate) fn serve(flags: ServeFlags, start: Instant) -> anyhow::Result<()> {
+    let open_files = sockets::raise_open_files();
     let hardware = Hardware::read();
     let config = Config::build(flags, &environment(), &hardware)?;
     let bridge = LogBridge::default();
-    let _log = logs::start(config.log_format, &config.log_level, bridge.clone())?;
+    let log = logs::start(config.log_format, &config.log_level, bridge.clone())?;
     for warning in config.warnings.iter().chain(&hardware.notes) {
         tracing::warn!("{warning}");
     }
@@ -41,13 +42,16 @@ pub(crate) fn serve(flags: ServeFlags, start: Instant) -> anyhow::Result<()> {
         io_threads = threads.io_threads,
         "threads planned"
     );
+    if let Err(error) = open_files {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(threads.io_threads)
         .thread_name("io")
         .enable_all()
         .build()
         .context("start the I/O threads")?;
-    let result = runtime.block_on(run(&config, &bridge, start));
+    let result = runtime.block_on(run(&config, &bridge, &log, start));
     // A model that is still loading is not waited for.
     runtime.shutdown_background();
     result
@@ -55,10 +59,10 @@ pub(crate) fn serve(flags: ServeFlags, start: Instant) -> anyhow::Result<()> {
 
 /// From the sockets to the last signal. A taken port fails before anything is loaded; nothing listens before the models
 /// are ready, unless that is wanted.
-async fn run(config: &Config, bridge: &LogBridge, start: Instant) -> anyhow::Result<()> {
+async fn run(config: &Config, bridge: &LogBridge, log: &logs::Log, start: Instant) -> anyhow::Result<()> {
     let stop = StopSignals::listen()?;
     let sockets = sockets::bind(config)?;
-    let signals = Signals::start(&config.telemetry, bridge)?;
+    let signals = Signals::start(&config.telemetry, bridge, log.lost())?;
     knative::serve_stats(config)?;
     let models = Models::new(config)?;
     // What is inside the binary is there at once. Who listens early listens before the other sources have been asked.

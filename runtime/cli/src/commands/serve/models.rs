@@ -21,6 +21,8 @@ pub(super) struct Models<'a> {
 pub(super) struct Found {
     seen: Seen,
     folders: Vec<ModelFolder>,
+    /// Those that could not be opened, where the others are served without them.
+    failed: Vec<(String, String)>,
 }
 
 /// Models that the engine has still to load, and perhaps to hear of.
@@ -31,6 +33,15 @@ pub(super) struct Loading<'a> {
     /// There is one until the models are found.
     opening: Option<Opening>,
     live: Live,
+}
+
+impl Found {
+    fn announce(&self, engine: &Engine) {
+        engine.announce(&self.folders);
+        for (name, reason) in &self.failed {
+            engine.announce_failed(name, reason.clone());
+        }
+    }
 }
 
 impl<'a> Models<'a> {
@@ -44,14 +55,19 @@ impl<'a> Models<'a> {
         let Self { config, repository, sources } = self;
         // Before they are opened: what changes in between is seen afterwards.
         let seen = if config.poll.is_some() { Seen::first(repository, sources).await } else { Seen::default() };
-        Ok(Found { seen, folders: sources::open(&config.sources, repository, config.admin).await? })
+        let opened = sources::open(&config.sources, repository, config.admin).await?;
+        if config.engine.keep_going {
+            let failed = opened.failed.into_iter().map(|(name, error)| (name, error.to_string())).collect();
+            return Ok(Found { seen, folders: opened.folders, failed });
+        }
+        Ok(Found { seen, folders: opened.all()?, failed: Vec::new() })
     }
 
     /// Tells the engine of the models that were found, or that they are still being looked for.
     pub(super) fn announce(mut self, engine: &Engine, found: Option<Found>) -> Loading<'a> {
         let opening = found.is_none().then(|| engine.opening());
-        if let Some(Found { folders, .. }) = &found {
-            engine.announce(folders);
+        if let Some(found @ Found { folders, .. }) = &found {
+            found.announce(engine);
             // It was checked when it was opened.
             self.sources.embedded = folders.first().filter(|_| self.config.sources.is_empty()).cloned();
         }
@@ -69,16 +85,17 @@ impl Loading<'_> {
     /// Returns when every model is ready. Then their sources are watched, where they are polled.
     pub(super) async fn finish(self) -> anyhow::Result<()> {
         let Self { models, engine, found, opening, live } = self;
-        let Found { seen, folders } = match found {
+        let Found { seen, folders, failed } = match found {
             Some(found) => found,
             None => {
                 let found = models.find().await?;
-                engine.announce(&found.folders);
+                found.announce(&engine);
                 found
             }
         };
         drop(opening);
-        let served: Vec<String> = folders.iter().map(|folder| folder.name.clone()).collect();
+        let served = folders.iter().map(|folder| folder.name.clone()).chain(failed.into_iter().map(|(name, _)| name));
+        let served: Vec<String> = served.collect();
         load(&engine, folders, models.config).await?;
         if let Some(period) = models.config.poll {
             tokio::spawn(async move { live.watch(period, seen, &served).await });

@@ -3,12 +3,22 @@
 use std::net::SocketAddr;
 
 use anyhow::Context as _;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::{TcpListener, TcpSocket};
 
 use crate::config::Config;
 
 /// Connections that wait in the kernel to be accepted.
 const BACKLOG: u32 = 1024;
+
+/// Raises the limit of open files to what the system allows, as the runtimes of Go and of Java do: containers start with 1,024.
+pub(super) fn raise_open_files() -> std::io::Result<()> {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })?;
+    }
+    Ok(())
+}
 
 /// A taken port fails at once, long before the models are loaded. A bound socket refuses connections until it listens.
 pub(super) fn bind(config: &Config) -> anyhow::Result<Vec<TcpSocket>> {

@@ -1,19 +1,35 @@
-//! The signals that stop the process.
+//! The signals that stop the process, and those that do not.
 
 use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+/// Has a signal do nothing but a line in the log.
+fn ignore(name: &'static str, kind: SignalKind) -> anyhow::Result<()> {
+    let mut received = signal(kind).with_context(|| format!("listen for {name}"))?;
+    tokio::spawn(async move {
+        while received.recv().await.is_some() {
+            tracing::info!(signal = name, "the signal has no effect: SIGTERM stops the server");
+        }
+    });
+    Ok(())
+}
+
 /// A file has reached the limit of the process, by its number on Linux and the BSDs.
 const SIGXFSZ: i32 = 25;
 
-/// SIGTERM and SIGINT, counted.
+/// SIGTERM, SIGINT and SIGQUIT, counted.
 pub(super) struct StopSignals(watch::Receiver<u32>);
 
 impl StopSignals {
     pub(super) fn listen() -> anyhow::Result<Self> {
         let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
+        let mut quit = signal(SignalKind::quit()).context("listen for SIGQUIT")?;
+        // A terminal that closes, and what other servers do at these, must not end this one without a drain.
+        ignore("SIGHUP", SignalKind::hangup())?;
+        ignore("SIGUSR1", SignalKind::user_defined1())?;
+        ignore("SIGUSR2", SignalKind::user_defined2())?;
         // Whoever started this process may have had them ignored, or end it: a process that this one has started is waited for,
         // and memory that may not grow is an error of what wants it.
         drop(signal(SignalKind::child()).context("listen for SIGCHLD")?);
@@ -24,6 +40,7 @@ impl StopSignals {
                 tokio::select! {
                     _ = terminate.recv() => {}
                     _ = interrupt.recv() => {}
+                    _ = quit.recv() => {}
                 }
                 count.send_modify(|count| *count += 1);
             }

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 use crate::commands::bench::{Bench, LoadFlags, milliseconds};
 use crate::commands::manifest;
+use crate::config::duration;
 
 /// Find the concurrency that a model is best served at, and the settings of an autoscaler that follow.
 #[derive(Debug, Args)]
@@ -28,7 +29,7 @@ pub(crate) struct TuneArguments {
     #[arg(long, value_name = "CALLERS", default_value_t = 256)]
     max_concurrency: usize,
     /// How long each concurrency is measured
-    #[arg(long, value_parser = humantime::parse_duration, default_value = "5s")]
+    #[arg(long, value_parser = duration, default_value = "5s")]
     step: Duration,
     /// Of the target, what the autoscaler aims for
     #[arg(long, value_name = "PERCENT", default_value_t = 70.0, value_parser = parse_percent)]

@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::Tuned;
 use super::settings::{self, Setting};
 use crate::commands::bench::{ArrivalsFlag, milliseconds};
+use crate::config::duration;
 
 /// From when a pod is asked for to when its server starts, where nothing is said: scheduling, an image that is there,
 /// a sandbox and a container.
@@ -34,7 +35,7 @@ pub(super) struct ReplayFlags {
     #[arg(long, value_name = "REQUESTS", requires = "replay")]
     parallelism: Option<u32>,
     /// From when a pod is asked for to when it is ready [default: 2s and the measured start]
-    #[arg(long, value_parser = humantime::parse_duration, requires = "replay")]
+    #[arg(long, value_parser = duration, requires = "replay")]
     cold_start: Option<Duration>,
     /// A target to try; may be repeated [default: the recommended, or the autoscaler's]
     #[arg(long = "target", value_name = "TARGET", requires = "replay")]
