@@ -183,7 +183,7 @@ fn a_log_that_nobody_reads_holds_up_nothing() {
     for _ in 0..3000 {
         assert_eq!(ask("/v2/models/flowers-sample").status, 200);
     }
-    assert!(ask("/metrics").text().contains("corymb_log_dropped_lines_total"));
+    assert!(ask("/metrics").text().contains("corymb_log_dropped_total"));
     let stopped = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().expect("kill runs");
     assert!(stopped.success());
     let until = Instant::now() + LIMIT;

@@ -198,7 +198,7 @@ fn many_workers_start() {
 fn a_start_fails_whoever_reads_why() {
     for errors in ["/dev/full", "/dev/null"] {
         let errors = fs::OpenOptions::new().write(true).open(errors).expect("a device");
-        let mut command = corymb(&["serve", "--host", "127.0.0.1", "--port", "0", "--model", "/absent.onnx"]);
+        let mut command = corymb(&["serve", "--host", "127.0.0.1", "--port", "0", "--model", "m=/absent.onnx"]);
         assert_eq!(command.stderr(errors).status().expect("it runs").code(), Some(1));
     }
 }

@@ -87,7 +87,7 @@ def operators():
     yield "RegexFullMatch", "", {"pattern": "a.*"}, [np.array(["ab", "b"])], 1
     yield "LpPool", "", {"kernel_shape": [2, 2]}, [floats(1, 1, 4, 4)], 1
     yield "Det", "", {}, [floats(2, 3, 3)], 1
-    yield "Unique", "", {"axis": 0}, [number([1, 2, 1])], 4
+    yield "Unique", "", {"axis": 0}, [floats(3, 4)], 4
     yield "TensorScatter", "", {}, [floats(1, 2, 4, 3), floats(1, 2, 1, 3), ones(np.int64, 1)], 1
     yield "DFT", "", {}, [floats(1, 8, 2), number(8), number(1)], 1
     yield "Dropout", "", {}, [floats(2, 3), number(0.5, np.float32), number(True, np.bool_)], 1

@@ -6,7 +6,7 @@ use prost::Message as _;
 
 use crate::calls::{Calls, Named};
 use crate::names::Names;
-use crate::proto::{AttributeProto, GraphProto, ModelProto, NodeProto};
+use crate::proto::{AttributeProto, GraphProto, ModelProto, NodeProto, ValueInfoProto, type_proto};
 
 /// The largest file that is read: protobuf's own limit on one message.
 const MAX_FILE: u64 = (1 << 31) - 1;
@@ -91,6 +91,7 @@ fn check(model: &ModelProto) -> Result<(), String> {
         constants: constants(graph).collect(),
         used: graph.node.iter().flat_map(|node| &node.input).map(String::as_str).collect(),
         made: graph.node.iter().flat_map(|node| &node.output).map(String::as_str).collect(),
+        most_dims: most_dims(graph),
     }
     .check()?;
     let functions = model.functions.iter();
@@ -108,6 +109,19 @@ fn named(nodes: &[NodeProto]) -> Vec<Named<'_>> {
         left.extend(subgraphs(node).flat_map(|graph| &graph.node));
     }
     all
+}
+
+/// The most dimensions of a tensor that a graph or an inner one stores, or of an input that it declares.
+fn most_dims(graph: &GraphProto) -> usize {
+    let declared = |input: &ValueInfoProto| match input.r#type.as_ref().and_then(|kind| kind.value.as_ref()) {
+        Some(type_proto::Value::TensorType(tensor)) => tensor.shape.as_ref().map_or(0, |shape| shape.dim.len()),
+        _ => 0,
+    };
+    let attributes = graph.node.iter().flat_map(|node| &node.attribute);
+    let tensors = attributes.flat_map(|attribute| attribute.t.iter().chain(&attribute.tensors));
+    let stored = graph.initializer.iter().chain(tensors).map(|tensor| tensor.dims.len());
+    let inner = graph.node.iter().flat_map(subgraphs).map(most_dims);
+    stored.chain(graph.input.iter().map(declared)).chain(inner).max().unwrap_or(0)
 }
 
 /// Names of a graph's initializers.

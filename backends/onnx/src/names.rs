@@ -2,6 +2,9 @@
 
 use std::collections::HashSet;
 
+/// Dimensions of a tensor: several times what engines compute with, which keep those of each value.
+const MAX_DIMS: usize = 64;
+
 /// What a graph makes and uses, by name, in the file's order.
 #[derive(Clone, Debug, Default)]
 pub struct Names<'a> {
@@ -15,6 +18,8 @@ pub struct Names<'a> {
     pub used: Vec<&'a str>,
     /// Outputs of nodes; those left out are empty.
     pub made: Vec<&'a str>,
+    /// The most dimensions of a stored tensor, or of an input.
+    pub most_dims: usize,
 }
 
 impl Names<'_> {
@@ -23,6 +28,10 @@ impl Names<'_> {
     /// # Errors
     /// What is wrong, to stand behind the name of the file.
     pub fn check(&self) -> Result<(), String> {
+        if self.most_dims > MAX_DIMS {
+            let dims = self.most_dims;
+            return Err(format!("holds a tensor of {dims} dimensions; at most {MAX_DIMS} are read"));
+        }
         if self.outputs.is_empty() {
             return Err("has no outputs".to_owned());
         }
@@ -63,6 +72,7 @@ mod tests {
             constants: vec!["w"],
             used: vec!["x", "", "w"],
             made: vec!["y", ""],
+            most_dims: 4,
         };
         assert_eq!(good.check(), Ok(()));
         let wrong = |change: fn(&mut Names<'_>)| {
@@ -76,6 +86,8 @@ mod tests {
         assert_eq!(wrong(|names| names.outputs.push("y")), "declares the output 'y' twice");
         assert_eq!(wrong(|names| names.made.push("w")), "makes 'w' twice");
         assert_eq!(wrong(|names| names.used.push("z")), "uses 'z', which nothing makes");
+        let high = "holds a tensor of 65 dimensions; at most 64 are read";
+        assert_eq!(wrong(|names| names.most_dims = 65), high);
         assert_eq!(wrong(|names| names.outputs.push("z")), "declares the output 'z', which nothing makes");
     }
 }

@@ -28,12 +28,12 @@ const OF_RANK: &str = "rank";
 
 /// Operators whose kernels end the process, or never return, when an operand is not as they take for granted.
 #[rustfmt::skip]
-const DEADLY: [&str; 34] = [
+const DEADLY: [&str; 35] = [
     "Attention", "Conv", "ConvTranspose", "ConcatFromSequence", "DFT", "DecoderMaskedMultiHeadAttention", "Dropout",
     "DynamicQuantizeLSTM", "Einsum", "FeatureVectorizer", "FusedConv", "GRU", "InstanceNormalization", "Inverse", "LSTM",
     "MaxRoiPool", "MultiHeadAttention", "Multinomial", "NonMaxSuppression", "QAttention", "QLinearConcat", "QLinearWhere", "RNN",
     "Resize", "ReverseSequence", "RoiAlign", "RotaryEmbedding", "STFT", "Scan", "SkipLayerNormalization",
-    "SkipSimplifiedLayerNormalization", "TreeEnsembleClassifier", "TreeEnsembleRegressor", "WordConvEmbedding",
+    "SkipSimplifiedLayerNormalization", "TreeEnsembleClassifier", "TreeEnsembleRegressor", "Unique", "WordConvEmbedding",
 ];
 
 /// What a kernel takes for granted of an operand.
@@ -83,6 +83,9 @@ fn needs(node: &NodeProto) -> Vec<(usize, Need)> {
         "QLinearWhere" => elements(&[2, 3, 5, 6, 7, 8]),
         "FeatureVectorizer" => all.map(|place| (place, Elements)).collect(),
         "ConcatFromSequence" | "Inverse" | "DecoderMaskedMultiHeadAttention" | "WordConvEmbedding" => vec![(0, More)],
+        // Parts along an axis are compared, which have no elements where another size is 0.
+        "Unique" if has("axis") => elements(&[0]),
+        "Unique" => Vec::new(),
         // Only what is turned divides by sizes.
         "Scan" if has("scan_input_axes") || has("scan_output_axes") => all.map(|place| (place, Elements)).collect(),
         "Scan" => Vec::new(),

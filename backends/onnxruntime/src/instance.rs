@@ -179,7 +179,7 @@ impl OrtInstance {
         let tensors = wanted.iter().zip(outputs).map(|((spec, _), value)| -> Result<Tensor, BackendError> {
             let value = value.ok_or_else(|| BackendError::Failed(format!("output '{}' was not made", spec.name)))?;
             let ranges = inputs.iter().map(|input| input.range.clone());
-            values::output(spec, value, &self.session, ranges).map_err(BackendError::Failed)
+            values::output(spec, value, &self.session, ranges)
         });
         let tensors = tensors.collect::<Result<Vec<_>, _>>()?;
         Ok(wanted.iter().map(|(spec, _)| *spec).zip(held.keep_with_tensors(tensors)).collect())

@@ -7,7 +7,7 @@ use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use corymb_core::{Buffer, DType, Tensor, TensorSpec, element_count};
+use corymb_core::{BackendError, Buffer, DType, Tensor, TensorSpec, element_count};
 use corymb_onnx::{dtype, proto::elem};
 use ort::memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType};
 use ort::session::SharedSessionInner;
@@ -118,14 +118,15 @@ pub(crate) fn output(
     value: Value,
     session: &Arc<SharedSessionInner>,
     inputs: impl Iterator<Item = std::ops::Range<usize>>,
-) -> Result<Tensor, String> {
+) -> Result<Tensor, BackendError> {
     let api = ort::api();
-    let text = |error: ort::Error| format!("output '{}': {}", spec.name, error.message());
+    let failed = |reason: String| BackendError::Failed(format!("output '{}': {reason}", spec.name));
+    let text = |error: ort::Error| failed(error.message().to_owned());
     let mut is_tensor: c_int = 0;
     // SAFETY: the value is valid.
     checked(unsafe { (api.IsTensor)(value.as_ptr(), &raw mut is_tensor) }).map_err(text)?;
     if is_tensor == 0 {
-        return Err(format!("output '{}' is not a tensor", spec.name));
+        return Err(failed("it is not a tensor".to_owned()));
     }
     // An integer, since a newer library may know types that the enumeration of the bindings lacks.
     let mut elem_type: c_int = 0;
@@ -143,16 +144,18 @@ pub(crate) fn output(
     .map_err(text)?;
     if dtype(elem_type) != Some(spec.dtype) {
         let given = elem::name(elem_type);
-        return Err(format!("output '{}' has the element type {given}; expected {}", spec.name, spec.dtype));
+        return Err(failed(format!("it has the element type {given}; expected {}", spec.dtype)));
     }
     // SAFETY: the library owns `rank` dimensions there as long as the value lives, which it does to the end of this
     // block. For a scalar the pointer may be anything.
     let dims = if rank == 0 { &[][..] } else { unsafe { std::slice::from_raw_parts(dims, rank) } };
     let shape: Vec<usize> = dims.iter().map(|&size| usize::try_from(size).unwrap_or(usize::MAX)).collect();
-    let count = element_count(&shape).map_err(|error| format!("output '{}': {error}", spec.name))?;
+    // A request has asked for it: what the file says of shapes was looked at when it was loaded.
+    let asked = |error| BackendError::InvalidValues(format!("output '{}' of these values: {error}", spec.name));
+    let count = element_count(&shape).map_err(asked)?;
     let Some(size) = spec.dtype.size() else {
-        let elements = text_elements(&value, count).map_err(|reason| format!("output '{}': {reason}", spec.name))?;
-        return Tensor::from_elements(shape, elements).map_err(|error| format!("output '{}': {error}", spec.name));
+        let elements = text_elements(&value, count).map_err(failed)?;
+        return Tensor::from_elements(shape, elements).map_err(|error| failed(error.to_string()));
     };
     let mut data: *mut c_void = ptr::null_mut();
     // SAFETY: the value is a tensor of fixed-size elements in the processor's memory.
@@ -161,7 +164,7 @@ pub(crate) fn output(
     let start = data.addr();
     let bytes = match NonNull::new(data.cast::<u8>()) {
         Some(_) | None if len == 0 => Buffer::default().freeze(),
-        None => return Err(format!("output '{}' has no memory", spec.name)),
+        None => return Err(failed("it has no memory".to_owned())),
         Some(data) => {
             let shared = Elements { data, len, _value: value, _session: Arc::clone(session) };
             // An output that is an input is a view of memory that ends with the request; so it is copied.
@@ -169,7 +172,7 @@ pub(crate) fn output(
             if is_input { Buffer::copy_of(shared.as_ref()).freeze() } else { Bytes::from_owner(shared) }
         }
     };
-    Tensor::new(spec.dtype, shape, bytes).map_err(|error| format!("output '{}': {error}", spec.name))
+    Tensor::new(spec.dtype, shape, bytes).map_err(|error| failed(error.to_string()))
 }
 
 /// The elements of a value, which it keeps, and the session that its memory came from.

@@ -14,7 +14,9 @@ use corymb_core::{
     Backend, BackendError, CancelFlag, FileSource, Instance, LoadOptions, MemoryPool, Model, ModelFiles, RunOptions,
     Shortage, Tensors,
 };
-use rustix::process::{Resource, Rlimit, Signal, getpid, getrlimit, kill_process, setrlimit};
+use rustix::process::{
+    Resource, Rlimit, Signal, getpid, getrlimit, kill_process, set_parent_process_death_signal, setrlimit,
+};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::messages::{Order, Report};
@@ -35,6 +37,8 @@ pub fn serve(backends: &[Arc<dyn Backend>], memory: u32, time: LoadTime) -> io::
     // What ends this process is expected, and is no reason to write its memory to a disk.
     let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
     let _ = std::fs::write("/proc/self/oom_score_adj", OOM_SCORE);
+    // However busy it is. The thread that has started it lives as long as the server.
+    let _ = set_parent_process_death_signal(Some(Signal::KILL));
     let memory = OpenOptions::new().read(true).write(true).open(format!("/proc/self/fd/{memory}"))?;
     let stream = Stream::new(UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?), None)?;
     let sender = stream.sender()?;

@@ -113,11 +113,25 @@ fn check(proto: &ModelProto) -> Result<(), String> {
         constants: graph.initializer.iter().chain(sparse).map(|tensor| tensor.name.as_str()).collect(),
         used: graph.node.iter().flat_map(|node| &node.input).map(String::as_str).collect(),
         made: graph.node.iter().flat_map(|node| &node.output).map(String::as_str).collect(),
+        most_dims: most_dims(graph),
     }
     .check()?;
     let functions = proto.functions.iter();
     let functions = functions.map(|function| ((function.domain(), function.name()), named(&function.node)));
     Calls { functions: functions.collect(), graph: named(&graph.node) }.check()
+}
+
+/// The most dimensions of a tensor that a graph or an inner one stores, or of an input that it declares.
+fn most_dims(graph: &GraphProto) -> usize {
+    let declared = |input: &ValueInfoProto| match input.r#type.as_ref().and_then(|kind| kind.value.as_ref()) {
+        Some(TypeValue::TensorType(tensor)) => tensor.shape.as_ref().map_or(0, |shape| shape.dim.len()),
+        None => 0,
+    };
+    let attributes = graph.node.iter().flat_map(|node| &node.attribute);
+    let tensors = attributes.flat_map(|attribute| attribute.t.iter().chain(&attribute.tensors));
+    let stored = graph.initializer.iter().chain(tensors).map(|tensor| tensor.dims.len());
+    let inner = graph.node.iter().flat_map(subgraphs).map(most_dims);
+    stored.chain(graph.input.iter().map(declared)).chain(inner).max().unwrap_or(0)
 }
 
 /// What nodes name, those of inner graphs included.

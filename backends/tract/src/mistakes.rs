@@ -18,6 +18,8 @@ const WIDEST_ELEMENT: u64 = 8;
 /// What the rules need to know of a graph.
 pub(crate) struct Surroundings<'a> {
     constants: HashMap<&'a str, &'a TensorProto>,
+    /// Who makes each value.
+    makers: HashMap<&'a str, &'a NodeProto>,
     quantised: bool,
     opset: i64,
 }
@@ -30,7 +32,8 @@ impl<'a> Surroundings<'a> {
             let value = node.attribute.iter().find_map(|attribute| attribute.t.as_ref());
             constants.extend(node.output.first().map(String::as_str).zip(value));
         }
-        Self { constants, quantised: is_quantised(graph), opset }
+        let makers = graph.node.iter().flat_map(|node| node.output.iter().map(move |output| (output.as_str(), node)));
+        Self { constants, makers: makers.collect(), quantised: is_quantised(graph), opset }
     }
 
     fn constant(&self, node: &NodeProto, operand: usize) -> Option<&'a TensorProto> {
@@ -48,10 +51,47 @@ pub(crate) fn known(node: &NodeProto, around: &Surroundings<'_>) -> Option<Strin
             Some("between DequantizeLinear and QuantizeLinear tract gets it wrong, before operator set 13")
         }
         "LogSoftmax" if around.quantised => Some("between DequantizeLinear and QuantizeLinear tract gets it wrong"),
+        "ReduceSum" | "ReduceMean" => of_extreme_products(node, around),
         "Cast" | "RandomNormal" | "RandomUniform" | "EyeLike" => return dtype_attribute(node),
         _ => None,
     };
     reason.map(str::to_owned).or_else(|| filled(node, around))
+}
+
+/// A sum of products with a constant, of which tract makes the product of the sum: other numbers where either overflows.
+fn of_extreme_products(node: &NodeProto, around: &Surroundings<'_>) -> Option<&'static str> {
+    let product = around.makers.get(node.input.first()?.as_str())?;
+    let is_extreme = |operand: usize, large: fn(f64) -> bool| {
+        around.constant(product, operand).is_some_and(|tensor| fractions(tensor).any(large))
+    };
+    const LARGE: f64 = 1e15;
+    let found = match product.op_type.as_str() {
+        "Mul" => (0..2).any(|operand| is_extreme(operand, |number| !number.is_finite() || number.abs() > LARGE)),
+        "Div" => is_extreme(1, |number| !number.is_finite() || number.abs() < 1.0 / LARGE),
+        _ => false,
+    };
+    found.then_some(
+        "adds up products with a constant that they may overflow by, of which tract makes the product of the sum",
+    )
+}
+
+fn fractions(tensor: &TensorProto) -> Box<dyn Iterator<Item = f64> + '_> {
+    let raw = &tensor.raw_data;
+    match DataType::try_from(tensor.data_type) {
+        Ok(DataType::Float) => {
+            let raw = raw.as_chunks::<4>().0.iter().map(|bytes| f64::from(f32::from_le_bytes(*bytes)));
+            Box::new(raw.chain(tensor.float_data.iter().copied().map(f64::from)))
+        }
+        Ok(DataType::Double) => {
+            let raw = raw.as_chunks::<8>().0.iter().map(|bytes| f64::from_le_bytes(*bytes));
+            Box::new(raw.chain(tensor.double_data.iter().copied()))
+        }
+        Ok(DataType::Float16) => {
+            let raw = raw.as_chunks::<2>().0.iter().map(|bytes| half::f16::from_le_bytes(*bytes).to_f64());
+            Box::new(raw)
+        }
+        _ => Box::new(std::iter::empty()),
+    }
 }
 
 /// An element type that tract does not read, asked for by an attribute.

@@ -14,7 +14,7 @@ use crate::proto::{label, subgraphs};
 use crate::rewrite::{is_added, origin};
 
 /// Operators that answer a number to what is none.
-const LOSING: [&str; 20] = [
+const LOSING: [&str; 21] = [
     "ArgMax",
     "ArgMin",
     "Celu",
@@ -22,6 +22,7 @@ const LOSING: [&str; 20] = [
     "GRU",
     "GlobalMaxPool",
     "HardSigmoid",
+    "Hardmax",
     "LSTM",
     "Max",
     "MaxPool",

@@ -25,6 +25,8 @@ pub(crate) struct Processes<'a> {
     pub(crate) survivors: &'a Survivors,
     /// Time of one run.
     pub(crate) run_time: Duration,
+    /// What this process may take, in bytes; none where nobody says.
+    pub(crate) memory: Option<u64>,
 }
 
 /// Graphs that came through their trial: of this process, and of others with the same cache.
@@ -79,40 +81,62 @@ pub(crate) fn load(
             loaded => return loaded,
         },
     };
-    let lasting = hazard.danger == Danger::Unguarded;
-    if !lasting && wanted.survivors.knows(&hazard.digest) {
+    // What there was enough of for one server there need not be for another.
+    let survivor = match (hazard.danger, wanted.memory) {
+        (Danger::Loading, Some(memory)) => format!("{}-{memory}", hazard.digest),
+        _ => hazard.digest.clone(),
+    };
+    if hazard.danger != Danger::Unguarded && wanted.survivors.knows(&survivor) {
         return here(true);
     }
     let refused = |error| failed(backend.name(), &name, &hazard, error);
-    let model = match apart() {
-        // The kernel takes memory from it first. As much would do without a trial.
-        Err(BackendError::Crashed { by: Ending::Outside, how }) if hazard.danger == Danger::Guarded => {
-            tracing::warn!(model = options.model, how, "its trial was cut short; it is loaded without");
-            return here(true);
+    match trial(&apart, &hazard, wanted.run_time).map_err(refused)? {
+        Tried::Stays(model) => {
+            // Where there are no such processes it is loaded in this one.
+            if model.is_apart() {
+                tracing::warn!(model = options.model, %hazard, "{APART}");
+            }
+            return Ok(model);
         }
-        model => model.map_err(refused)?,
-    };
-    // Where there are no such processes it is loaded in this one.
-    if !model.is_apart() {
-        return Ok(model);
-    }
-    if lasting {
-        tracing::warn!(model = options.model, %hazard, "{APART}");
-        return Ok(model);
-    }
-    let tried = try_out(model.as_ref(), wanted.run_time);
-    drop(model);
-    match tried {
-        Err(BackendError::Crashed { by: Ending::Outside, how }) => {
-            tracing::warn!(model = options.model, how, "its trial was cut short; it is loaded without");
-        }
-        tried => {
-            tried.map_err(refused)?;
-            wanted.survivors.add(&hazard.digest);
+        Tried::Survived => {
+            wanted.survivors.add(&survivor);
             tracing::info!(model = options.model, %hazard, "it came through its trial in a process of its own");
+        }
+        Tried::CutShort(how) => {
+            tracing::warn!(model = options.model, how, "its trial was cut short; it is loaded without");
         }
     }
     here(true)
+}
+
+/// What came of a trial.
+enum Tried {
+    /// Where the model stays.
+    Stays(Box<dyn Model>),
+    Survived,
+    /// Somebody ended it, as these words say.
+    CutShort(String),
+}
+
+/// Loads the model apart, and runs it there if it need not stay.
+fn trial(
+    apart: &dyn Fn() -> Result<Box<dyn Model>, BackendError>,
+    hazard: &Hazard,
+    run_time: Duration,
+) -> Result<Tried, BackendError> {
+    let tried = apart().and_then(|model| {
+        if !model.is_apart() || hazard.danger == Danger::Unguarded {
+            return Ok(Tried::Stays(model));
+        }
+        try_out(model.as_ref(), run_time).map(|()| Tried::Survived)
+    });
+    match tried {
+        // The kernel takes memory from it first, and as much may do without a trial; not where memory is what it was about.
+        Err(BackendError::Crashed { by: Ending::Outside, how }) if hazard.danger == Danger::Guarded => {
+            Ok(Tried::CutShort(how))
+        }
+        tried => tried,
+    }
 }
 
 /// Runs what warm-up and measurements will run. That a run fails is no matter, as long as it comes back.

@@ -205,6 +205,7 @@ fn load_model(shared: &Shared, folder: &ModelFolder, files: &ModelFiles) -> Resu
             isolation: manifest.instances.isolation,
             survivors: &shared.survivors,
             run_time: manifest.instances.run_timeout.unwrap_or(shared.options.max_run_time),
+            memory: shared.options.memory.as_ref().map(|memory| memory.limit),
         },
     };
     let chosen = choice::choose(&shared.backends, &wanted, files)?;

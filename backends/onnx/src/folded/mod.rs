@@ -13,7 +13,7 @@ use std::collections::HashMap;
 
 use self::node::Effort;
 use self::stored::Attributes;
-use self::value::{Fixed, Value};
+use self::value::{Fed, Fixed, Value};
 use crate::file::{is_standard, subgraphs};
 use crate::proto::{FunctionProto, GraphProto, ModelProto, NodeProto, ValueInfoProto, type_proto};
 
@@ -21,11 +21,13 @@ use crate::proto::{FunctionProto, GraphProto, ModelProto, NodeProto, ValueInfoPr
 const STEPS: u64 = 1 << 33;
 /// Steps for each stored element: what is computed of weights.
 const STEPS_OF_ELEMENT: u64 = 1 << 6;
-/// Elements that a value may have which every graph may make, and those for each stored element.
+/// Elements that the values of every graph may have together, and those for each stored element.
 const ELEMENTS: u64 = 1 << 24;
-const ELEMENTS_OF_ELEMENT: u64 = 4;
-/// Values of unknown size that every graph may have.
-const UNKNOWN: usize = 1000;
+const ELEMENTS_OF_ELEMENT: u64 = 8;
+/// Dimensions of a value: engines keep those of each.
+const MAX_RANK: u64 = 64;
+/// Those of what the graph does not tell.
+const USUAL_RANK: u64 = 8;
 
 /// The node, as `'name' (Operator)`, that may keep an engine busy for long while it loads the model; none where the size of the
 /// file bounds the cost.
@@ -34,7 +36,7 @@ pub fn costly_load(model: &ModelProto) -> Option<String> {
     let graph = model.graph.as_ref()?;
     let functions = model.functions.iter();
     let functions = functions.map(|function| ((plain(&function.domain), function.name.as_str()), function)).collect();
-    let mut walk = Walk { functions, stored: 0, steps: 0, unknown: 0, dearest: None, largest: None, depth: 0 };
+    let mut walk = Walk { functions, stored: 0, steps: 0, elements: 0, dearest: None, largest: None, depth: 0 };
     walk.graph(graph, None).err().or_else(|| walk.verdict())
 }
 
@@ -61,7 +63,7 @@ struct Walk<'a> {
     /// Elements in the file, or beside it.
     stored: u64,
     steps: u64,
-    unknown: usize,
+    elements: u64,
     /// The node of the most steps.
     dearest: Option<(u64, String)>,
     /// The value of the most elements, by its node.
@@ -75,23 +77,24 @@ const MAX_DEPTH: usize = 64;
 impl<'a> Walk<'a> {
     fn verdict(self) -> Option<String> {
         let most = |any: u64, of_element: u64| any.saturating_add(self.stored.saturating_mul(of_element));
-        let (elements, largest) = self.largest?;
-        if elements > most(ELEMENTS, ELEMENTS_OF_ELEMENT) {
-            return Some(largest);
+        if self.elements > most(ELEMENTS, ELEMENTS_OF_ELEMENT) {
+            return self.largest.map(|(_, node)| node);
         }
         let (_, dearest) = self.dearest?;
-        (self.steps > most(STEPS, STEPS_OF_ELEMENT) || self.unknown > UNKNOWN).then_some(dearest)
+        (self.steps > most(STEPS, STEPS_OF_ELEMENT)).then_some(dearest)
     }
 
-    /// Its outputs. What its inputs are comes from requests, or from the turns of a loop.
+    /// Its outputs. What its inputs are comes from requests, which have the sizes that the graph declares, or from the turns of a
+    /// loop, of which engines know more than bodies declare.
     fn graph(&mut self, graph: &'a GraphProto, outer: Option<&Scope<'_>>) -> Result<Vec<Value>, String> {
         let mut scope = Scope { values: HashMap::new(), outer };
-        let inputs = graph.input.iter().map(|input| (input.name.as_str(), Value::Fed(declared(input))));
+        let fed = |input| Fed { dims: declared(input).filter(|_| outer.is_none()), ..Fed::of(rank(input)) };
+        let inputs = graph.input.iter().map(|input| (input.name.as_str(), Value::Fed(fed(input))));
         scope.values.extend(inputs);
         // One that is an input, too, is a constant to some engines.
         for tensor in &graph.initializer {
             let value = stored::stored(tensor);
-            self.stored = self.stored.saturating_add(value.elements.unwrap_or(0));
+            self.stored = self.stored.saturating_add(stored::held(tensor));
             scope.values.insert(&tensor.name, Value::Fixed(value));
         }
         for sparse in &graph.sparse_initializer {
@@ -100,7 +103,11 @@ impl<'a> Walk<'a> {
             scope.values.insert(&values.name, Value::Fixed(Fixed::of(dims)));
         }
         self.nodes(&graph.node, &mut scope)?;
-        Ok(graph.output.iter().map(|output| scope.get(&output.name).cloned().unwrap_or(Value::Fed(None))).collect())
+        Ok(graph
+            .output
+            .iter()
+            .map(|output| scope.get(&output.name).cloned().unwrap_or(Value::Fed(Fed::of(USUAL_RANK))))
+            .collect())
     }
 
     fn nodes<'s>(&mut self, nodes: &'a [NodeProto], scope: &mut Scope<'s>) -> Result<(), String>
@@ -109,7 +116,9 @@ impl<'a> Walk<'a> {
     {
         for node in nodes {
             let made = self.node(node, scope)?;
-            for (name, value) in node.output.iter().zip(made.into_iter().chain(std::iter::repeat(Value::Fed(None)))) {
+            for (name, value) in
+                node.output.iter().zip(made.into_iter().chain(std::iter::repeat(Value::Fed(Fed::of(USUAL_RANK)))))
+            {
                 scope.values.insert(name, value);
             }
         }
@@ -120,7 +129,7 @@ impl<'a> Walk<'a> {
         if self.depth == MAX_DEPTH {
             return Err(label(node));
         }
-        let operand = |name: &String| scope.get(name).cloned().unwrap_or(Value::Fed(None));
+        let operand = |name: &String| scope.get(name).cloned().unwrap_or(Value::Fed(Fed::of(USUAL_RANK)));
         let operands: Vec<Option<Value>> =
             node.input.iter().map(|name| (!name.is_empty()).then(|| operand(name))).collect();
         if let Some(function) = self.functions.get(&(plain(&node.domain), node.op_type.as_str())).copied() {
@@ -134,17 +143,26 @@ impl<'a> Walk<'a> {
             let branch = node.op_type == "If" && matches!(operands.first(), Some(Some(Value::Fixed(_))));
             let is_fixed = |place: usize| made.iter().any(|made| matches!(made.get(place), Some(Value::Fixed(_))));
             let fixed = |place: usize| {
-                if branch && is_fixed(place) { Value::Fixed(Fixed::unknown()) } else { Value::Fed(None) }
+                if branch && is_fixed(place) { Value::Fixed(Fixed::unknown()) } else { Value::Fed(Fed::of(USUAL_RANK)) }
             };
             return Ok((0..node.output.len()).map(fixed).collect());
         }
         match rules::apply(plain(&node.domain), node.op_type.as_str(), &Attributes(node), &operands) {
-            None => Ok(Vec::new()),
+            None => {
+                let rank = rules::rank(node.op_type.as_str(), &Attributes(node), &operands);
+                if rank > MAX_RANK { Err(label(node)) } else { Ok(vec![Value::Fed(Fed::of(rank)); node.output.len()]) }
+            }
             Some((made, effort)) => {
                 self.spend(node, effort)?;
-                let elements = made.iter().filter_map(|made| made.elements).max().unwrap_or(0);
+                // Results of different sizes are not told apart, so the first counts for all.
+                let elements = made.first().and_then(|made| made.elements).unwrap_or(0);
+                self.elements = self.elements.saturating_add(elements);
                 if self.largest.as_ref().is_none_or(|(most, _)| elements > *most) {
                     self.largest = Some((elements, label(node)));
+                }
+                let is_high = |made: &Fixed| made.dims.as_ref().is_some_and(|dims| dims.len() as u64 > MAX_RANK);
+                if made.iter().any(is_high) {
+                    return Err(label(node));
                 }
                 Ok(made.into_iter().map(Value::Fixed).collect())
             }
@@ -157,17 +175,16 @@ impl<'a> Walk<'a> {
         self.depth += 1;
         self.nodes(&function.node, &mut scope)?;
         self.depth -= 1;
-        Ok(function.output.iter().map(|name| scope.get(name).cloned().unwrap_or(Value::Fed(None))).collect())
+        Ok(function
+            .output
+            .iter()
+            .map(|name| scope.get(name).cloned().unwrap_or(Value::Fed(Fed::of(USUAL_RANK))))
+            .collect())
     }
 
     fn spend(&mut self, node: &NodeProto, effort: Effort) -> Result<(), String> {
         let steps = match effort {
             Effort::Known(steps) => steps,
-            // Each is cheap: engines bound what they make in advance.
-            Effort::UnknownSize => {
-                self.unknown += 1;
-                0
-            }
             Effort::Unknown => return Err(label(node)),
         };
         self.steps = self.steps.saturating_add(steps);
@@ -182,6 +199,11 @@ impl<'a> Walk<'a> {
 fn label(node: &NodeProto) -> String {
     let name = if node.name.is_empty() { node.output.first().map_or("", String::as_str) } else { &node.name };
     format!("'{name}' ({})", node.op_type)
+}
+
+/// How many dimensions an input declares.
+fn rank(input: &ValueInfoProto) -> u64 {
+    declared(input).map_or(USUAL_RANK, |dims| dims.len() as u64)
 }
 
 /// The sizes that an input declares.

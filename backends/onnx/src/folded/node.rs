@@ -10,8 +10,6 @@ use super::value::{Fixed, broadcast, place, product};
 pub(super) enum Effort {
     /// So many steps: about one for each element, or each product.
     Known(u64),
-    /// A step for each element, of which nobody knows how many there are.
-    UnknownSize,
     /// Nobody knows.
     Unknown,
 }
@@ -173,6 +171,12 @@ impl<'n> Node<'n> {
             operator if FEWER.contains(&operator) => (Fixed::shaped(self.fewer(), first), first),
             "Reshape" => (Fixed::shaped(self.reshaped(), first), first),
             "Squeeze" | "Unsqueeze" => (Fixed::shaped(self.squeezed(), first), first),
+            "OptionalGetElement" => {
+                let first = self.get(0).cloned().unwrap_or_default();
+                (Fixed { numbers: None, ..first.clone() }, first.elements)
+            }
+            "OptionalHasElement" => (Fixed::of(Vec::new()), Some(1)),
+            "SequenceLength" => (Fixed::of(Vec::new()), Some(1)),
             "NonZero" => (Fixed::at_most(first.map(|elements| elements.saturating_mul(8))), first),
             "MatMul" | "Gemm" => self.product(),
             "Einsum" => (Fixed::at_most(self.all_elements()), self.all_elements()),
@@ -182,13 +186,7 @@ impl<'n> Node<'n> {
             },
         };
         let steps = steps.or(result.elements);
-        let heavy = matches!(self.operator, "MatMul" | "Gemm" | "Einsum");
-        let effort = match steps {
-            Some(steps) => Effort::Known(steps),
-            None if heavy => Effort::Unknown,
-            None => Effort::UnknownSize,
-        };
-        (result, effort)
+        (result, steps.map_or(Effort::Unknown, Effort::Known))
     }
 
     /// What operators make that write more than they read; none for others.

@@ -3,6 +3,10 @@
 use super::node::Node;
 use super::stored::numbers;
 use super::value::{Fixed, broadcast, place, product};
+use crate::proto::elem;
+
+/// Up to here every whole number is one of each type that is followed.
+const EXACT: u64 = 1 << 24;
 
 impl Node<'_> {
     /// The result where it is a few whole numbers that are known, or sizes that requests give.
@@ -12,7 +16,11 @@ impl Node<'_> {
         let of_first = || first.numbers.clone();
         let row = |numbers: Vec<Option<i64>>| Some(Fixed::row(numbers));
         match self.operator {
-            "Identity" | "Cast" => Some(first.clone()),
+            "Identity" => Some(first.clone()),
+            "Cast" => {
+                let kept = self.cast(all[0])?;
+                Some(Fixed::of(first.dims.clone()?).with(Some(kept)))
+            }
             "Squeeze" | "Unsqueeze" => Some(Fixed::of(self.squeezed()?).with(of_first())),
             "Reshape" => Some(Fixed::of(self.reshaped()?).with(of_first())),
             "Concat" if self.given().all(|given| given.rank() == Some(1)) => row(all.concat()),
@@ -50,6 +58,23 @@ impl Node<'_> {
                 Some(Fixed::of(dims).with(Some(computed?)))
             }
         }
+    }
+
+    /// Numbers of another type, as long as it holds them.
+    fn cast(&self, numbers: &[Option<i64>]) -> Option<Vec<Option<i64>>> {
+        let to = i32::try_from(self.attributes.integer_or("to", 0)?).ok()?;
+        let cast = |number: i64| match to {
+            elem::BOOL => Some(i64::from(number != 0)),
+            elem::INT64 => Some(number),
+            elem::INT32 | elem::FLOAT | elem::DOUBLE => Some(number).filter(|number| number.unsigned_abs() <= EXACT),
+            _ => None,
+        };
+        let each = |number: &Option<i64>| match number {
+            // A size that requests give.
+            None => (to != elem::BOOL).then_some(None),
+            Some(number) => cast(*number).map(Some),
+        };
+        numbers.iter().map(each).collect()
     }
 
     fn sliced(&self, numbers: &[Option<i64>]) -> Option<Vec<Option<i64>>> {
@@ -120,5 +145,6 @@ fn compute(operator: &str, operands: &[Option<i64>]) -> Option<Option<i64>> {
         ("Not", [a]) => truth(*a == 0),
         _ => None,
     };
-    result.map(Some)
+    // What a type does not hold is another number to the engine.
+    result.filter(|result| result.unsigned_abs() <= EXACT).map(Some)
 }

@@ -2,7 +2,45 @@
 
 use super::node::{Effort, Node};
 use super::stored::Attributes;
-use super::value::{Fixed, Value};
+use super::value::{Fed, Fixed, Value};
+
+/// Operators of sequences, and of what may be none.
+const UNKEPT: [&str; 9] = [
+    "ConcatFromSequence",
+    "Optional",
+    "SequenceAt",
+    "SequenceConstruct",
+    "SequenceEmpty",
+    "SequenceErase",
+    "SequenceInsert",
+    "SequenceMap",
+    "SplitToSequence",
+];
+
+/// How many dimensions the results of a node have at most, in which requests take part.
+pub(super) fn rank(operator: &str, attributes: &Attributes<'_>, operands: &[Option<Value>]) -> u64 {
+    let of = |value: &Value| match value {
+        Value::Fed(fed) => fed.rank,
+        Value::Fixed(fixed) => fixed.dims.as_ref().map_or(8, |dims| dims.len() as u64),
+    };
+    // How many numbers an operand holds; one that requests give holds what the run may have.
+    let numbers = |index: usize| match operands.get(index) {
+        Some(Some(Value::Fixed(fixed))) => fixed.elements.unwrap_or(u64::MAX),
+        _ => 0,
+    };
+    let most = operands.iter().flatten().map(of).max().unwrap_or(0);
+    let all = operands.iter().flatten().map(of).fold(0, u64::saturating_add);
+    match operator {
+        "Reshape" | "ConstantOfShape" => numbers(usize::from(operator == "Reshape")).max(8),
+        "Expand" | "Tile" => most.max(numbers(1)),
+        "Unsqueeze" => {
+            most.saturating_add(numbers(1).max(attributes.integers("axes").map_or(0, |axes| axes.len() as u64)))
+        }
+        "Gather" | "GatherND" => all,
+        "OneHot" => most.saturating_add(1),
+        _ => most,
+    }
+}
 
 /// The results of a node, and what they take; none where requests take part in them.
 pub(super) fn apply(
@@ -11,11 +49,11 @@ pub(super) fn apply(
     attributes: &Attributes<'_>,
     operands: &[Option<Value>],
 ) -> Option<(Vec<Fixed>, Effort)> {
-    // No engine keeps a sequence that it has computed.
-    if crate::rows::draws(operator) || operator.contains("Sequence") || operator.starts_with("Optional") {
+    let results = attributes.0.output.len();
+    // No engine keeps a sequence that it has computed, or what may be none.
+    if crate::rows::draws(operator) || UNKEPT.contains(&operator) {
         return None;
     }
-    let results = attributes.0.output.len();
     if domain.is_empty() && matches!(operator, "Shape" | "Size") {
         let sizes = sizes(operator, attributes, operands.first()?.as_ref()?);
         return Some((vec![sizes; results], Effort::Known(1)));
@@ -45,7 +83,9 @@ pub(super) fn apply(
 
 fn sizes(operator: &str, attributes: &Attributes<'_>, of: &Value) -> Fixed {
     let dims: Option<Vec<Option<i64>>> = match of {
-        Value::Fed(dims) => dims.as_ref().map(|dims| dims.iter().map(|dim| i64::try_from((*dim)?).ok()).collect()),
+        Value::Fed(Fed { dims, .. }) => {
+            dims.as_ref().map(|dims| dims.iter().map(|dim| i64::try_from((*dim)?).ok()).collect())
+        }
         Value::Fixed(fixed) => {
             fixed.dims.as_ref().map(|dims| dims.iter().map(|dim| i64::try_from(*dim).ok()).collect())
         }

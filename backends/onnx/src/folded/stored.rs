@@ -38,7 +38,7 @@ pub(super) fn stored(tensor: &TensorProto) -> Fixed {
 pub(super) fn numbers(tensor: &TensorProto) -> Option<Vec<i64>> {
     let raw = tensor.raw_data.as_ref().filter(|raw| !raw.is_empty());
     #[expect(clippy::cast_possible_truncation, reason = "it is whole, and within the range")]
-    let whole = |number: f32| (number.trunc() == number && number.abs() < 1e9).then_some(number as i64);
+    let whole = |number: f32| (number.trunc() == number && number.abs() <= 16_777_216.0).then_some(number as i64);
     match (tensor.data_type, raw) {
         (elem::INT64, Some(raw)) => {
             Some(raw.as_chunks::<8>().0.iter().map(|chunk| i64::from_le_bytes(*chunk)).collect())
@@ -55,4 +55,24 @@ pub(super) fn numbers(tensor: &TensorProto) -> Option<Vec<i64>> {
         (elem::FLOAT, None) => tensor.float_data.iter().copied().map(whole).collect(),
         _ => None,
     }
+}
+
+/// How many elements the file really holds of a tensor, or says that another file does, which is looked into elsewhere.
+pub(super) fn held(tensor: &TensorProto) -> u64 {
+    use crate::proto::tensor_proto::DataLocation;
+    let declared = Fixed::of(tensor.dims.iter().map(|dim| u64::try_from(*dim).unwrap_or(0)).collect());
+    let declared = declared.elements.unwrap_or(0);
+    if tensor.data_location == Some(DataLocation::External as i32) {
+        return declared;
+    }
+    let lists = [
+        tensor.raw_data.as_ref().map_or(0, bytes::Bytes::len),
+        tensor.float_data.len(),
+        tensor.double_data.len(),
+        tensor.int32_data.len(),
+        tensor.int64_data.len(),
+        tensor.uint64_data.len(),
+        tensor.string_data.len(),
+    ];
+    declared.min(lists.into_iter().max().unwrap_or(0) as u64)
 }

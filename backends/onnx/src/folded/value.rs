@@ -6,10 +6,26 @@ const MAX_NUMBERS: u64 = 64;
 /// A value of the graph.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Value {
-    /// It comes from a request. Its sizes, where the graph declares them: none for one that requests give.
-    Fed(Option<Vec<Option<u64>>>),
+    /// It comes from a request.
+    Fed(Fed),
     /// It follows from what the file stores.
     Fixed(Fixed),
+}
+
+/// A value that comes from requests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Fed {
+    /// Its sizes, where they are known: none for one that requests give.
+    pub(super) dims: Option<Vec<Option<u64>>>,
+    /// It has so many dimensions at most.
+    pub(super) rank: u64,
+}
+
+impl Fed {
+    /// Of a shape that is not known.
+    pub(super) fn of(rank: u64) -> Self {
+        Self { dims: None, rank }
+    }
 }
 
 /// A value that no request changes.

@@ -2,6 +2,7 @@
 
 mod branches;
 mod cast;
+mod exact;
 mod squeeze;
 
 use std::sync::LazyLock;
@@ -23,7 +24,10 @@ static PLAIN: LazyLock<Onnx> = LazyLock::new(tract_onnx::onnx);
 pub(crate) fn reader() -> Onnx {
     let mut onnx = PLAIN.clone();
     onnx.op_register.insert("Cast", cast::cast);
+    onnx.op_register.insert("Div", exact::quotient);
     onnx.op_register.insert("If", branches::branches);
+    onnx.op_register.insert("Pow", exact::power);
+    onnx.op_register.insert("Sqrt", exact::root);
     onnx.op_register.insert("Squeeze", squeeze::squeeze);
     onnx
 }

@@ -8,7 +8,8 @@ use super::writer::{Writer, integer, integers};
 use crate::proto::integer_attribute;
 
 /// Operators that add many elements up, and one that tract approximates.
-const WIDENED: [&str; 14] = [
+const WIDENED: [&str; 16] = [
+    "CumSum",
     "GlobalAveragePool",
     "GlobalLpPool",
     "GroupNormalization",
@@ -20,6 +21,7 @@ const WIDENED: [&str; 14] = [
     "ReduceLogSum",
     "ReduceLogSumExp",
     "ReduceMean",
+    "ReduceProd",
     "ReduceSum",
     "ReduceSumSquare",
     "Sigmoid",

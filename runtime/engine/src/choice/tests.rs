@@ -108,7 +108,8 @@ fn choose_from(backends: &[&Fake], backend: &str, device: &str) -> Result<(Strin
         backends.iter().map(|fake| Arc::new((*fake).clone()) as Arc<dyn Backend>).collect();
     let files = ModelFiles { model: FileSource::Embedded { name: "m.onnx".into(), bytes: Vec::new().into() } };
     let survivors = Survivors::new(None);
-    let processes = Processes { isolation: Isolation::Auto, survivors: &survivors, run_time: Duration::MAX };
+    let processes =
+        Processes { isolation: Isolation::Auto, survivors: &survivors, run_time: Duration::MAX, memory: None };
     let wanted = Wanted { backend, device, options: LoadOptions::default(), memory: None, processes };
     choose(&backends, &wanted, &files)
         .map(|chosen| {
@@ -185,7 +186,8 @@ fn a_model_that_cannot_fit_is_refused_before_it_is_loaded() {
         let backends: Vec<Arc<dyn Backend>> = vec![Arc::new(Fake { size, ..Fake::new("first") })];
         let memory = MemoryBudget::new(limit, move || limit - (3 << 20));
         let survivors = Survivors::new(None);
-        let processes = Processes { isolation: Isolation::Auto, survivors: &survivors, run_time: Duration::MAX };
+        let processes =
+            Processes { isolation: Isolation::Auto, survivors: &survivors, run_time: Duration::MAX, memory: None };
         let (backend, options) = ("auto", LoadOptions::default());
         let wanted = Wanted { backend, device: "auto", options, memory: Some(&memory), processes };
         choose(&backends, &wanted, &files).map(drop).map_err(|error| error.to_string())

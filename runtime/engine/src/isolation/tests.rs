@@ -118,7 +118,7 @@ impl Instance for FakeInstance {
 
 fn tried(fake: &Fake, isolation: Isolation, survivors: &Survivors) -> Result<bool, String> {
     let files = ModelFiles { model: FileSource::Embedded { name: "m.onnx".to_owned(), bytes: Default::default() } };
-    let wanted = Processes { isolation, survivors, run_time: Duration::from_secs(1) };
+    let wanted = Processes { isolation, survivors, run_time: Duration::from_secs(1), memory: None };
     let options = LoadOptions { hazards: false, ..LoadOptions::default() };
     load(fake, &files, &options, &wanted).map(|model| model.is_apart()).map_err(|error| error.to_string())
 }

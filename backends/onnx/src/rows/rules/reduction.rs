@@ -101,6 +101,9 @@ fn softmax(node: &Node<'_>, operands: Operands<'_>, _: &mut Symbols) -> Outcome<
     let part = Part::of(operands.required(0)?)?;
     let one_axis = node.opset >= SOFTMAX_OF_ONE_AXIS;
     let axis = axis_of(node.integer_or("axis", if one_axis { -1 } else { 1 }), part.shape.len().max(1))?;
+    if node.operator() == "Hardmax" && !one_axis && part.place.is_some() {
+        return unknown("which of several that are no number is the largest depends on where they lie in memory");
+    }
     let meets = |place: &&Place| if one_axis { place.axis == axis } else { place.axis >= axis };
     kept(part, part.place.filter(meets).is_some(), "normalises over the axis of the rows")
 }

@@ -212,6 +212,13 @@ fn pad(node: &Node<'_>, operands: Operands<'_>, symbols: &mut Symbols) -> Outcom
     Ok(vec![Value::of(shape, part.place.cloned())?])
 }
 
+/// Kernels weigh neighbours along each axis but the first of a stack of pictures, also along one that is not named, at a scale of 1 by
+/// 0, and 0 times what is no number is none.
+fn weighs_rows(node: &Node<'_>, rows: Option<&Place>, rank: usize) -> bool {
+    let interpolates = matches!(node.text("mode"), Some("linear" | "cubic"));
+    interpolates && rows.is_some_and(|rows| rows.axis > 0 || rank < 4)
+}
+
 fn resize(node: &Node<'_>, operands: Operands<'_>, symbols: &mut Symbols) -> Outcome<Vec<Value>> {
     let part = Part::of(operands.required(0)?)?;
     let rank = part.shape.len();
@@ -239,6 +246,9 @@ fn resize(node: &Node<'_>, operands: Operands<'_>, symbols: &mut Symbols) -> Out
     let sizes = given(3).filter(|_| scales_at == 2);
     let scales = given(scales_at).filter(|_| sizes.is_none());
     let attribute = node.floats("scales");
+    if weighs_rows(node, part.place, rank) {
+        return mixes("weighs the neighbours of each row, though by 0");
+    }
     let mut shape = part.shape.to_vec();
     for (index, axis) in resized.iter().enumerate() {
         let number = |value: &Value| value.elements().and_then(|elements| elements.get(index)).cloned();

@@ -170,6 +170,7 @@ pub(super) const REDUCED: &[Case] = &[
     ("LogSoftmax:11", "T,3,N", "axis=1", "mixes"),
     ("Hardmax", "N,3", "", "N,3"),
     ("Hardmax", "N,3", "axis=0", "mixes"),
+    ("Hardmax:12", "N,3", "", "unknown which of several"),
     ("CumSum", "N,T;(1)", "", "N,T"),
     ("CumSum", "N,T;[-1]", "", "N,T"),
     ("CumSum", "N,T;(0)", "", "mixes adds up the rows"),
