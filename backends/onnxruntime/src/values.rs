@@ -7,7 +7,7 @@ use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use corymb_core::{BackendError, Buffer, DType, Tensor, TensorSpec, element_count};
+use corymb_core::{BackendError, Buffer, DType, Tensor, TensorError, TensorSpec, element_count};
 use corymb_onnx::{dtype, proto::elem};
 use ort::memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType};
 use ort::session::SharedSessionInner;
@@ -111,6 +111,11 @@ fn text_value(shape: &[i64], elements: &[Bytes]) -> Result<Value, ort::Error> {
     Ok(value)
 }
 
+/// A shape that a request has asked for: what the file says of shapes was looked at when it was loaded.
+fn asked(output: &str, error: &TensorError) -> BackendError {
+    BackendError::InvalidValues(format!("output '{output}' of these values: {error}"))
+}
+
 /// Makes a tensor of a value that a run gave: its elements are shared, not copied, and keep the session alive.
 /// `inputs` are the address ranges that the run's inputs had.
 pub(crate) fn output(
@@ -150,9 +155,7 @@ pub(crate) fn output(
     // block. For a scalar the pointer may be anything.
     let dims = if rank == 0 { &[][..] } else { unsafe { std::slice::from_raw_parts(dims, rank) } };
     let shape: Vec<usize> = dims.iter().map(|&size| usize::try_from(size).unwrap_or(usize::MAX)).collect();
-    // A request has asked for it: what the file says of shapes was looked at when it was loaded.
-    let asked = |error| BackendError::InvalidValues(format!("output '{}' of these values: {error}", spec.name));
-    let count = element_count(&shape).map_err(asked)?;
+    let count = element_count(&shape).map_err(|error| asked(&spec.name, &error))?;
     let Some(size) = spec.dtype.size() else {
         let elements = text_elements(&value, count).map_err(failed)?;
         return Tensor::from_elements(shape, elements).map_err(|error| failed(error.to_string()));

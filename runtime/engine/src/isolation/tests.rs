@@ -20,7 +20,7 @@ enum Ends {
 
 #[derive(Clone, Default)]
 struct Fake {
-    hazard: Option<bool>,
+    hazard: Option<Danger>,
     ends: Ends,
     /// The process of its own crashes while it loads.
     loading: bool,
@@ -50,11 +50,10 @@ impl Backend for Fake {
 
     fn load(&self, _: &ModelFiles, options: &LoadOptions) -> Result<Box<dyn Model>, BackendError> {
         let apart = options.apart && self.has_processes;
-        if let Some(guarded) = self.hazard
+        if let Some(danger) = self.hazard
             && !options.hazards
         {
             let (node, digest) = ("'y' (GRU)".to_owned(), "d1".to_owned());
-            let danger = if guarded { Danger::Guarded } else { Danger::Unguarded };
             return Err(BackendError::Hazardous(Hazard { node, danger, digest }));
         }
         if apart {
@@ -123,7 +122,7 @@ fn tried(fake: &Fake, isolation: Isolation, survivors: &Survivors) -> Result<boo
     load(fake, &files, &options, &wanted).map(|model| model.is_apart()).map_err(|error| error.to_string())
 }
 
-fn fake(hazard: Option<bool>, ends: Ends) -> Fake {
+fn fake(hazard: Option<Danger>, ends: Ends) -> Fake {
     Fake { hazard, ends, has_processes: true, ..Fake::default() }
 }
 
@@ -141,22 +140,24 @@ fn a_hazard_is_tried_once_for_each_graph() {
     let cache = tempfile::tempdir().expect("a folder");
     let survivors = Survivors::new(Some(cache.path()));
     for ends in [Ends::Well, Ends::Refused] {
-        let hazardous = fake(Some(true), ends);
+        let hazardous = fake(Some(Danger::Guarded), ends);
         for _ in 0..2 {
             assert_eq!(tried(&hazardous, Isolation::Auto, &survivors), Ok(false));
         }
         assert_eq!(hazardous.trials.load(Ordering::Relaxed), usize::from(ends == Ends::Well), "the graph is the same");
     }
     // Another process with the same cache.
-    let next = fake(Some(true), Ends::Crash);
+    let next = fake(Some(Danger::Guarded), Ends::Crash);
     assert_eq!(tried(&next, Isolation::Auto, &Survivors::new(Some(cache.path()))), Ok(false));
-    assert_eq!(tried(&fake(Some(true), Ends::Crash), Isolation::Thread, &Survivors::new(None)), Ok(false));
+    assert_eq!(tried(&fake(Some(Danger::Guarded), Ends::Crash), Isolation::Thread, &Survivors::new(None)), Ok(false));
 }
 
 #[test]
 fn what_ends_its_trial_is_a_model_that_failed() {
-    let loading = Fake { loading: true, ..fake(Some(true), Ends::Well) };
-    for crashing in [fake(Some(true), Ends::Crash), fake(Some(true), Ends::CrashTogether), loading] {
+    let loading = Fake { loading: true, ..fake(Some(Danger::Guarded), Ends::Well) };
+    for crashing in
+        [fake(Some(Danger::Guarded), Ends::Crash), fake(Some(Danger::Guarded), Ends::CrashTogether), loading]
+    {
         let survivors = Survivors::new(None);
         for _ in 0..2 {
             let error = tried(&crashing, Isolation::Auto, &survivors).expect_err("it crashed");
@@ -170,23 +171,40 @@ fn what_ends_its_trial_is_a_model_that_failed() {
 
 #[test]
 fn a_trial_that_somebody_cuts_short_says_nothing() {
-    let (killed, survivors) = (fake(Some(true), Ends::Killed), Survivors::new(None));
+    let (killed, survivors) = (fake(Some(Danger::Guarded), Ends::Killed), Survivors::new(None));
     for _ in 0..2 {
         assert_eq!(tried(&killed, Isolation::Auto, &survivors), Ok(false));
     }
     assert_eq!(killed.trials.load(Ordering::Relaxed), 2, "it is tried again");
 }
 
+/// What loading takes memory or time for is not loaded here where a trial had not enough, nor where there is less than it had.
+#[test]
+fn what_takes_too_much_to_load_is_not_loaded_without_a_trial() {
+    let (killed, survivors) = (fake(Some(Danger::Loading), Ends::Killed), Survivors::new(None));
+    assert!(tried(&killed, Isolation::Auto, &survivors).is_err_and(|error| error.contains("may take loading more")));
+    let survives = fake(Some(Danger::Loading), Ends::Well);
+    for (memory, trials) in [(1 << 30, 1), (1 << 30, 1), (1 << 28, 2)] {
+        let files = ModelFiles { model: FileSource::Embedded { name: "m.onnx".to_owned(), bytes: Default::default() } };
+        let isolation = Isolation::Auto;
+        let wanted =
+            Processes { isolation, survivors: &survivors, run_time: Duration::from_secs(1), memory: Some(memory) };
+        let options = LoadOptions { hazards: false, ..LoadOptions::default() };
+        load(&survives, &files, &options, &wanted).expect("it came through");
+        assert_eq!(survives.trials.load(Ordering::Relaxed), trials);
+    }
+}
+
 #[test]
 fn what_cannot_be_guarded_stays_in_a_process_of_its_own() {
     let survivors = Survivors::new(None);
-    assert_eq!(tried(&fake(Some(false), Ends::Crash), Isolation::Auto, &survivors), Ok(true));
-    assert_eq!(tried(&fake(Some(false), Ends::Crash), Isolation::Thread, &survivors), Ok(false));
+    assert_eq!(tried(&fake(Some(Danger::Unguarded), Ends::Crash), Isolation::Auto, &survivors), Ok(true));
+    assert_eq!(tried(&fake(Some(Danger::Unguarded), Ends::Crash), Isolation::Thread, &survivors), Ok(false));
 }
 
 #[test]
 fn without_such_processes_nothing_is_tried() {
-    let without = Fake { has_processes: false, ..fake(Some(true), Ends::Crash) };
+    let without = Fake { has_processes: false, ..fake(Some(Danger::Guarded), Ends::Crash) };
     let survivors = Survivors::new(None);
     assert_eq!(tried(&without, Isolation::Auto, &survivors), Ok(false));
     assert!(tried(&without, Isolation::Process, &survivors).is_err_and(|error| error.contains("not to be had")));
