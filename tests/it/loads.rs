@@ -48,8 +48,8 @@ fn what_asks_for_much_fails_to_load_beside_others() {
 fn a_server_stops_whatever_its_models_do() {
     let Some(prefix) = onnxruntime_environment() else { return };
     let model = format!("m={}", case("endless_loop").display());
-    let arguments = ["--backend", "onnxruntime", "--model", &model, "--max-run-time", "1h"];
-    let loading = "threads planned";
+    let arguments = ["--backend", "onnxruntime", "--model", &model, "--max-run-time", "1h", "--listen-early"];
+    let loading = "listening; models are loading";
     let mut server = Server::start_until(&arguments, &[("VIRTUAL_ENV", &prefix)], loading);
     server.signal("TERM");
     assert_eq!(server.wait(), Some(0));
