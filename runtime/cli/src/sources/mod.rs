@@ -5,7 +5,7 @@ mod progress;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use anyhow::{Context as _, anyhow, bail, ensure};
+use anyhow::{Context as _, bail, ensure};
 use corymb_engine::Sources;
 use corymb_repository::{Found, ModelFolder, Repository, RepositoryError, RepositoryOptions, SignaturePolicy, Trust};
 use futures::future::BoxFuture;
@@ -75,14 +75,9 @@ impl Opened {
     /// All models.
     ///
     /// # Errors
-    /// Why the first of those that could not be opened was not. Where there are others, how these are served without it.
-    pub(crate) fn all(self) -> anyhow::Result<Vec<ModelFolder>> {
-        let others = self.failed.len() > 1 || !self.folders.is_empty();
-        match self.failed.into_iter().next() {
-            None => Ok(self.folders),
-            Some((_, error)) if others => Err(anyhow!("{error}; --keep-going serves the other models")),
-            Some((_, error)) => Err(error.into()),
-        }
+    /// Why the first of those that could not be opened was not.
+    pub(crate) fn all(self) -> Result<Vec<ModelFolder>, RepositoryError> {
+        self.failed.into_iter().next().map_or(Ok(self.folders), |(_, error)| Err(error))
     }
 }
 
@@ -127,7 +122,7 @@ pub(crate) async fn open(flags: &SourceFlags, repository: &Repository, later: bo
 /// As [`open`], for commands that are done when it is.
 pub(crate) fn open_blocking(flags: &SourceFlags, repository: &Repository) -> anyhow::Result<Vec<ModelFolder>> {
     let runtime = tokio::runtime::Builder::new_current_thread().build().context("start a runtime")?;
-    runtime.block_on(open(flags, repository, false))?.all()
+    Ok(runtime.block_on(open(flags, repository, false))?.all()?)
 }
 
 fn none_unless(later: bool, found: Found) -> Result<Models, RepositoryError> {

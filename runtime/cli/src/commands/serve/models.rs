@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use corymb_engine::{Engine, Live, Opening, Seen, Sources};
 use corymb_repository::{ModelFolder, Repository};
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
@@ -60,7 +60,12 @@ impl<'a> Models<'a> {
             let failed = opened.failed.into_iter().map(|(name, error)| (name, error.to_string())).collect();
             return Ok(Found { seen, folders: opened.folders, failed });
         }
-        Ok(Found { seen, folders: opened.all()?, failed: Vec::new() })
+        let others = opened.failed.len() > 1 || !opened.folders.is_empty();
+        let folders = opened.all().map_err(|error| match others {
+            true => anyhow!("{error}; --keep-going serves the other models"),
+            false => error.into(),
+        })?;
+        Ok(Found { seen, folders, failed: Vec::new() })
     }
 
     /// Tells the engine of the models that were found, or that they are still being looked for.
