@@ -1,12 +1,10 @@
 //! Stopping: readiness first, then the listener, then what is in flight; nothing accepted is lost.
 
-use std::io::{BufRead as _, BufReader};
-use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::harness::{LIMIT, Server, agent, corymb, flowers, picture, try_send};
+use crate::harness::{LIMIT, Server, agent, flowers, picture, try_send};
 
 const PREDICT: &str = "/v1/models/flowers-sample:predict";
 
@@ -165,34 +163,21 @@ fn signals_that_do_not_stop_it_have_no_effect() {
 /// A pipe whose reader has stopped reading is full after 64 KiB: nobody waits for it, and what was lost is counted.
 #[test]
 fn a_log_that_nobody_reads_holds_up_nothing() {
-    let mut command =
-        corymb(&["serve", "--host", "127.0.0.1", "--port", "0", "--log-level", "debug", "--log-format", "json"]);
-    let mut child = command.stderr(Stdio::piped()).spawn().expect("the binary starts");
-    let mut log = BufReader::new(child.stderr.take().expect("piped"));
-    let mut line = String::new();
-    let address = loop {
-        line.clear();
-        assert!(log.read_line(&mut line).expect("a line") > 0, "it ended");
-        let event: serde_json::Value = serde_json::from_str(&line).expect("JSON");
-        if event["message"] == "serving" {
-            break event["address"].as_str().expect("an address").to_owned();
-        }
+    let mut server = Server::start_unread(&["--log-level", "debug"]);
+    let lost = || {
+        let page = server.get("/metrics").text();
+        let line = page.lines().find(|line| line.starts_with("corymb_log_dropped_total")).expect("the counter");
+        line.rsplit(' ').next().and_then(|number| number.parse::<f64>().ok()).expect("a number")
     };
-    let ask = |path: &str| try_send(&agent(), &format!("http://{address}{path}"), "GET", &[], b"").expect("answered");
-    // Each is a line of some hundred bytes, and more at this level.
-    for _ in 0..3000 {
-        assert_eq!(ask("/v2/models/flowers-sample").status, 200);
-    }
-    assert!(ask("/metrics").text().contains("corymb_log_dropped_total"));
-    let stopped = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().expect("kill runs");
-    assert!(stopped.success());
+    assert!(lost() < 1.0, "there is room for megabytes");
+    // Each request is some hundred bytes.
     let until = Instant::now() + LIMIT;
-    let status = loop {
-        if let Some(status) = child.try_wait().expect("a status") {
-            break status;
+    while lost() < 1.0 {
+        assert!(Instant::now() < until, "nothing is lost, and nothing is read");
+        for _ in 0..1000 {
+            assert_eq!(server.get("/v2/models/flowers-sample").status, 200);
         }
-        assert!(Instant::now() < until, "it waits for who reads the log");
-        std::thread::sleep(Duration::from_millis(20));
-    };
-    assert_eq!(status.code(), Some(0));
+    }
+    server.signal("TERM");
+    assert_eq!(server.wait(), Some(0));
 }

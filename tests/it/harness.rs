@@ -128,6 +128,13 @@ fn drained(stream: Option<impl Read + Send + 'static>) -> JoinHandle<Vec<u8>> {
     })
 }
 
+/// What becomes of a server's log once it is ready.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Log {
+    Read,
+    Unread,
+}
+
 /// A running server. Killed when dropped.
 pub(crate) struct Server {
     child: Child,
@@ -151,14 +158,21 @@ impl Server {
     pub(crate) fn start_until(arguments: &[&str], variables: &[(&str, &str)], message: &str) -> Self {
         let mut command = corymb(&SERVE);
         command.args(arguments).envs(variables.iter().copied());
-        Self::of(command, message)
+        Self::of(command, message, Log::Read)
+    }
+
+    /// As [`Server::start`], whose log nobody reads once it is ready.
+    pub(crate) fn start_unread(arguments: &[&str]) -> Self {
+        let mut command = corymb(&SERVE);
+        command.args(arguments);
+        Self::of(command, "serving", Log::Unread)
     }
 
     /// As [`Server::start_with`], in a control group.
     pub(crate) fn start_in(group: &ControlGroup, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
         let mut command = group.command(env!("CARGO_BIN_EXE_corymb"));
         isolated(&mut command).args(SERVE).args(arguments).envs(variables.iter().copied());
-        Self::of(command, "serving")
+        Self::of(command, "serving", Log::Read)
     }
 
     /// As [`Server::start`], after commands of the shell, such as `ulimit`.
@@ -166,20 +180,27 @@ impl Server {
         let mut command = Command::new("/bin/sh");
         command.args(["-c", &format!("{commands} && exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_corymb")]);
         isolated(&mut command).args(SERVE).args(arguments);
-        Self::of(command, "serving")
+        Self::of(command, "serving", Log::Read)
     }
 
-    fn of(mut command: Command, message: &str) -> Self {
+    fn of(mut command: Command, message: &str, kind: Log) -> Self {
         let mut child = command.stderr(Stdio::piped()).spawn().expect("the binary starts");
         let log = Arc::new(Mutex::new(Vec::new()));
         let (sender, lines) = channel();
         let stderr = child.stderr.take().expect("piped");
         std::thread::spawn({
-            let log = Arc::clone(&log);
+            let (log, wanted) = (Arc::clone(&log), message.to_owned());
             move || {
                 for line in BufReader::new(stderr).lines().map_while(Result::ok) {
                     log.lock().expect("not poisoned").push(line.clone());
+                    let is_last = kind == Log::Unread && line.contains(&format!("\"message\":\"{wanted}\""));
                     let _ = sender.send(line);
+                    if is_last {
+                        // The pipe stays open, and nobody reads it.
+                        loop {
+                            std::thread::park();
+                        }
+                    }
                 }
             }
         });
