@@ -10,6 +10,21 @@ const MAX_DEPTH: usize = 32;
 /// What a node names: domain and operator.
 pub type Named<'a> = (&'a str, &'a str);
 
+/// What nodes name, those of inner graphs included: `name` tells what one names, `inner` the nodes of the graphs in it.
+pub fn named<'a, N, I: Iterator<Item = &'a N>>(
+    nodes: &'a [N],
+    name: impl Fn(&'a N) -> Named<'a>,
+    inner: impl Fn(&'a N) -> I,
+) -> Vec<Named<'a>> {
+    let mut all = Vec::with_capacity(nodes.len());
+    let mut left: Vec<&N> = nodes.iter().collect();
+    while let Some(node) = left.pop() {
+        all.push(name(node));
+        left.extend(inner(node));
+    }
+    all
+}
+
 /// The functions that a file defines, and who calls them.
 #[derive(Clone, Debug, Default)]
 pub struct Calls<'a> {

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use corymb_core::{BackendError, FileSource, ModelFiles};
 use prost::Message as _;
 
-use crate::calls::{Calls, Named};
+use crate::calls::{self, Calls, Named};
 use crate::names::Names;
 use crate::proto::{AttributeProto, GraphProto, ModelProto, NodeProto, ValueInfoProto, type_proto};
 
@@ -100,15 +100,9 @@ fn check(model: &ModelProto) -> Result<(), String> {
     Calls { functions: functions.collect(), graph: named(&graph.node) }.check()
 }
 
-/// What nodes name, those of inner graphs included.
 fn named(nodes: &[NodeProto]) -> Vec<Named<'_>> {
-    let mut all = Vec::with_capacity(nodes.len());
-    let mut left: Vec<&NodeProto> = nodes.iter().collect();
-    while let Some(node) = left.pop() {
-        all.push((node.domain.as_str(), node.op_type.as_str()));
-        left.extend(subgraphs(node).flat_map(|graph| &graph.node));
-    }
-    all
+    let inner = |node| subgraphs(node).flat_map(|graph| &graph.node);
+    calls::named(nodes, |node| (node.domain.as_str(), node.op_type.as_str()), inner)
 }
 
 /// The most dimensions of a tensor that a graph or an inner one stores, or of an input that it declares.

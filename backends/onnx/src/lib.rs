@@ -15,7 +15,7 @@ mod rows;
 mod signature;
 mod tables;
 
-pub use calls::{Calls, Named};
+pub use calls::{Calls, Named, named};
 pub use cost::shapes_bound_cost;
 pub use empty::{answer_without_rows, axes_without_rows, check_empty};
 pub use external::check_external;

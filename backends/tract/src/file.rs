@@ -134,13 +134,7 @@ fn most_dims(graph: &GraphProto) -> usize {
     stored.chain(graph.input.iter().map(declared)).chain(inner).max().unwrap_or(0)
 }
 
-/// What nodes name, those of inner graphs included.
 fn named(nodes: &[NodeProto]) -> Vec<Named<'_>> {
-    let mut all = Vec::with_capacity(nodes.len());
-    let mut left: Vec<&NodeProto> = nodes.iter().collect();
-    while let Some(node) = left.pop() {
-        all.push((node.domain.as_str(), node.op_type.as_str()));
-        left.extend(subgraphs(node).flat_map(|graph| &graph.node));
-    }
-    all
+    let inner = |node| subgraphs(node).flat_map(|graph| &graph.node);
+    corymb_onnx::named(nodes, |node| (node.domain.as_str(), node.op_type.as_str()), inner)
 }

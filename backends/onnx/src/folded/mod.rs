@@ -11,7 +11,7 @@ mod value;
 
 use std::collections::HashMap;
 
-use self::node::Effort;
+use self::node::Steps;
 use self::stored::Attributes;
 use self::value::{Fed, Fixed, Value};
 use crate::file::{is_standard, subgraphs};
@@ -152,8 +152,8 @@ impl<'a> Walk<'a> {
                 let rank = rules::rank(node.op_type.as_str(), &Attributes(node), &operands);
                 if rank > MAX_RANK { Err(label(node)) } else { Ok(vec![Value::Fed(Fed::of(rank)); node.output.len()]) }
             }
-            Some((made, effort)) => {
-                self.spend(node, effort)?;
+            Some((made, steps)) => {
+                self.spend(node, steps)?;
                 // Results of different sizes are not told apart, so the first counts for all.
                 let elements = made.first().and_then(|made| made.elements).unwrap_or(0);
                 self.elements = self.elements.saturating_add(elements);
@@ -182,11 +182,8 @@ impl<'a> Walk<'a> {
             .collect())
     }
 
-    fn spend(&mut self, node: &NodeProto, effort: Effort) -> Result<(), String> {
-        let steps = match effort {
-            Effort::Known(steps) => steps,
-            Effort::Unknown => return Err(label(node)),
-        };
+    fn spend(&mut self, node: &NodeProto, steps: Steps) -> Result<(), String> {
+        let Some(steps) = steps else { return Err(label(node)) };
         self.steps = self.steps.saturating_add(steps);
         if self.dearest.as_ref().is_none_or(|(most, _)| steps > *most) {
             self.dearest = Some((steps, label(node)));

@@ -5,14 +5,8 @@ use std::iter::zip;
 use super::stored::{Attributes, stored};
 use super::value::{Fixed, broadcast, place, product};
 
-/// What computing a node takes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Effort {
-    /// So many steps: about one for each element, or each product.
-    Known(u64),
-    /// Nobody knows.
-    Unknown,
-}
+/// The steps that computing a node takes, about one for each element or each product; none where nobody knows.
+pub(super) type Steps = Option<u64>;
 
 /// A node whose operands are all known to follow from the file.
 pub(super) struct Node<'n> {
@@ -149,7 +143,7 @@ impl<'n> Node<'n> {
     }
 
     /// The result, and what it takes.
-    pub(super) fn result(&self) -> (Fixed, Effort) {
+    pub(super) fn result(&self) -> (Fixed, Steps) {
         let first = self.get(0).and_then(|first| first.elements);
         let (result, steps) = match self.operator {
             "Constant" => (self.constant(), Some(1)),
@@ -182,11 +176,11 @@ impl<'n> Node<'n> {
             "Einsum" => (Fixed::at_most(self.all_elements()), self.all_elements()),
             operator => match self.grown(operator) {
                 Some(result) => (result, None),
-                None => return (Fixed::unknown(), Effort::Unknown),
+                None => return (Fixed::unknown(), None),
             },
         };
         let steps = steps.or(result.elements);
-        (result, steps.map_or(Effort::Unknown, Effort::Known))
+        (result, steps)
     }
 
     /// What operators make that write more than they read; none for others.

@@ -1,6 +1,6 @@
 //! What each operator makes of values that no request changes, how large that is, and how many steps it takes.
 
-use super::node::{Effort, Node};
+use super::node::{Node, Steps};
 use super::stored::Attributes;
 use super::value::{Fed, Fixed, Value};
 
@@ -48,7 +48,7 @@ pub(super) fn apply(
     operator: &str,
     attributes: &Attributes<'_>,
     operands: &[Option<Value>],
-) -> Option<(Vec<Fixed>, Effort)> {
+) -> Option<(Vec<Fixed>, Steps)> {
     let results = attributes.0.output.len();
     // No engine keeps a sequence that it has computed, or what may be none.
     if crate::rows::draws(operator) || UNKEPT.contains(&operator) {
@@ -56,7 +56,7 @@ pub(super) fn apply(
     }
     if domain.is_empty() && matches!(operator, "Shape" | "Size") {
         let sizes = sizes(operator, attributes, operands.first()?.as_ref()?);
-        return Some((vec![sizes; results], Effort::Known(1)));
+        return Some((vec![sizes; results], Some(1)));
     }
     let fixed: Option<Vec<Option<&Fixed>>> = operands
         .iter()
@@ -68,10 +68,10 @@ pub(super) fn apply(
         .collect();
     let node = Node { operator, attributes, operands: &fixed? };
     if !domain.is_empty() {
-        return Some((vec![Fixed::unknown(); results], Effort::Unknown));
+        return Some((vec![Fixed::unknown(); results], None));
     }
     if let Some(numbers) = node.numbers() {
-        return Some((vec![numbers; results], Effort::Known(1)));
+        return Some((vec![numbers; results], Some(1)));
     }
     // A size that requests give.
     if node.operands.iter().flatten().any(|operand| operand.is_open()) {
