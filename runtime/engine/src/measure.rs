@@ -16,6 +16,12 @@ use crate::sample;
 use crate::shared::Shared;
 use crate::version::Version;
 
+mod sharing;
+
+pub(crate) use self::sharing::{Sharing, unmeasured};
+
+use self::sharing::{WORTH, rows_by};
+
 /// What is spent on one model before it is ready; the rest follows while it serves.
 const BEFORE_READY: Duration = Duration::from_millis(30);
 /// What is spent in all on looking for the best number of rows.
@@ -28,10 +34,6 @@ const SIZES: [usize; 6] = [2, 4, 8, 16, 32, 64];
 const RUNS: usize = 3;
 /// Rows whose answers are compared where none are gathered.
 const COMPARED: usize = 3;
-/// Rows of a run where somebody wants them gathered, and says no number.
-const USUAL_MAX: usize = 8;
-/// What a row must gain in company, and a single run by more threads, to be worth it.
-const WORTH: f64 = 0.85;
 /// Shorter runs are not divided over threads: waking them costs as much.
 const WIDE_FROM: Duration = Duration::from_millis(1);
 /// How often a run with all workers is tried before it is said to bring nothing: whatever else the machine is doing costs
@@ -39,87 +41,6 @@ const WIDE_FROM: Duration = Duration::from_millis(1);
 const WIDE_TRIES: u32 = 4;
 /// How often an instance is asked for while the model is busy, and for how long.
 const PATIENCE: (u32, Duration) = (120, Duration::from_millis(500));
-
-/// What the manifest says about sharing runs.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Sharing {
-    pub(crate) enabled: Option<bool>,
-    pub(crate) max_size: Option<usize>,
-    pub(crate) max_delay: Duration,
-    pub(crate) preferred: Vec<usize>,
-    pub(crate) latency_target: Option<Duration>,
-    /// Whether a request that is alone may have all workers.
-    pub(crate) alone: bool,
-}
-
-impl Sharing {
-    /// Whether somebody chose sizes: what runs hold then needs no measurement.
-    fn has_sizes(&self) -> bool {
-        self.max_size.is_some() || !self.preferred.is_empty() || !self.max_delay.is_zero()
-    }
-
-    fn together(&self, max: usize) -> Rows {
-        Rows::Together { max, preferred: self.preferred.clone(), max_delay: self.max_delay }
-    }
-}
-
-/// The rows of a run while nothing is measured, of a model whose rows may be divided or not.
-pub(crate) fn unmeasured(sharing: &Sharing, divides: bool, batches_pay: bool) -> Rows {
-    if !divides || sharing.enabled == Some(false) || (sharing.enabled.is_none() && !sharing.has_sizes()) {
-        return Rows::Whole;
-    }
-    match sharing.max_size.or(sharing.preferred.last().copied()) {
-        Some(max) if batches_pay => sharing.together(max),
-        None if batches_pay && sharing.has_sizes() => sharing.together(USUAL_MAX),
-        _ => Rows::Apart,
-    }
-}
-
-/// Whether a run with more threads that takes `wide` is worth them where one thread takes `single`.
-fn gains(wide: Duration, single: Duration) -> bool {
-    wide.as_secs_f64() < WORTH * single.as_secs_f64()
-}
-
-/// The rows of a run that follow from a record, and the words for them. Of a model whose rows may be divided.
-pub(crate) fn rows_by(record: &Record, sharing: &Sharing, trusted: bool, batches_pay: bool) -> (Rows, String) {
-    match &record.compared {
-        _ if trusted => {}
-        Some((_, difference)) if !difference.is_empty() => return (Rows::Whole, format!("off: {difference}")),
-        None if !sharing.has_sizes() => return (Rows::Whole, "off: not measured yet".to_owned()),
-        _ => {}
-    }
-    if !batches_pay {
-        return (Rows::Apart, "rows run apart: larger runs do not pay on this backend".to_owned());
-    }
-    if record.times.is_empty() {
-        let wanted = Sharing { enabled: Some(true), ..sharing.clone() };
-        return (unmeasured(&wanted, true, true), "sizes are not measured yet".to_owned());
-    }
-    let allowed = |rows: usize, run: Duration| {
-        sharing.max_size.is_none_or(|max| rows <= max) && sharing.latency_target.is_none_or(|target| run <= target / 2)
-    };
-    let times = record.times.iter().map(|(rows, micros)| (*rows, Duration::from_micros(*micros)));
-    let allowed: Vec<_> = times.filter(|(rows, run)| *rows == 1 || allowed(*rows, *run)).collect();
-    let per_row = |(rows, run): &(usize, Duration)| run.as_secs_f64() / *rows as f64;
-    let least = allowed.iter().map(per_row).fold(f64::INFINITY, f64::min);
-    let single = allowed.iter().find(|(rows, _)| *rows == 1).map_or(f64::INFINITY, per_row);
-    let said = || {
-        let text = allowed.iter().map(|(rows, run)| format!("{rows} in {run:.1?}"));
-        text.collect::<Vec<_>>().join(", ")
-    };
-    let forced = sharing.has_sizes();
-    if least > WORTH * single && !forced {
-        return (Rows::Apart, format!("rows run apart: larger runs bring little ({})", said()));
-    }
-    // The smallest that is nearly as good as the best: less waiting for the same throughput.
-    let best = allowed.iter().filter(|pair| per_row(pair) <= 1.05 * least).map(|(rows, _)| *rows).min();
-    let max = match (sharing.max_size, best) {
-        (Some(max), _) if forced => max,
-        (_, Some(best)) => best.max(sharing.preferred.last().copied().unwrap_or(1)),
-        (max, None) => max.or(sharing.preferred.last().copied()).unwrap_or(USUAL_MAX),
-    };
-    (sharing.together(max), format!("up to {max} rows a run ({})", said()))
-}
 
 /// The measuring of one version, which may stop and go on.
 pub(crate) struct Measuring {
@@ -380,12 +301,24 @@ impl Measuring {
         version: &Arc<Version>,
         rows: Vec<Tensors>,
     ) -> Result<(Duration, Result<Vec<Tensors>, String>), Stop> {
-        let of = Arc::clone(version);
-        let work = async move { of.queue.as_ref().and_then(|queue| queue.try_run(&rows)) };
-        let ran = self.shared.pool.run_in_background(work).await.map_err(|_| Stop::Never)?;
-        let (took, result) = ran.ok_or(Stop::Later)?;
+        let of = Arc::downgrade(version);
+        let work = async move { of.upgrade()?.queue.as_ref()?.try_run(&rows) };
+        let (took, result) = self.in_background(version, work).await?.ok_or(Stop::Later)?;
         self.spent += took;
         Ok((took, result))
+    }
+
+    /// Work on the compute pool. It is not waited for once the version has ended: what is before it there may take long.
+    async fn in_background<F>(&self, version: &Version, work: F) -> Result<F::Output, Stop>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        let queue = version.queue.as_ref().ok_or(Stop::Never)?;
+        tokio::select! {
+            done = self.shared.pool.run_in_background(work) => done.map_err(|_| Stop::Never),
+            () = queue.trials_ended() => Err(Stop::Never),
+        }
     }
 
     /// Runs `count` different rows as one request and each alone. Empty when the answers agree, else how they differ.
@@ -420,14 +353,14 @@ impl Measuring {
     /// Tries a run with all workers once more; what that brings is known when it is faster, or was tried often enough.
     async fn widen(&mut self, version: &Arc<Version>, inputs: Tensors, single: Duration) -> Result<(), Stop> {
         let threads = self.shared.pool.workers();
-        let (of, pool) = (Arc::clone(version), self.shared.pool.clone());
+        let (of, pool) = (Arc::downgrade(version), self.shared.pool.clone());
         let work = async move {
-            let queue = of.queue.as_ref()?;
+            let version = of.upgrade()?;
+            let queue = version.queue.as_ref()?;
             let _others = pool.reserve_others()?;
             Some(queue.try_wide(&inputs, threads, RUNS))
         };
-        let tried = self.shared.pool.run_in_background(work).await.map_err(|_| Stop::Never)?;
-        match tried.ok_or(Stop::Later)? {
+        match self.in_background(version, work).await?.ok_or(Stop::Later)? {
             Err(reason) => {
                 tracing::debug!(model = version.model, reason, "a run with all workers failed");
                 self.record.wide = Some((threads, 0));
@@ -487,6 +420,11 @@ impl Measuring {
             tracing::debug!(%error, "what was measured could not be kept");
         }
     }
+}
+
+/// Whether a run with more threads that takes `wide` is worth them where one thread takes `single`.
+fn gains(wide: Duration, single: Duration) -> bool {
+    wide.as_secs_f64() < WORTH * single.as_secs_f64()
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use corymb_core::{BackendError, BatchAxes, CancelFlag, Instance, MemoryPool, Model, Profile, RunOptions, Tensors};
+use tokio::sync::Notify;
 
 pub(crate) use self::job::{Run, Shapes};
 pub(crate) use self::plan::Rows;
@@ -108,6 +109,8 @@ struct Shared {
     warming: AtomicBool,
     /// Stops the runs that nobody asked for.
     trials: CancelFlag,
+    /// Wakes who waits for such a run.
+    trials_ended: Notify,
     /// Called with the number of rows of each request whose rows may be divided.
     on_request: OnceLock<Box<dyn Fn(usize) + Send + Sync>>,
 }
@@ -167,6 +170,7 @@ impl Queue {
             first_shapes: OnceLock::new(),
             warming: AtomicBool::new(true),
             trials: CancelFlag::new(),
+            trials_ended: Notify::new(),
             on_request: OnceLock::new(),
         };
         Ok(Self { shared: Arc::new(shared) })

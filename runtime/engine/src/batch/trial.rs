@@ -49,6 +49,16 @@ impl Queue {
     /// Nothing is measured any more, and what is being measured is stopped: requests that are still there go on alone.
     pub(crate) fn end_trials(&self) {
         self.shared.trials.cancel();
+        self.shared.trials_ended.notify_waiters();
+    }
+
+    /// Until nothing is measured any more.
+    pub(crate) async fn trials_ended(&self) {
+        // Made before the look: whoever cancels after it wakes this.
+        let ended = self.shared.trials_ended.notified();
+        if !self.shared.trials.is_cancelled() {
+            ended.await;
+        }
     }
 }
 
