@@ -1,6 +1,7 @@
 //! Models in processes of their own: what ends one costs its own request, and neither the server nor a neighbour.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -78,10 +79,10 @@ fn one_that_ends_again_and_again_is_not_started_as_often() {
     let refused = refused.expect("it is started again and again");
     assert!(refused.header("retry-after").is_some(), "{refused:?}");
     assert!(refused.error().contains("is started again in"), "{}", refused.text());
-    let until = std::time::Instant::now() + std::time::Duration::from_secs(40);
+    let until = Instant::now() + Duration::from_secs(40);
     while frames(&server, 8).status != 200 {
-        assert!(std::time::Instant::now() < until, "it does not come back");
-        std::thread::sleep(std::time::Duration::from_millis(50));
+        assert!(Instant::now() < until, "it does not come back");
+        std::thread::sleep(Duration::from_millis(50));
     }
 }
 
@@ -153,12 +154,7 @@ fn limits_and_signals_of_who_started_the_server_cost_a_request_at_most() {
         assert_eq!(large.status, 500, "{} bytes", large.text().len());
         assert_eq!(ask(2).status, 200, "{}", ask(2).text());
         let child = *children_of(server.id()).first().expect("a child");
-        assert!(
-            std::process::Command::new("kill")
-                .args(["-KILL", &child.to_string()])
-                .status()
-                .is_ok_and(|done| done.success())
-        );
+        signal(&[child], "KILL");
         ensure_gone(&[child]);
     }
 }
@@ -190,12 +186,35 @@ fn one_that_ends_while_nobody_asks_is_missed_by_nobody() {
     let server = serve(models.path(), &prefix, &[]);
     assert_eq!(shape(&frames(&server, 8)), json!([1, 3, 5, 2]));
     let children = children_of(server.id());
-    for id in &children {
-        let killed = std::process::Command::new("kill").args(["-KILL", &id.to_string()]).status().expect("kill runs");
-        assert!(killed.success());
-    }
+    signal(&children, "KILL");
     ensure_gone(&children);
     assert_eq!(shape(&frames(&server, 8)), json!([1, 3, 5, 2]));
+    let (counted, ended) = (crashes(&server), children.len() as f64);
+    assert!((counted - ended).abs() < f64::EPSILON, "{counted} of {ended}");
+}
+
+#[test]
+fn a_process_that_does_nothing_costs_the_time_of_one_run() {
+    let manifest =
+        b"[instances]\nisolation = \"process\"\ncount = 1\nrun_timeout = \"1s\"\n[batching]\nenabled = false";
+    let models = folder(&[("echo/echo.onnx", &fixture("identity_fp32")), ("echo/model.toml", manifest)]);
+    let models = models.path().to_string_lossy().into_owned();
+    let server = Server::start_with(&["--backend", "tract", "--model-dir", &models], &[]);
+    let ask = || {
+        let inputs = json!([{ "name": "x", "datatype": "FP32", "shape": [1, 2], "data": [1.5, 2.5] }]);
+        let begin = Instant::now();
+        let body = json!({ "inputs": inputs }).to_string();
+        (server.post("/v2/models/echo/infer", "application/json", body.as_bytes()), begin.elapsed())
+    };
+    assert_eq!(ask().0.status, 200);
+    let children = children_of(server.id());
+    signal(&children, "STOP");
+    let (answer, took) = ask();
+    assert_eq!(answer.status, 504, "{}", answer.text());
+    assert!(took < Duration::from_secs(10), "{took:?}");
+    ensure_gone(&children);
+    let (answer, _) = ask();
+    assert_eq!(answer.status, 200, "{}", answer.text());
 }
 
 /// Models are loaded at the least priority, which children must not keep.
@@ -220,22 +239,32 @@ fn children_have_the_priority_of_their_server() {
 fn no_process_outlives_its_server() {
     let Some(prefix) = onnxruntime_environment() else { return };
     let models = folder(&[("frames/frames.onnx", &fixture("frames"))]);
-    for signal in ["TERM", "KILL"] {
+    for (ends, stopped) in [("TERM", false), ("KILL", false), ("KILL", true)] {
         let mut server = serve(models.path(), &prefix, &[]);
         let children = children_of(server.id());
         assert!(!children.is_empty(), "there is one");
-        server.signal(signal);
+        // One that is stopped sees nothing of its socket.
+        if stopped {
+            signal(&children, "STOP");
+        }
+        server.signal(ends);
         server.wait();
         ensure_gone(&children);
     }
 }
 
+fn signal(processes: &[u32], name: &str) {
+    let ids = processes.iter().map(u32::to_string);
+    let sent = std::process::Command::new("kill").arg(format!("-{name}")).args(ids).status().expect("kill runs");
+    assert!(sent.success());
+}
+
 /// Waits until these processes have ended.
 fn ensure_gone(children: &[u32]) {
-    let until = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    let until = Instant::now() + Duration::from_secs(10);
     while children.iter().any(|id| is_there(*id)) {
-        assert!(std::time::Instant::now() < until, "{children:?} go on");
-        std::thread::sleep(std::time::Duration::from_millis(20));
+        assert!(Instant::now() < until, "{children:?} go on");
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 

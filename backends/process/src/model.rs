@@ -1,6 +1,8 @@
 //! A model whose instances are child processes.
 
 use std::path::Path;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -38,6 +40,8 @@ struct Family {
     /// With the threads of its instance.
     idle: Mutex<Vec<(usize, Child)>>,
     backoff: Mutex<Backoff>,
+    /// Children that ended while nobody asked for them, and have not been reported.
+    lost: AtomicU64,
 }
 
 pub(crate) struct ApartModel {
@@ -71,7 +75,8 @@ impl ApartModel {
         let (signature, device, unverified, profile) = described.into_parts().ok_or_else(strange)?;
         let device = device.parse().map_err(|_| strange())?;
         let first = Mutex::new(Some(child));
-        let family = Arc::new(Family { recipe, idle: Mutex::default(), backoff: Mutex::default() });
+        let family =
+            Arc::new(Family { recipe, idle: Mutex::default(), backoff: Mutex::default(), lost: AtomicU64::new(0) });
         Ok(Self { family, signature, device, unverified, profile, first })
     }
 }
@@ -160,6 +165,10 @@ impl Model for ApartModel {
 
     fn is_apart(&self) -> bool {
         true
+    }
+
+    fn take_lost(&self) -> u64 {
+        self.family.lost.swap(0, Relaxed)
     }
 
     fn instance(&self, threads: usize) -> Result<Box<dyn Instance>, BackendError> {
@@ -260,6 +269,7 @@ impl Family {
                 Some(End::Gone { how, .. }) => {
                     tracing::error!(model = self.recipe.name, how, "an idle instance has lost its process");
                     lock(&self.backoff).ended(Instant::now(), child.has_served);
+                    self.lost.fetch_add(1, Relaxed);
                 }
                 Some(End::Late) => {}
             }

@@ -101,6 +101,11 @@ pub trait Model: Send + Sync {
         false
     }
 
+    /// How many such processes ended since this was last called, other than in a run, which says so itself.
+    fn take_lost(&self) -> u64 {
+        0
+    }
+
     /// One more executable copy, whose runs use at most `threads` threads, the caller's among them; weights are shared.
     ///
     /// # Errors

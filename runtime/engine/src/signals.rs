@@ -199,12 +199,14 @@ impl VersionSignals {
         batch_size.get_or_init(|| self.series.batch_size.bind(attributes)).record(requests);
     }
 
-    /// How a run on the device of that index failed, if it did: the process of its instance may have ended.
-    pub(crate) fn ended(&self, device: usize, error: Option<&BackendError>) {
-        if let Some(BackendError::Crashed { .. }) = error
+    /// How a run on the device of that index failed, if it did: the process of its instance may have ended, as may some have
+    /// before it.
+    pub(crate) fn ended(&self, device: usize, error: Option<&BackendError>, before: u64) {
+        let ended = before + u64::from(matches!(error, Some(BackendError::Crashed { .. })));
+        if ended > 0
             && let Some(RunSeries { attributes, .. }) = self.runs.get(device)
         {
-            self.series.crashes.add(1, attributes);
+            self.series.crashes.add(ended, attributes);
         }
     }
 

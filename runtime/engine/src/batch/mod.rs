@@ -425,7 +425,8 @@ impl Shared {
         self.usual_run.store(if usual == 0 { nanos } else { nanos.max((usual * 7 + nanos) / 8) }, Relaxed);
         match result {
             Ok(result) => {
-                self.signals.ended(replica.model, result.as_ref().err());
+                let lost = self.models[replica.model].take_lost();
+                self.signals.ended(replica.model, result.as_ref().err(), lost);
                 (Some(replica), result.map_err(|error| self.failed(error)))
             }
             Err(payload) => {
