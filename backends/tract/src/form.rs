@@ -73,7 +73,12 @@ impl Form {
             let given = node.output.iter().map(|name| if name.is_empty() { '0' } else { '1' });
             let given: String = given.collect::<String>().trim_end_matches('0').to_owned();
             if given != "1" {
-                add("outputs".to_owned(), vec![if operator == "Split" { "many".to_owned() } else { given }]);
+                let given = match operator.as_str() {
+                    "Split" if operands.split_is_uneven() => "uneven".to_owned(),
+                    "Split" => "many".to_owned(),
+                    _ => given,
+                };
+                add("outputs".to_owned(), vec![given]);
             }
         }
         for (name, class) in attributes::classes(node, schema, &operands) {

@@ -59,7 +59,7 @@ impl Budget for Unbounded {
     }
 }
 
-/// An empty buffer for about `bytes`, which are asked of the budget where they are many.
+/// An empty buffer for `bytes` at most, which are asked of the budget where they are many.
 pub(crate) fn reserved(bytes: usize, budget: &mut dyn Budget) -> Result<Vec<u8>, Error> {
     if bytes >= STEP {
         budget.reserve(bytes)?;

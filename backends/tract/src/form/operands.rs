@@ -9,6 +9,7 @@ use tract_onnx::tract_hir::infer::{Factoid as _, InferenceFact};
 
 use super::facts::Facts;
 use super::padding::pads;
+use crate::proto::integer_attribute;
 use crate::values::FromValues;
 
 /// From this rank on ranks are one class.
@@ -57,6 +58,18 @@ impl<'a> Operands<'a> {
         let kinds: BTreeSet<String> = (0..self.count()).map(|operand| self.class_among_many(operand)).collect();
         let count = if self.count() > 2 { "many".to_owned() } else { self.count().to_string() };
         vec![("x".to_owned(), kinds.into_iter().collect::<Vec<_>>().join("+")), ("count".to_owned(), count)]
+    }
+
+    /// Whether a `Split` that is given no sizes, and is to make equal parts, cannot, for all that is known of its operand.
+    pub(super) fn split_is_uneven(&self) -> bool {
+        let names: Vec<&str> = self.node.attribute.iter().map(|attribute| attribute.name.as_str()).collect();
+        if self.count() > 1 || names.contains(&"split") || names.contains(&"num_outputs") {
+            return false;
+        }
+        let axis = integer_attribute(self.node, "axis").unwrap_or(0);
+        let axis = if axis < 0 { self.rank(0).map_or(axis, |rank| axis + rank as i64) } else { axis };
+        let size = usize::try_from(axis).ok().and_then(|axis| self.size(0, axis));
+        size.is_some_and(|size| size % self.node.output.len() as i64 != 0)
     }
 
     /// Which operands are one value, not known at load: an engine may then compute otherwise.

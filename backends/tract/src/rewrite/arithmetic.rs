@@ -1,4 +1,4 @@
-//! Single operators on numbers: `Mod`, `Pow` of integers, `Mul` by zero, `Softplus`, `BitShift`, `IsInf` and the `Einsum` that adds everything up.
+//! Single operators on numbers: `Mod`, `Pow` of integers, `Softplus`, `BitShift`, `IsInf` and the `Einsum` that adds everything up.
 
 use tract_onnx::pb::NodeProto;
 use tract_onnx::pb::tensor_proto::DataType;
@@ -53,37 +53,6 @@ pub(super) fn power(node: &NodeProto, facts: &Facts, writer: &mut Writer) -> boo
     let broken = writer.op("Not", &[&whole], vec![]);
     let lost = writer.op("And", &[&negative, &broken], vec![]);
     writer.named("Where", &[&lost, &nothing, &power], output, vec![]);
-    true
-}
-
-/// `Mul` by a constant of zeros, or by what sizes may make zeros, whose result tract takes for zeros: of what is not finite it is
-/// NaN.
-pub(super) fn times_zero(node: &NodeProto, facts: &Facts, writer: &mut Writer) -> bool {
-    let ([left, right], [output]) = (node.input.as_slice(), node.output.as_slice()) else { return false };
-    const FRACTIONS: [DataType; 4] = [DataType::Float, DataType::Double, DataType::Float16, DataType::Bfloat16];
-    if facts.dtype(left).or(facts.dtype(right)).is_none_or(|dtype| !FRACTIONS.contains(&dtype)) {
-        return false;
-    }
-    let may_be_zero = |name: &str| {
-        let fact = facts.of(name);
-        fact.is_fixed.then_some(fact.is_zero).filter(|is_zero| *is_zero != Some(false))
-    };
-    let (value, fixed, is_zero) = match (may_be_zero(left), may_be_zero(right)) {
-        (_, Some(is_zero)) => (left, right, is_zero),
-        (Some(is_zero), None) => (right, left, is_zero),
-        (None, None) => return false,
-    };
-    let difference = writer.op("Sub", &[value, value], vec![]);
-    if is_zero == Some(true) {
-        writer.named("Add", &[&difference, fixed], output, vec![]);
-        return true;
-    }
-    // Where it is known which it is, tract takes the other out.
-    let nothing = writer.op("Sub", &[fixed, fixed], vec![]);
-    let condition = writer.op("Equal", &[fixed, &nothing], vec![]);
-    let of_nothing = writer.op("Add", &[&difference, fixed], vec![]);
-    let product = writer.op("Mul", &[left, right], vec![]);
-    writer.named("Where", &[&condition, &of_nothing, &product], output, vec![]);
     true
 }
 

@@ -67,6 +67,11 @@ impl Facts {
         self.0.get(name)?.dtype
     }
 
+    /// Whether any value is of that type.
+    pub(super) fn hold(&self, dtype: DataType) -> bool {
+        self.0.values().any(|fact| fact.dtype == Some(dtype))
+    }
+
     pub(super) fn rank(&self, name: &str) -> Option<i64> {
         self.0.get(name)?.dims.as_ref().map(|dims| dims.len() as i64)
     }

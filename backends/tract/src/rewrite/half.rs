@@ -1,73 +1,106 @@
-//! FP16: tract sums in FP16, where a few hundred elements overflow, and multiplies a `Gemm` by an FP32 constant.
+//! FP16: arithmetic is done in FP32, as ONNX Runtime does it on processors. tract's own overflows in sums of a few hundred elements,
+//! and between the nodes of a norm that is spelled out.
+//!
+//! What such a node makes goes on to the next as FP32; what moves elements, leaves the graph or enters a body is FP16.
 
+use std::collections::HashMap;
+
+use corymb_onnx::is_standard;
 use tract_onnx::pb::tensor_proto::DataType;
-use tract_onnx::pb::{AttributeProto, NodeProto};
+use tract_onnx::pb::{GraphProto, NodeProto};
 
 use super::facts::Facts;
-use super::writer::{Writer, integer, integers};
-use crate::proto::integer_attribute;
+use super::writer::{MARK, integer, standing_for};
+use crate::proto::{label, subgraphs_mut};
 
-/// Operators that add many elements up, and one that tract approximates.
-const WIDENED: [&str; 16] = [
-    "CumSum",
-    "GlobalAveragePool",
-    "GlobalLpPool",
-    "GroupNormalization",
-    "InstanceNormalization",
-    "LpNormalization",
-    "MeanVarianceNormalization",
-    "ReduceL1",
-    "ReduceL2",
-    "ReduceLogSum",
-    "ReduceLogSumExp",
-    "ReduceMean",
-    "ReduceProd",
-    "ReduceSum",
-    "ReduceSumSquare",
-    "Sigmoid",
+/// Operators that compute, and whose operands of fractions are all of one type.
+#[rustfmt::skip]
+const ARITHMETIC: [&str; 98] = [
+    "Abs", "Acos", "Acosh", "Add", "ArgMax", "ArgMin", "Asin", "Asinh", "Atan", "Atanh", "AveragePool",
+    "BatchNormalization", "Ceil", "Celu", "Clip", "Conv", "ConvTranspose", "Cos", "Cosh", "CumSum", "Det", "Div",
+    "Einsum", "Elu", "Equal", "Erf", "Exp", "Floor", "GRU", "Gelu", "Gemm", "GlobalAveragePool", "GlobalLpPool",
+    "GlobalMaxPool", "Greater", "GreaterOrEqual", "GridSample", "GroupNormalization", "HardSigmoid", "HardSwish",
+    "Hardmax", "InstanceNormalization", "LRN", "LSTM", "LayerNormalization", "LeakyRelu", "Less", "LessOrEqual", "Log",
+    "LogSoftmax", "LpNormalization", "LpPool", "MatMul", "Max", "MaxPool", "Mean", "MeanVarianceNormalization", "Min",
+    "Mish", "Mod", "Mul", "Neg", "PRelu", "Pow", "RMSNormalization", "RNN", "Reciprocal", "ReduceL1", "ReduceL2",
+    "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum",
+    "ReduceSumSquare", "Relu", "Resize", "RotaryEmbedding", "Round", "Selu", "Shrink", "Sigmoid", "Sign", "Sin", "Sinh",
+    "Softmax", "Softplus", "Softsign", "Sqrt", "Sub", "Sum", "Swish", "Tan", "Tanh", "ThresholdedRelu", "Where",
 ];
 
-/// The same operator between two casts.
-pub(super) fn widened(node: &NodeProto, facts: &Facts, writer: &mut Writer) -> bool {
-    let is_half = |name: &String| facts.dtype(name) == Some(DataType::Float16);
-    let ([output], true) = (node.output.as_slice(), node.input.first().is_some_and(is_half)) else { return false };
-    if !WIDENED.contains(&node.op_type.as_str()) {
-        return false;
-    }
-    let mut wide = node.clone();
-    for name in &mut wide.input {
-        if is_half(name) {
-            *name = writer.cast(name, DataType::Float);
+/// Widens the arithmetic of a graph and of the graphs within. `outer` is what the graphs around it say, and `depth` their number.
+pub(super) fn widen(graph: &mut GraphProto, outer: Facts, depth: usize) {
+    let mut facts = outer;
+    facts.enter(graph);
+    let mut wide = Wide { depth, ..Wide::default() };
+    for mut node in std::mem::take(&mut graph.node) {
+        for body in subgraphs_mut(&mut node) {
+            widen(body, facts.clone(), depth + 1);
         }
+        facts.learn(&node);
+        wide.add(node, &facts);
     }
-    let result = writer.fresh();
-    wide.output[0].clone_from(&result);
-    writer.nodes.push(wide);
-    writer.named("Cast", &[&result], output, vec![integer("to", DataType::Float16 as i64)]);
-    true
+    graph.node = wide.nodes;
 }
 
-/// A `Gemm` that scales nothing as a product and a sum.
-pub(super) fn gemm(node: &NodeProto, facts: &Facts, writer: &mut Writer) -> bool {
-    let is_half = |name: &String| facts.dtype(name) == Some(DataType::Float16);
-    let scales = |attribute: &AttributeProto| matches!(attribute.name.as_str(), "alpha" | "beta") && attribute.f != 1.0;
-    let ([first, second, rest @ ..], [output]) = (node.input.as_slice(), node.output.as_slice()) else { return false };
-    if !node.input.iter().any(is_half) || node.attribute.iter().any(scales) {
-        return false;
-    }
-    let mut operands = [first.clone(), second.clone()];
-    for (operand, attribute) in operands.iter_mut().zip(["transA", "transB"]) {
-        if integer_attribute(node, attribute).unwrap_or(0) != 0 {
-            *operand = writer.op("Transpose", &[operand], vec![integers("perm", &[1, 0])]);
+/// The nodes of a graph as they are written anew.
+#[derive(Default)]
+struct Wide {
+    nodes: Vec<NodeProto>,
+    /// Values in FP32, by the names of those in FP16.
+    values: HashMap<String, String>,
+    depth: usize,
+}
+
+impl Wide {
+    fn add(&mut self, mut node: NodeProto, facts: &Facts) {
+        let is_half = |name: &String| facts.dtype(name) == Some(DataType::Float16);
+        let computes = is_standard(&node.domain) && ARITHMETIC.contains(&node.op_type.as_str());
+        // Operands of one type stay so.
+        let is_known = |name: &String| name.is_empty() || facts.dtype(name).is_some();
+        if !computes || !node.input.iter().any(is_half) || !node.input.iter().all(is_known) {
+            self.nodes.push(node);
+            return;
+        }
+        let base = standing_for(&node);
+        // One without a name goes by that of its first value, which changes.
+        node.name = label(&node).to_owned();
+        for name in node.input.iter_mut().filter(|name| is_half(name)) {
+            *name = match self.values.get(name) {
+                Some(known) => known.clone(),
+                None => {
+                    let known = self.name(name);
+                    self.cast(&base, name, &known, DataType::Float);
+                    self.values.insert(name.clone(), known.clone());
+                    known
+                }
+            };
+        }
+        let mut narrowed = Vec::new();
+        for name in node.output.iter_mut().filter(|name| is_half(name)) {
+            let known = self.name(name);
+            narrowed.push((known.clone(), std::mem::replace(name, known)));
+        }
+        self.nodes.push(node);
+        for (known, name) in narrowed {
+            self.cast(&base, &known, &name, DataType::Float16);
+            self.values.insert(name, known);
         }
     }
-    let operands = operands.each_ref().map(String::as_str);
-    match rest.first().filter(|bias| !bias.is_empty()) {
-        Some(bias) => {
-            let product = writer.op("MatMul", &operands, vec![]);
-            writer.named("Add", &[&product, bias], output, vec![]);
-        }
-        None => writer.named("MatMul", &operands, output, vec![]),
+
+    /// For a value in FP32. A body may hold one of the same value as the graph around it.
+    fn name(&self, of: &str) -> String {
+        format!("{of}{MARK}.wide.{}", self.depth)
     }
-    true
+
+    fn cast(&mut self, base: &str, input: &str, output: &str, to: DataType) {
+        self.nodes.push(NodeProto {
+            name: format!("{base}.{}.wide.{}", self.nodes.len(), self.depth),
+            op_type: "Cast".to_owned(),
+            input: vec![input.to_owned()],
+            output: vec![output.to_owned()],
+            attribute: vec![integer("to", to as i64)],
+            ..NodeProto::default()
+        });
+    }
 }

@@ -15,8 +15,10 @@ mod reductions;
 mod shapes;
 mod softmax;
 mod writer;
+mod zeros;
 
 use corymb_onnx::is_standard;
+use tract_onnx::pb::tensor_proto::DataType;
 use tract_onnx::pb::{GraphProto, ModelProto, NodeProto};
 
 use self::writer::Writer;
@@ -39,18 +41,20 @@ pub(crate) fn rewrite(model: &mut ModelProto) {
             graph.initializer.iter().map(|tensor| tensor.name.as_str()).collect();
         graph.input.retain(|input| !stored.contains(input.name.as_str()));
     }
-    rewrite_graph(graph, Facts::default(), opset);
+    if rewrite_graph(graph, Facts::default(), opset) {
+        half::widen(graph, Facts::default(), 0);
+    }
 }
 
-/// `outer` is what the graphs around this one say. Protobuf's decoder bounds how deep graphs nest.
-fn rewrite_graph(graph: &mut GraphProto, outer: Facts, opset: i64) {
+/// `outer` is what the graphs around this one say. Protobuf's decoder bounds how deep graphs nest. Answers whether there is FP16.
+fn rewrite_graph(graph: &mut GraphProto, outer: Facts, opset: i64) -> bool {
     let mut facts = outer;
     facts.enter(graph);
     let quantised = is_quantised(graph);
-    let mut written = Writer::new(opset);
+    let (mut written, mut halves) = (Writer::new(opset), false);
     for mut node in std::mem::take(&mut graph.node) {
         for subgraph in subgraphs_mut(&mut node) {
-            rewrite_graph(subgraph, facts.clone(), opset);
+            halves |= rewrite_graph(subgraph, facts.clone(), opset);
         }
         facts.learn(&node);
         if is_standard(&node.domain) {
@@ -64,6 +68,7 @@ fn rewrite_graph(graph: &mut GraphProto, outer: Facts, opset: i64) {
     }
     graph.node = written.nodes;
     graph.initializer.extend(written.constants);
+    halves || facts.hold(DataType::Float16)
 }
 
 /// Writes what stands for `node`, if anything has to.
@@ -73,10 +78,12 @@ fn stands_for(node: &NodeProto, facts: &Facts, quantised: bool, writer: &mut Wri
         "Softmax" if quantised => softmax::spelled(node, writer),
         "LogSoftmax" => softmax::logarithm(node, facts, writer),
         "QLinearMatMul" => arithmetic::quantised_product(node, facts, writer),
-        "Gemm" => half::gemm(node, facts, writer),
         "Attention" => attention::spelled(node, facts, writer),
         "Mod" => arithmetic::modulo(node, facts, writer),
-        "Mul" => arithmetic::times_zero(node, facts, writer),
+        "Mul" => zeros::product(node, facts, writer),
+        "PRelu" => zeros::slope(node, facts, writer),
+        "LayerNormalization" | "RMSNormalization" => zeros::scale(node, facts, writer),
+        "BatchNormalization" => zeros::scale_of_batch(node, facts, writer),
         "Softplus" => arithmetic::softplus(node, writer),
         "BitShift" => arithmetic::shift(node, facts, writer),
         "IsInf" => arithmetic::is_infinite(node, facts, writer),
@@ -92,9 +99,8 @@ fn stands_for(node: &NodeProto, facts: &Facts, quantised: bool, writer: &mut Wri
                 || reductions::of_truth(node, facts, writer)
                 || reductions::of_infinities(node, facts, writer)
                 || reductions::of_exponentials(node, facts, writer)
-                || half::widened(node, facts, writer)
         }
-        "GlobalLpPool" => reductions::global_norm(node, facts, writer) || half::widened(node, facts, writer),
-        _ => half::widened(node, facts, writer),
+        "GlobalLpPool" => reductions::global_norm(node, facts, writer),
+        _ => false,
     }
 }

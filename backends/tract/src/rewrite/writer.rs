@@ -8,7 +8,7 @@ use tract_onnx::pb::{AttributeProto, NodeProto, TensorProto};
 use crate::proto::label;
 
 /// What names of added nodes and values hold.
-const MARK: &str = ".corymb";
+pub(super) const MARK: &str = ".corymb";
 /// The operator set in which the axes of `ReduceSum`, `Squeeze` and `Unsqueeze` became an operand.
 pub(super) const SUM_AXES_AS_OPERAND: i64 = 13;
 /// The operator set in which those of the other reductions did.

@@ -76,26 +76,28 @@ impl<'a> Values<'a> {
         })
     }
 
-    /// About how many bytes all of them take when written.
-    pub(crate) fn expected_len(&self) -> usize {
+    /// How many bytes all of them take at most when written, with a comma behind each: of integers and texts so many, of
+    /// fractions never more.
+    pub(crate) fn most_len(&self) -> usize {
+        let each = |count: usize, most: usize| count.saturating_mul(most);
         match self {
-            Self::Bool(values) => values.len() * 6,
-            Self::Uint8(values) => values.len() * 4,
-            Self::Int8(values) => values.len() * 4,
-            Self::Uint16(values) => values.len() * 6,
-            Self::Int16(values) => values.len() * 6,
-            Self::Uint32(values) => values.len() * 8,
-            Self::Int32(values) => values.len() * 8,
-            Self::Uint64(values) => values.len() * 8,
-            Self::Int64(values) => values.len() * 8,
-            Self::Fp16(values) => values.len() * 12,
-            Self::Bf16(values) => values.len() * 12,
-            Self::Fp32(values) => values.len() * 14,
-            Self::Fp64(values) => values.len() * 20,
-            Self::Text(values) | Self::Document(values) => values.iter().map(|element| element.len() + 4).sum(),
-            Self::Base64(values) | Self::Base64Object(values) => {
-                values.iter().map(|element| element.len() / 3 * 4 + 16).sum()
-            }
+            Self::Bool(values) => each(values.len(), "false,".len()),
+            Self::Uint8(values) => each(values.len(), "255,".len()),
+            Self::Int8(values) => each(values.len(), "-128,".len()),
+            Self::Uint16(values) => each(values.len(), "65535,".len()),
+            Self::Int16(values) => each(values.len(), "-32768,".len()),
+            Self::Uint32(values) => values.iter().map(|value| digits((*value).into()) + 1).sum(),
+            Self::Int32(values) => values.iter().map(|value| signed_len((*value).into()) + 1).sum(),
+            Self::Uint64(values) => values.iter().map(|value| digits(*value) + 1).sum(),
+            Self::Int64(values) => values.iter().map(|value| signed_len(*value) + 1).sum(),
+            Self::Fp16(values) => each(values.len(), SINGLE + 1),
+            Self::Bf16(values) => each(values.len(), SINGLE + 1),
+            Self::Fp32(values) => each(values.len(), SINGLE + 1),
+            Self::Fp64(values) => each(values.len(), DOUBLE + 1),
+            Self::Text(values) => values.iter().map(|element| string_len(element) + 1).sum(),
+            Self::Document(values) => values.iter().map(|element| element.len() + 1).sum(),
+            Self::Base64(values) => values.iter().map(|element| base64_len(element) + 1).sum(),
+            Self::Base64Object(values) => values.iter().map(|element| base64_len(element) + "{\"b64\":},".len()).sum(),
         }
     }
 
@@ -159,6 +161,38 @@ pub(crate) fn write_nested(values: &Values<'_>, shape: &[usize], start: &mut usi
             out.push(b']');
         }
     }
+}
+
+/// What the brackets of a tensor of that shape take, and the commas between them, at most.
+pub(crate) fn nesting_len(shape: &[usize]) -> usize {
+    let lists = shape.iter().scan(1_usize, |lists, size| Some(std::mem::replace(lists, lists.saturating_mul(*size))));
+    lists.fold(0, |sum, lists| sum.saturating_add(lists.saturating_mul("[],".len())))
+}
+
+/// What a quoted string takes at most.
+pub(crate) fn string_len(utf8: &[u8]) -> usize {
+    let more = utf8.iter().map(|byte| match byte {
+        b'"' | b'\\' => 1,
+        ..0x20 => "\\u0000".len() - 1,
+        _ => 0,
+    });
+    utf8.len() + "\"\"".len() + more.sum::<usize>()
+}
+
+/// The most characters of a number in FP32, and in FP64.
+const SINGLE: usize = 16;
+const DOUBLE: usize = 24;
+
+fn digits(value: u64) -> usize {
+    value.checked_ilog10().map_or(1, |power| power as usize + 1)
+}
+
+fn signed_len(value: i64) -> usize {
+    digits(value.unsigned_abs()) + usize::from(value < 0)
+}
+
+fn base64_len(bytes: &[u8]) -> usize {
+    bytes.len().div_ceil(3) * 4 + "\"\"".len()
 }
 
 /// Appends a quoted string.
@@ -268,6 +302,8 @@ mod tests {
         let values = Values::of_v2("y", tensor).expect("viewable");
         let mut out = Vec::new();
         write_nested(&values, tensor.shape(), &mut 0, &mut out);
+        let most = values.most_len() + nesting_len(tensor.shape());
+        assert!(out.len() <= most, "{} of {most} bytes of {tensor:?}", out.len());
         String::from_utf8(out).expect("UTF-8")
     }
 
@@ -291,6 +327,35 @@ mod tests {
         assert_eq!(written(&tensor), "[true,false]");
         let tensor = Tensor::from_slice([1], &[f16::from_f32(0.5)]).expect("valid");
         assert_eq!(written(&tensor), "[0.5]");
+    }
+
+    #[test]
+    fn what_is_written_is_no_longer_than_was_said() {
+        let mut bits = 1_u64;
+        let mut random = || {
+            bits ^= bits << 13;
+            bits ^= bits >> 7;
+            bits ^= bits << 17;
+            bits
+        };
+        for _ in 0..2000 {
+            let wide = random();
+            let (singles, doubles) = (f32::from_bits(wide as u32), f64::from_bits(wide));
+            let ordinary = f64::from(wide as i32) * 10_f64.powi((wide >> 40) as i32 % 30 - 15);
+            written(&Tensor::from_slice([1, 2, 1], &[singles, ordinary as f32]).expect("valid"));
+            written(&Tensor::from_slice([2], &[doubles, ordinary]).expect("valid"));
+            written(&Tensor::from_slice([1], &[f16::from_bits(wide as u16)]).expect("valid"));
+            written(&Tensor::from_slice([1], &[bf16::from_bits(wide as u16)]).expect("valid"));
+            let shift = wide % 64;
+            written(&Tensor::from_slice([3, 1], &[wide >> shift, 0, u64::MAX]).expect("valid"));
+            written(&Tensor::from_slice([3], &[(wide as i64) >> shift, 0, i64::MIN]).expect("valid"));
+            written(&Tensor::from_slice([2], &[wide as i32, i32::MIN]).expect("valid"));
+            let text = Bytes::copy_from_slice(&wide.to_le_bytes()[..(wide % 9) as usize]);
+            written(&Tensor::from_elements([1], vec![text]).expect("valid"));
+            let text = wide.to_le_bytes().map(|byte| byte & 0x7f);
+            written(&Tensor::from_elements([1, 1], vec![Bytes::copy_from_slice(&text)]).expect("valid"));
+        }
+        assert_eq!(nesting_len(&[2, 3, usize::MAX, usize::MAX]), usize::MAX);
     }
 
     #[test]

@@ -3,8 +3,11 @@
 use corymb_core::{Code, Error, Tensors};
 
 use super::Form;
-use crate::json::writer::{Values, write_nested, write_string};
+use crate::json::writer::{Values, nesting_len, string_len, write_nested, write_string};
 use crate::limits::{Budget, reserved};
+
+/// What the brackets around all of it take at most.
+const AROUND: usize = 16;
 
 /// Writes tensors as rows under the first of `members`, or as columns under the second. A single tensor drops its name.
 ///
@@ -21,19 +24,29 @@ pub(super) fn write(
     budget: &mut dyn Budget,
 ) -> Result<Vec<u8>, Error> {
     let mut columns = Vec::with_capacity(tensors.len());
-    let mut capacity = 64;
+    let [rows_member, columns_member] = members;
+    let (member, rows) = match form {
+        Form::Rows(rows) => (rows_member, rows),
+        Form::Columns => (columns_member, 1),
+    };
+    // The names stand in each row, and each row has a comma, and brackets of its own where there are several names.
+    let mut capacity = string_len(member.as_bytes()).saturating_add(AROUND).saturating_add(rows.saturating_mul(3));
     for (name, tensor) in tensors.iter() {
         let documents = documents(name);
         let values = Values::of_v1(name, tensor, documents)?;
-        capacity += values.expected_len() + name.len();
+        let named = rows.saturating_mul(string_len(name.as_bytes()) + ":,".len());
+        let most = values.most_len().saturating_add(nesting_len(tensor.shape())).saturating_add(named);
+        capacity = capacity.saturating_add(most);
         columns.push((name, tensor.shape(), values));
     }
+    if let Form::Rows(rows) = form {
+        check_rows(&columns, rows)?;
+    }
     let mut out = reserved(capacity, budget)?;
-    let [rows_member, columns_member] = members;
+    let room = out.capacity();
     out.push(b'{');
     match form {
         Form::Rows(rows) => {
-            check_rows(&columns, rows)?;
             write_string(rows_member, &mut out);
             out.extend_from_slice(b":[");
             for row in 0..rows {
@@ -52,6 +65,9 @@ pub(super) fn write(
             });
             out.push(b'}');
         }
+    }
+    if cfg!(test) {
+        assert!(out.len() <= room, "an answer of {} bytes, of which {room} were asked for", out.len());
     }
     Ok(out)
 }

@@ -5,9 +5,14 @@ use corymb_core::{Code, Error, Response, Tensor, Tensors, Value};
 
 use super::{Ask, Binary};
 use crate::decoded::Encoded;
-use crate::json::writer::{Values, double, signed, unsigned, write_string};
+use crate::json::writer::{Values, double, signed, string_len, unsigned, write_string};
 use crate::limits::{Budget, reserved};
 use crate::raw;
+
+/// What the words of an answer, and those of a tensor, take at most.
+const AROUND: usize = 192;
+/// The most that a number takes, with a comma.
+const NUMBER: usize = 25;
 
 /// Writes an answer. The members stand in Triton's order: `id` (where one was given), `model_name`, `model_version`,
 /// `parameters` (where there are any), `outputs`.
@@ -15,7 +20,12 @@ use crate::raw;
 /// BYTES in JSON are texts, or base64 with the parameter `content_type` of `base64` where one is not UTF-8.
 pub(super) fn answer(ask: &Ask, response: &Response, budget: &mut dyn Budget) -> Result<Encoded, Error> {
     let outputs = wanted(ask, response)?;
-    let mut out = reserved(256 + outputs.iter().map(Output::expected_len).sum::<usize>(), budget)?;
+    let parameters = response.parameters.iter();
+    let parameters = parameters.map(|(name, value)| string_len(name.as_bytes()) + value_len(value) + 2);
+    let named = [&ask.id, &response.model, &response.version].map(|text| string_len(text.as_bytes()));
+    let around = AROUND + named.iter().sum::<usize>() + parameters.sum::<usize>();
+    let mut out = reserved(around + outputs.iter().map(Output::most_len).sum::<usize>(), budget)?;
+    let room = out.capacity();
     out.push(b'{');
     if !ask.id.is_empty() {
         out.extend_from_slice(b"\"id\":");
@@ -37,14 +47,19 @@ pub(super) fn answer(ask: &Ask, response: &Response, budget: &mut dyn Budget) ->
         out.push(b'}');
     }
     out.extend_from_slice(b",\"outputs\":");
-    Ok(finish(&outputs, out))
+    let encoded = finish(&outputs, out);
+    if cfg!(test) {
+        let len = encoded.body.len();
+        assert!(len <= room, "an answer of {len} bytes, of which {room} were asked for");
+    }
+    Ok(encoded)
 }
 
 /// Writes a request.
 pub(super) fn request(inputs: &Tensors, binary: Binary) -> Result<Encoded, Error> {
     let inputs: Vec<Output<'_>> =
         inputs.iter().map(|(name, tensor)| Output::new(name, tensor, binary.inputs)).collect::<Result<_, _>>()?;
-    let mut out = Vec::with_capacity(256 + inputs.iter().map(Output::expected_len).sum::<usize>());
+    let mut out = Vec::with_capacity(AROUND + inputs.iter().map(Output::most_len).sum::<usize>());
     out.push(b'{');
     if binary.outputs {
         out.extend_from_slice(b"\"parameters\":{\"binary_data_output\":true},");
@@ -100,12 +115,12 @@ impl<'a> Output<'a> {
         Ok(Self { name, tensor, data })
     }
 
-    fn expected_len(&self) -> usize {
+    fn most_len(&self) -> usize {
         let data = match &self.data {
-            Data::Json(values) => values.expected_len(),
+            Data::Json(values) => values.most_len(),
             Data::Binary(bytes) => bytes.len(),
         };
-        data + self.name.len() + 128
+        data.saturating_add(string_len(self.name.as_bytes()) + NUMBER * self.tensor.shape().len() + AROUND)
     }
 
     fn write(&self, out: &mut Vec<u8>) {
@@ -141,6 +156,13 @@ impl<'a> Output<'a> {
 fn comma(index: usize, out: &mut Vec<u8>) {
     if index > 0 {
         out.push(b',');
+    }
+}
+
+fn value_len(value: &Value) -> usize {
+    match value {
+        Value::Text(text) => string_len(text.as_bytes()),
+        _ => NUMBER,
     }
 }
 
