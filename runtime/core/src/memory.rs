@@ -25,6 +25,12 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// What is held may bring the process to this part of the limit and no further, in sixteenths: what nobody counts then has
 /// less than it was given, and nothing more is taken until that has passed.
 const CEILING: u64 = 12;
+/// The same where little is taken for one that holds little, in sixteenths: what others have taken in large pieces is no reason to
+/// refuse it.
+const SMALL_CEILING: u64 = 14;
+/// What is little: so many bytes, and no more than this part of the limit.
+const LITTLE: u64 = 1 << 20;
+const LITTLE_PART: u64 = 256;
 /// For so long it is believed what the process was seen to take, beside what has been taken since.
 const GLANCE: Duration = Duration::from_millis(10);
 /// What was taken for so long, or twice as long, is taken for memory that was not yet written to: the process does not have it,
@@ -206,7 +212,8 @@ impl MemoryPool {
         if held.saturating_add(process.freed.load(Ordering::Relaxed)) > limit {
             process.give_back(Some(limit.saturating_sub(held)));
         }
-        let has_room = held <= part(process.total, LEAST) || process.has_room(bytes, held);
+        let ceiling = if all <= LITTLE.min(process.total / LITTLE_PART) { SMALL_CEILING } else { CEILING };
+        let has_room = held <= part(process.total, LEAST) || process.has_room(bytes, held, ceiling);
         if !has_room {
             self.0.held.fetch_sub(bytes, Ordering::Relaxed);
             process.recent.remove(bytes);
@@ -244,7 +251,7 @@ impl MemoryPool {
 impl Process {
     /// Whether the process may take `bytes` more, by what it really takes: others than the pool's holders take memory, too. Those
     /// bytes are among the `held`.
-    fn has_room(&self, bytes: u64, held: u64) -> bool {
+    fn has_room(&self, bytes: u64, held: u64, ceiling: u64) -> bool {
         let Glance { begin, until, room, purged } = &self.glance;
         let now = begin.elapsed();
         if micros(now) < until.load(Ordering::Relaxed) {
@@ -254,19 +261,21 @@ impl Process {
             }
         }
         let untouched = || self.recent.bytes().min(held).saturating_sub(bytes);
-        let left = || Some(part(self.total, CEILING).saturating_sub((self.used)()?).saturating_sub(untouched()));
+        let taken = || Some((self.used)()?.saturating_add(untouched()));
+        let below = |sixteenths, taken| part(self.total, sixteenths).saturating_sub(taken);
         // One looks at a time; those who wait here would see what it sees.
         let mut purged = purged.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(mut seen) = left() else { return true };
-        if seen < bytes && purged.is_none_or(|purged| purged.elapsed() >= PURGE_PAUSE) {
+        let Some(mut taken_now) = taken() else { return true };
+        if below(CEILING, taken_now) < bytes && purged.is_none_or(|purged| purged.elapsed() >= PURGE_PAUSE) {
             self.give_back(None);
             *purged = Some(Instant::now());
-            seen = left().unwrap_or(seen);
+            taken_now = taken().unwrap_or(taken_now);
         }
+        let seen = below(CEILING, taken_now);
         let rest = seen.checked_sub(bytes);
         room.store(rest.unwrap_or(seen), Ordering::Relaxed);
         until.store(micros(now.saturating_add(GLANCE)), Ordering::Relaxed);
-        rest.is_some()
+        rest.is_some() || below(ceiling, taken_now) >= bytes
     }
 
     /// Makes the allocator give back what was freed; where there is `room`, only if it is more than that.
@@ -469,6 +478,14 @@ mod tests {
         holder.grow(100).expect("room");
         used.store(400, Ordering::Relaxed);
         holder.grow(101).expect("looked at anew");
+        std::thread::sleep(3 * UNTOUCHED);
+        used.store(1390, Ordering::Relaxed);
+        std::thread::sleep(2 * GLANCE);
+        assert!(pool.holder().grow(7).is_err());
+        pool.holder().grow(6).expect("so little is there for all others");
+        used.store(1400, Ordering::Relaxed);
+        std::thread::sleep(2 * GLANCE);
+        assert!(pool.holder().grow(6).is_err(), "up to a bound");
         used.store(1600, Ordering::Relaxed);
         drop(holder);
         pool.holder().grow(200).expect("so much is always left");

@@ -35,7 +35,7 @@ mod waiting;
 mod warmup;
 
 pub use accounting::{Concurrency, InFlight, RequestStats, RequestStatsReport};
-pub use admission::Permit;
+pub use admission::{Arrival, Permit};
 pub use call::Call;
 pub use division::Division;
 pub use engine::{Engine, ModelDescription, ModelStatus, Opening};

@@ -31,6 +31,11 @@ const MAX_HEADERS: u32 = 16 * 1024;
 const MAX_PENDING_RESETS: usize = 20;
 /// HTTP/2: fewer, larger frames for tensors than the standard's smallest size.
 const MAX_FRAME: u32 = 64 * 1024;
+/// HTTP/2: what a peer may send of one stream that nobody has read, in bytes, and of all streams of a connection. h2 ends a
+/// connection that holds so many small frames unread that what it keeps beside their content is half of the latter. However long
+/// their readers are busy, frames of 32 bytes do not get there in eight streams, nor those of 100 bytes in forty.
+const STREAM_WINDOW: u32 = 128 * 1024;
+const CONNECTION_WINDOW: u32 = 16 << 20;
 /// HTTP/2: how often, and for how long, a peer is asked whether it is still there.
 const PING_INTERVAL: Duration = Duration::from_secs(20);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
@@ -134,6 +139,8 @@ fn builder(speaks: Speaks, executor: StreamExecutor) -> auto::Builder<StreamExec
                 .max_header_list_size(MAX_HEADERS)
                 .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
                 .max_frame_size(MAX_FRAME)
+                .initial_stream_window_size(STREAM_WINDOW)
+                .initial_connection_window_size(CONNECTION_WINDOW)
                 .keep_alive_interval(PING_INTERVAL)
                 .keep_alive_timeout(PING_TIMEOUT);
             builder.http2_only()

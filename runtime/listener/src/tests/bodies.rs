@@ -1,6 +1,9 @@
 //! Bodies of requests that are read, refused, or waited for.
 
-use super::start;
+use bytes::Bytes;
+use http::StatusCode;
+
+use super::{start, within};
 use crate::ListenerOptions;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -40,5 +43,30 @@ async fn a_client_is_told_to_continue_by_who_reads() {
     assert_eq!(connection.answer().await.status, 100);
     connection.send("abc").await;
     assert_eq!(connection.answer().await.body, b"abc");
+    assert_eq!(listener.stop().await.cut, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn small_frames_that_wait_for_their_readers_cost_their_connection_nothing() {
+    const FRAME: &[u8] = &[b' '; 32];
+    let listener = start(ListenerOptions::default()).await;
+    let http2 = listener.http2().await;
+    let pending = http2.get("/sleep/1500");
+    let unread = async {
+        let begun = (0..8).map(|_| http2.open("/sleep/1000"));
+        let mut streams: Vec<_> = futures::future::join_all(begun).await;
+        // More than a window holds.
+        for (_, body) in &mut streams {
+            for _ in 0..(256 << 10) / FRAME.len() {
+                body.send_data(Bytes::from_static(FRAME), false).expect("the stream is open");
+            }
+        }
+        streams
+    };
+    let (answered, streams) = tokio::join!(pending, unread);
+    assert_eq!(answered.expect("the connection goes on").0, StatusCode::OK);
+    for (answer, _) in streams {
+        assert_eq!(within(answer).await.expect("answered").status(), StatusCode::OK);
+    }
     assert_eq!(listener.stop().await.cut, 0);
 }

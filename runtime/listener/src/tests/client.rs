@@ -154,6 +154,13 @@ impl Http2 {
         Self::exchange(self.send.clone(), self.address, path, b"").await
     }
 
+    /// A request whose body is sent piece by piece.
+    pub(super) async fn open(&self, path: &str) -> (h2::client::ResponseFuture, h2::SendStream<Bytes>) {
+        let mut send = self.send.clone().ready().await.expect("open");
+        let request = Request::builder().method(Method::POST).uri(format!("http://{}{path}", self.address));
+        send.send_request(request.body(()).expect("a request"), false).expect("sent")
+    }
+
     /// An answer of which nothing is read.
     pub(super) async fn unread(&self, path: &str) -> h2::RecvStream {
         Self::begin(self.send.clone(), self.address, path, b"").await.expect("an answer").into_body()

@@ -68,7 +68,7 @@ impl Messages {
         while filled < PREFIX {
             if self.rest.is_empty() {
                 let wait = if filled == 0 { wait } else { self.stall };
-                match next_data(&mut self.body, wait).await? {
+                match next_data(&mut self.body, None, wait).await? {
                     Some(data) => self.rest = data,
                     None if filled == 0 => return Ok(None),
                     None => return Err(cut_off()),
@@ -102,21 +102,24 @@ impl Messages {
 
     async fn collect(&mut self, len: usize, mut permit: Option<&mut Permit>) -> Result<Bytes, ServerError> {
         // As it comes, not as it is announced: else liars could hold the budget of everybody.
-        let mut reserve = |bytes| permit.as_mut().map_or(Ok(()), |permit| permit.reserve(BODY, bytes));
+        let reserve = |permit: &mut Option<&mut Permit>, bytes| {
+            permit.as_mut().map_or(Ok(()), |permit| permit.reserve(BODY, bytes))
+        };
         if len <= self.rest.len() {
-            reserve(len)?;
+            reserve(&mut permit, len)?;
             return Ok(self.rest.split_to(len));
         }
         // Copied once: frames are small, and decoders need the message in one piece.
         let mut message = BytesMut::with_capacity(len);
         loop {
             let piece = self.rest.split_to(self.rest.len().min(len - message.len()));
-            reserve(piece.len())?;
+            reserve(&mut permit, piece.len())?;
             message.extend_from_slice(&piece);
             if message.len() == len {
                 return Ok(message.freeze());
             }
-            self.rest = next_data(&mut self.body, self.stall).await?.ok_or_else(cut_off)?;
+            let next = next_data(&mut self.body, permit.as_deref_mut(), self.stall).await?;
+            self.rest = next.ok_or_else(cut_off)?;
         }
     }
 
@@ -136,7 +139,7 @@ impl Messages {
                 self.unread = Unread::Nothing;
                 return Ok(true);
             }
-            self.rest = next_data(&mut self.body, self.stall).await?.ok_or_else(cut_off)?;
+            self.rest = next_data(&mut self.body, None, self.stall).await?.ok_or_else(cut_off)?;
         }
     }
 

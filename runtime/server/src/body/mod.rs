@@ -60,7 +60,7 @@ async fn collect(
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
     let mut reserved = 0;
-    while let Some(data) = next_data(&mut body, stall).await? {
+    while let Some(data) = next_data(&mut body, Some(permit), stall).await? {
         let so_far = first.len() + rest.len();
         if data.len() > max - so_far {
             return Err(ServerError::too_large(format!("the body has more than {max} bytes, which is the limit")));
@@ -92,19 +92,18 @@ async fn collect(
     Ok(if rest.is_empty() { first } else { rest.freeze() })
 }
 
-/// The next data of a body, none at its end; an error when nothing comes for `stall`.
-async fn next_data(body: &mut Body, stall: Duration) -> Result<Option<Bytes>, ServerError> {
+/// The next data of a body, none at its end; an error when nothing comes for `stall`, or where another request has had the place
+/// of the one with the `permit`.
+async fn next_data(
+    body: &mut Body,
+    mut permit: Option<&mut Permit>,
+    stall: Duration,
+) -> Result<Option<Bytes>, ServerError> {
     loop {
         if body.is_end_stream() {
             return Ok(None);
         }
-        let Some(frame) = next_frame(body, stall).await else {
-            return Err(ServerError::new(
-                Code::DeadlineExceeded,
-                format!("the request's body made no progress for {stall:?}"),
-            ));
-        };
-        match frame {
+        match next_frame(body, permit.as_deref_mut(), stall).await? {
             None => return Ok(None),
             Some(Ok(frame)) => match frame.into_data() {
                 Ok(data) if data.is_empty() => {}
@@ -119,9 +118,13 @@ async fn next_data(body: &mut Body, stall: Duration) -> Result<Option<Bytes>, Se
     }
 }
 
-/// The next frame, none of it when nothing comes for `stall`. A timer is set only when a second look finds nothing either:
-/// by then the bytes that came with the head have been handed over, and a timer is under a lock that all cores share.
-async fn next_frame(body: &mut Body, stall: Duration) -> Option<Option<Result<Frame<Bytes>, axum::Error>>> {
+/// The next frame. A timer is set only when a second look finds nothing either: by then the bytes that came with the head have
+/// been handed over, and a timer is under a lock that all cores share.
+async fn next_frame(
+    body: &mut Body,
+    permit: Option<&mut Permit>,
+    stall: Duration,
+) -> Result<Option<Result<Frame<Bytes>, axum::Error>>, ServerError> {
     let mut looked = false;
     let soon = poll_fn(|context| match Pin::new(&mut *body).poll_frame(context) {
         Poll::Ready(frame) => Poll::Ready(Some(frame)),
@@ -132,9 +135,22 @@ async fn next_frame(body: &mut Body, stall: Duration) -> Option<Option<Result<Fr
             Poll::Pending
         }
     });
-    match soon.await {
-        Some(frame) => Some(frame),
-        None => tokio::time::timeout(stall, body.frame()).await.ok(),
+    if let Some(frame) = soon.await {
+        return Ok(frame);
+    }
+    let arrival = permit.map(Permit::arriving);
+    let displaced = async {
+        match &arrival {
+            Some(arrival) => arrival.displaced().await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        frame = tokio::time::timeout(stall, body.frame()) => frame.map_err(|_| {
+            let reason = format!("the request's body made no progress for {stall:?}");
+            ServerError::new(Code::DeadlineExceeded, reason)
+        }),
+        error = displaced => Err(error.into()),
     }
 }
 
@@ -192,7 +208,7 @@ mod tests {
     #[tokio::test]
     async fn a_stalled_body_is_given_up() {
         let mut body = Body::from_stream(futures::stream::pending::<Result<Bytes, std::io::Error>>());
-        let error = next_data(&mut body, Duration::from_millis(5)).await.expect_err("given up");
+        let error = next_data(&mut body, None, Duration::from_millis(5)).await.expect_err("given up");
         assert_eq!(error.code, Code::DeadlineExceeded);
     }
 }

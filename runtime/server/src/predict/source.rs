@@ -22,10 +22,12 @@ pub(crate) enum Source<'a> {
 
 impl Source<'_> {
     pub(super) async fn read(self, app: &App, headers: &HeaderMap, permit: &mut Permit) -> Result<Bytes, ServerError> {
-        match self {
+        let bytes = match self {
             Source::Body(body) => body::read(app, permit, headers, body).await,
             Source::Only(messages) => messages.only(app, Some(permit)).await,
             Source::Next(messages, head) => messages.payload(app, head, Some(permit)).await,
-        }
+        }?;
+        permit.arrived()?;
+        Ok(bytes)
     }
 }
