@@ -84,13 +84,13 @@ impl ApartModel {
 impl Recipe {
     /// A child that has loaded the model: the same files as the first.
     fn start(&self) -> Result<(Child, Described), BackendError> {
-        let started = self.start_of_any()?;
-        // Looked at behind the loading: what is changed meanwhile is seen, too.
-        if self.stamps != Stamps::of(&self.files.model) {
-            let reason = "its files are not those any more that were loaded and checked; it is served again when it is loaded anew";
-            return Err(BackendError::Failed(format!("a process for '{}' cannot be started: {reason}", self.name)));
+        let is_as_loaded = || self.stamps == Stamps::of(&self.files.model);
+        if !is_as_loaded() {
+            return Err(BackendError::Changed);
         }
-        Ok(started)
+        let started = self.start_of_any()?;
+        // Looked at again behind the loading: what is changed meanwhile is seen, too.
+        if is_as_loaded() { Ok(started) } else { Err(BackendError::Changed) }
     }
 
     fn start_of_any(&self) -> Result<(Child, Described), BackendError> {
@@ -282,7 +282,10 @@ impl Family {
         match &started {
             Ok(_) => tracing::info!(model = recipe.name, took = ?begin.elapsed(), "its process was started again"),
             Err(error) => {
-                lock(&self.backoff).ended(Instant::now(), false);
+                // What has changed is not there again after some time.
+                if !matches!(error, BackendError::Changed) {
+                    lock(&self.backoff).ended(Instant::now(), false);
+                }
                 tracing::error!(model = recipe.name, %error, "its process could not be started again");
             }
         }

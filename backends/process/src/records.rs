@@ -255,10 +255,11 @@ impl From<BackendError> for Failure {
             BackendError::Memory(shortage) => Self::Memory(shortage.into()),
             BackendError::Cancelled => Self::Cancelled,
             BackendError::TimedOut => Self::TimedOut,
-            // The first three are not a child's: it has no children of its own, and takes every hazard.
+            // The first four are not a child's: it has no children of its own, and takes every hazard.
             error @ (BackendError::Hazardous(_)
             | BackendError::Crashed { .. }
             | BackendError::Restarting(_)
+            | BackendError::Changed
             | BackendError::Failed(_)) => Self::Failed(error.to_string()),
         }
     }

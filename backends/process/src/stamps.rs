@@ -11,10 +11,10 @@ const OTHERS: [&str; 5] = ["onnx", "toml", "wasm", "cwasm", "md"];
 /// Files that are looked at, at most.
 const MOST: usize = 1000;
 
-/// Of a model's file and of those beside it that may hold its tensors: device and number, size, and when content and state
-/// were changed last, which nobody can set.
+/// Of a model's file and of those beside it that may hold its tensors: device and number, size, and when the content was changed
+/// last. By these the repository, too, tells whether a model is to be loaded anew.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Stamps(Vec<(PathBuf, [i64; 7])>);
+pub(crate) struct Stamps(Vec<(PathBuf, [i64; 5])>);
 
 impl Stamps {
     pub(crate) fn of(model: &FileSource) -> Self {
@@ -24,7 +24,7 @@ impl Stamps {
         let beside = beside.map(|entry| entry.path()).filter(|file| file.is_file() && is_part(file)).take(MOST);
         let files = std::iter::once(path.clone()).chain(beside);
         let mut stamps: Vec<_> =
-            files.map(|file| (file.clone(), file.metadata().map_or([0; 7], |found| stamp(&found)))).collect();
+            files.map(|file| (file.clone(), file.metadata().map_or([0; 5], |found| stamp(&found)))).collect();
         stamps.sort();
         Self(stamps)
     }
@@ -35,10 +35,9 @@ impl Stamps {
     }
 }
 
-fn stamp(file: &Metadata) -> [i64; 7] {
+fn stamp(file: &Metadata) -> [i64; 5] {
     let large = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
-    let (changed, state) = ((file.mtime(), file.mtime_nsec()), (file.ctime(), file.ctime_nsec()));
-    [large(file.dev()), large(file.ino()), large(file.size()), changed.0, changed.1, state.0, state.1]
+    [large(file.dev()), large(file.ino()), large(file.size()), file.mtime(), file.mtime_nsec()]
 }
 
 #[cfg(test)]
@@ -57,6 +56,11 @@ mod tests {
         write("other.onnx", "two");
         write("model.toml", "");
         assert_eq!(Stamps::of(&model), loaded);
+        std::fs::rename(file("model.onnx"), file("away.onnx")).expect("renamed");
+        assert_ne!(Stamps::of(&model), loaded, "it is not there");
+        std::fs::rename(file("away.onnx"), file("model.onnx")).expect("renamed");
+        std::fs::hard_link(file("model.onnx"), file("again.onnx")).expect("linked");
+        assert_eq!(Stamps::of(&model), loaded, "its content is the same");
         write("weights.bin", "22");
         assert_ne!(Stamps::of(&model), loaded);
         let loaded = Stamps::of(&model);

@@ -120,7 +120,7 @@ pub trait Instance: Send {
     ///
     /// # Errors
     /// [`BackendError::InvalidInput`] when the engine refuses these values, [`BackendError::Cancelled`],
-    /// [`BackendError::Failed`], [`BackendError::Crashed`] and [`BackendError::Restarting`] of a process of its own. After an
+    /// [`BackendError::Failed`], [`BackendError::Crashed`], [`BackendError::Restarting`] and [`BackendError::Changed`] of a process of its own. After an
     /// error the instance is still usable; after a panic it is not.
     fn run(&mut self, batch: &[Tensors], options: &RunOptions) -> Result<Vec<Tensors>, BackendError>;
 }

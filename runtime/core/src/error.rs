@@ -135,6 +135,9 @@ pub enum BackendError {
     /// The process of its own that the model runs in ended too often: it is started again after this time at the earliest.
     #[error("its process ended and is started again in {} ms", .0.as_millis() + 1)]
     Restarting(Duration),
+    /// The process of its own that the model ran in ended, and its files are not those any more that were loaded and checked.
+    #[error("its process ended, and its files have changed since it was loaded: load it again")]
+    Changed,
     /// The inputs do not fit the model. The caller's mistake.
     #[error("{0}")]
     InvalidInput(String),
@@ -165,7 +168,7 @@ impl BackendError {
             Self::Memory(shortage) => shortage.code(),
             Self::Cancelled => Code::Cancelled,
             Self::TimedOut | Self::Crashed { by: Ending::Late, .. } => Code::DeadlineExceeded,
-            Self::Restarting(_) => Code::NotReady,
+            Self::Restarting(_) | Self::Changed => Code::NotReady,
             Self::Unavailable { .. }
             | Self::InvalidModel(_)
             | Self::Unsupported(_)

@@ -129,9 +129,11 @@ pub enum EngineError {
 fn for_callers(error: &BackendError) -> String {
     match error {
         BackendError::InvalidInput(message) | BackendError::InvalidValues(message) => message.clone(),
-        BackendError::Memory(_) | BackendError::TimedOut | BackendError::Cancelled | BackendError::Restarting(_) => {
-            error.to_string()
-        }
+        BackendError::Memory(_)
+        | BackendError::TimedOut
+        | BackendError::Cancelled
+        | BackendError::Restarting(_)
+        | BackendError::Changed => error.to_string(),
         BackendError::Crashed { by: Ending::Late, .. } => {
             "the run did not stop in time, and its process was ended".to_owned()
         }

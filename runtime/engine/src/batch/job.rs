@@ -59,6 +59,8 @@ struct Answer {
     reply: Option<oneshot::Sender<Result<Tensors, EngineError>>>,
     /// The run with others that it is part of.
     together: Option<Arc<Together>>,
+    /// When its present run has to end.
+    run_ends: Option<Instant>,
 }
 
 /// A run that serves several requests: it is stopped when the last of them has gone.
@@ -124,8 +126,19 @@ impl Job {
             rows_left: rows.unwrap_or(1),
             reply: Some(reply),
             together: None,
+            run_ends: None,
         };
         (Arc::new(Self { run, axes, arrived, answer: Mutex::new(answer_so_far) }), answer)
+    }
+
+    /// A run of it, or of some of its rows, begins, and has to end then.
+    pub(super) fn begin(&self, ends: Option<Instant>) {
+        self.answer().run_ends = ends;
+    }
+
+    /// When the run has to end that began last, and has not ended.
+    pub(super) fn run_ends(&self) -> Option<Instant> {
+        self.answer().run_ends
     }
 
     pub(super) fn abandoned(&self) -> bool {
@@ -157,6 +170,7 @@ impl Job {
     pub(super) fn take(&self, rows: Option<&Range<usize>>, result: Result<Tensors, EngineError>) {
         let mut answer = self.answer();
         answer.together = None;
+        answer.run_ends = None;
         let held = match (&result, rows) {
             (Ok(outputs), Some(rows)) => answer.hold(outputs, rows.len()),
             _ => Ok(()),
@@ -209,7 +223,7 @@ mod tests {
 
     fn answer(rows: usize, pool: &MemoryPool) -> Answer {
         let memory = Some(pool.holder());
-        Answer { pieces: Vec::new(), memory, needed: 0, rows_left: rows, reply: None, together: None }
+        Answer { pieces: Vec::new(), memory, needed: 0, rows_left: rows, reply: None, together: None, run_ends: None }
     }
 
     #[test]

@@ -38,6 +38,9 @@ use crate::waiting::{self, QueueLimits};
 /// short: a thread that moves bytes must not be kept from them.
 const DIRECT_BELOW: Duration = Duration::from_micros(200);
 
+/// How long a run that has to end is waited for. Engines look for it between nodes, and a node may take long.
+const LATE: Duration = Duration::from_secs(1);
+
 const LOST: &str = "every instance has been lost";
 
 /// Who asks for a run.
@@ -284,18 +287,26 @@ impl Queue {
         })?;
         let mut place = Place { shared, job: &job, id: Some(id) };
         let gone = || shared.internal("the queue was closed".to_owned());
-        tokio::select! {
-            biased;
-            result = &mut answer => {
-                place.id = None;
-                return result.unwrap_or_else(|_| Err(gone()));
+        let mut look_at = arrived + shared.limits.timeout.min(shared.limits.run_time.saturating_add(LATE));
+        loop {
+            tokio::select! {
+                biased;
+                result = &mut answer => {
+                    place.id = None;
+                    return result.unwrap_or_else(|_| Err(gone()));
+                }
+                () = tokio::time::sleep_until(look_at.into()) => {}
             }
-            () = tokio::time::sleep(shared.limits.timeout) => {}
+            let now = Instant::now();
+            look_at = match job.run_ends() {
+                // Whoever computes does not look whether it has to stop: nobody waits for that.
+                Some(ends) if ends + LATE <= now => return Err(shared.too_long()),
+                Some(ends) => ends + LATE,
+                None if arrived + shared.limits.timeout > now => arrived + shared.limits.timeout,
+                None if place.leave() => return Err(waiting::timed_out(&shared.name, shared.limits)),
+                None => now + LATE,
+            };
         }
-        if place.leave() {
-            return Err(waiting::timed_out(&shared.name, shared.limits));
-        }
-        answer.await.unwrap_or_else(|_| Err(gone()))
     }
 }
 
@@ -344,6 +355,8 @@ impl Host for Arc<Shared> {
             }
         }
         parts.retain(|part| !part.request.abandoned());
+        let ends = self.ends();
+        parts.iter().for_each(|part| part.request.begin(ends));
         match parts.len() {
             0 => Some(replica),
             1 => self.run_alone(replica, &parts[0].request, parts[0].rows.as_ref()),

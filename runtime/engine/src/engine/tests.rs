@@ -495,5 +495,6 @@ async fn concurrency_is_counted_per_model_and_for_the_server() {
     assert_eq!((count(), engine.concurrency().in_flight()), (0, 0));
 }
 
+mod late;
 mod series;
 mod versions;
