@@ -1,9 +1,9 @@
-//! Whether the shapes of a request bound what its run costs.
+//! Whether the shapes of a request bound what its run costs, and whether an engine counts what its values make large.
 
 use std::collections::HashSet;
 
 use crate::file::{is_standard, subgraphs};
-use crate::proto::{GraphProto, ModelProto, NodeProto};
+use crate::proto::{GraphProto, ModelProto, NodeProto, tensor_proto, type_proto};
 
 /// Whether a run with inputs of no larger shapes costs no more, whatever the values: nothing runs a number of times that a value
 /// decides, and no size follows from one. What is not known says no.
@@ -15,6 +15,59 @@ pub fn shapes_bound_cost(model: &ModelProto) -> bool {
         Values(values).bound(&function.node)
     });
     functions && model.graph.as_ref().is_none_or(|graph| Values::default().bound_graph(graph))
+}
+
+/// Operators whose lists ONNX Runtime keeps beside the memory of tensors: of sequences, of places, and of the turns of a body.
+const LISTS: [&str; 8] = [
+    "ConcatFromSequence",
+    "Loop",
+    "NonZero",
+    "Scan",
+    "SequenceConstruct",
+    "SequenceInsert",
+    "SplitToSequence",
+    "Unique",
+];
+
+/// The node, as `'name' (Operator)`, that makes something as large as the values of a request say, where that may be a list or a
+/// text: these lie in memory that ONNX Runtime takes beside what it counts.
+#[must_use]
+pub fn uncounted_memory(model: &ModelProto) -> Option<String> {
+    let graph = model.graph.as_ref()?;
+    let functions = || model.functions.iter().flat_map(|function| &function.node);
+    if !holds_text(graph) && !graph.node.iter().chain(functions()).any(makes_list) {
+        return None;
+    }
+    let mut culprit = None;
+    for function in &model.functions {
+        Values(function.input.iter().map(String::as_str).collect()).sized(&function.node, &mut culprit);
+    }
+    Values::default().sized_graph(graph, &mut culprit);
+    culprit
+}
+
+fn makes_list(node: &NodeProto) -> bool {
+    (is_standard(&node.domain) || node.domain == "com.microsoft") && LISTS.contains(&node.op_type.as_str())
+        || subgraphs(node).flat_map(|body| &body.node).any(makes_list)
+}
+
+/// Whether a graph is given texts, has some stored, or makes some of numbers.
+fn holds_text(graph: &GraphProto) -> bool {
+    const TEXT: i32 = tensor_proto::DataType::String as i32;
+    let is_given = graph.input.iter().any(|input| {
+        let of = input.r#type.as_ref().and_then(|of| of.value.as_ref());
+        matches!(of, Some(type_proto::Value::TensorType(tensor)) if tensor.elem_type == TEXT)
+    });
+    let makes = |node: &NodeProto| {
+        let mut attributes = node.attribute.iter();
+        attributes.any(|attribute| {
+            (node.op_type == "Cast" && attribute.name == "to" && attribute.i == Some(TEXT.into()))
+                || (node.op_type != "LabelEncoder" && attribute.name.starts_with("classlabels_strings"))
+                || (node.op_type == "LabelEncoder" && attribute.name == "values_strings")
+                || attribute.t.as_ref().is_some_and(|tensor| tensor.data_type == TEXT)
+        }) || subgraphs(node).any(holds_text)
+    };
+    is_given || graph.initializer.iter().any(|tensor| tensor.data_type == TEXT) || graph.node.iter().any(makes)
 }
 
 /// Names of values that depend on the elements of an input, not on its shape alone.
@@ -34,16 +87,51 @@ impl<'a> Values<'a> {
             if !self.bounds(node) {
                 return false;
             }
-            let reads_shape = is_standard(&node.domain) && matches!(node.op_type.as_str(), "Shape" | "Size");
-            let has_body = subgraphs(node).next().is_some();
-            if has_body || (!reads_shape && node.input.iter().any(|name| self.0.contains(name.as_str()))) {
-                self.0.extend(node.output.iter().map(String::as_str));
-            }
+            self.learn(node);
         }
         true
     }
 
+    fn sized_graph(mut self, graph: &'a GraphProto, culprit: &mut Option<String>) {
+        self.0.extend(graph.input.iter().map(|input| input.name.as_str()));
+        self.sized(&graph.node, culprit);
+    }
+
+    /// The first node that makes something as large as values say.
+    fn sized(mut self, nodes: &'a [NodeProto], culprit: &mut Option<String>) {
+        for node in nodes {
+            let from_values = |index: usize| node.input.get(index).is_some_and(|name| self.0.contains(name.as_str()));
+            let sizes = match node.op_type.as_str() {
+                // One whose turns are numbered by a constant or a size ends with that.
+                "Loop" if is_standard(&node.domain) => from_values(0),
+                "Pad" | "Range" | "Tokenizer" if node.domain == "com.microsoft" => true,
+                // What others' operators do is not known.
+                _ => is_standard(&node.domain) && !self.bounds_itself(node),
+            };
+            if sizes && culprit.is_none() {
+                let name = if node.name.is_empty() { node.output.first() } else { Some(&node.name) };
+                *culprit = Some(format!("'{}' ({})", name.map_or("", String::as_str), node.op_type));
+            }
+            subgraphs(node).for_each(|body| self.clone().sized_graph(body, culprit));
+            self.learn(node);
+        }
+    }
+
+    /// What depends on values behind a node.
+    fn learn(&mut self, node: &'a NodeProto) {
+        let reads_shape = is_standard(&node.domain) && matches!(node.op_type.as_str(), "Shape" | "Size");
+        let has_body = subgraphs(node).next().is_some();
+        if has_body || (!reads_shape && node.input.iter().any(|name| self.0.contains(name.as_str()))) {
+            self.0.extend(node.output.iter().map(String::as_str));
+        }
+    }
+
     fn bounds(&self, node: &'a NodeProto) -> bool {
+        self.bounds_itself(node) && subgraphs(node).all(|body| self.clone().bound_graph(body))
+    }
+
+    /// Whether a node is bounded, but for its bodies.
+    fn bounds_itself(&self, node: &'a NodeProto) -> bool {
         let operator = node.op_type.as_str();
         let from_values = |index: usize| node.input.get(index).is_some_and(|name| self.0.contains(name.as_str()));
         match node.domain.as_str() {
@@ -73,7 +161,7 @@ impl<'a> Values<'a> {
             }
             _ => return false,
         }
-        subgraphs(node).all(|body| self.clone().bound_graph(body))
+        true
     }
 }
 
@@ -111,6 +199,25 @@ mod tests {
         assert!(!bounded(vec![NodeProto { domain: "org.example".to_owned(), ..node("Mine", &["x"], "y") }]));
         let search = NodeProto { domain: "com.microsoft".to_owned(), ..node("BeamSearch", &["x"], "y") };
         assert!(!bounded(vec![search]));
+    }
+
+    #[test]
+    fn lists_and_texts_as_long_as_values_say_are_named() {
+        let uncounted = |nodes: Vec<NodeProto>| {
+            uncounted_memory(&ModelProto { graph: Some(graph(nodes)), ..ModelProto::default() })
+        };
+        let expand = node("Expand", &["one", "x"], "large");
+        assert_eq!(uncounted(vec![expand.clone()]), None, "tensors are counted");
+        let nonzero = node("NonZero", &["large"], "y");
+        assert_eq!(uncounted(vec![expand.clone(), nonzero.clone()]).as_deref(), Some("'large' (Expand)"));
+        assert_eq!(uncounted(vec![node("Relu", &["x"], "large"), nonzero]), None, "the shapes of a request bound it");
+        let text = AttributeProto { name: "to".to_owned(), i: Some(8), ..AttributeProto::default() };
+        let cast = NodeProto { attribute: vec![text], ..node("Cast", &["large"], "y") };
+        assert_eq!(uncounted(vec![expand, cast]).as_deref(), Some("'large' (Expand)"));
+        let turns = |count: &str| vec![node("Shape", &["x"], "size"), node("Loop", &[count, "", "state"], "y")];
+        assert_eq!(uncounted(turns("x")).as_deref(), Some("'y' (Loop)"));
+        assert_eq!(uncounted(turns("size")), None);
+        assert_eq!(uncounted(turns("stored")), None);
     }
 
     #[test]

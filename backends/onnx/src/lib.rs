@@ -16,7 +16,7 @@ mod signature;
 mod tables;
 
 pub use calls::{Calls, Named, named};
-pub use cost::shapes_bound_cost;
+pub use cost::{shapes_bound_cost, uncounted_memory};
 pub use empty::{answer_without_rows, axes_without_rows, check_empty};
 pub use external::check_external;
 pub use file::{OnnxFile, is_standard, subgraphs, subgraphs_mut};

@@ -35,7 +35,10 @@ use corymb_core::{
     ModelInfo, RowAnalysis, Signature, UnsupportedOperator,
 };
 use corymb_onnx::proto::{decode, encode};
-use corymb_onnx::{Declared, OnnxFile, analyse_rows, check_external, costly_load, declared, shapes_bound_cost, tables};
+use corymb_onnx::{
+    Declared, OnnxFile, analyse_rows, check_external, costly_load, declared, shapes_bound_cost, tables,
+    uncounted_memory,
+};
 use sha2::{Digest as _, Sha256};
 
 use crate::library::Library;
@@ -294,6 +297,7 @@ fn made_safe(
 ) -> Result<Safe, Vec<UnsupportedOperator>> {
     // Of the file as it is: functions that are put in the place of calls are followed here, too.
     let costly = costly_load(&file.model);
+    let uncounted = uncounted_memory(&file.model);
     let digest = |file: &OnnxFile| {
         let hash = Sha256::new().chain_update(&file.bytes).chain_update(&library.version).finalize();
         hash.iter().map(|byte| format!("{byte:02x}")).collect()
@@ -327,6 +331,7 @@ fn made_safe(
         changed = true;
     }
     let ends = left.as_ref().map(|node| (node.clone(), Danger::Unguarded));
+    let ends = ends.or_else(|| uncounted.map(|node| (node, Danger::Uncounted)));
     let costs = || costly.map(|node| (node, Danger::Loading));
     let tried = || deadly.as_ref().or(tried.as_ref()).map(|node| (node.clone(), Danger::Guarded));
     let hazard = ends.or_else(costs).or_else(tried);

@@ -14,14 +14,11 @@ use corymb_core::{
     Backend, BackendError, CancelFlag, FileSource, Instance, LoadOptions, MemoryPool, Model, ModelFiles, RunOptions,
     Shortage, Tensors,
 };
-use rustix::process::{
-    Resource, Rlimit, Signal, getpid, getrlimit, kill_process, set_parent_process_death_signal, setrlimit,
-};
-use rustix::time::{ClockId, clock_gettime};
+use rustix::process::{Resource, Rlimit, Signal, getpid, kill_process, set_parent_process_death_signal, setrlimit};
 
+use crate::limits::{Limits, Loading, bound_memory};
 use crate::messages::{Order, Report};
 use crate::records::{Described, Failure, Load, Missing, Source};
-use crate::stamps::Stamps;
 use crate::stream::{Sender, Stream};
 use crate::tensors;
 
@@ -29,11 +26,11 @@ use crate::tensors;
 const OOM_SCORE: &str = "500";
 
 /// Serves the process that started this one, on standard input, until that has gone. `memory` is the number of the open file
-/// that tensors lie in, and `time` what loading a model may take.
+/// that tensors lie in.
 ///
 /// # Errors
 /// When this process was not started by one of the kind.
-pub fn serve(backends: &[Arc<dyn Backend>], memory: u32, time: LoadTime) -> io::Result<()> {
+pub fn serve(backends: &[Arc<dyn Backend>], memory: u32, limits: Limits) -> io::Result<()> {
     // What ends this process is expected, and is no reason to write its memory to a disk.
     let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
     let _ = std::fs::write("/proc/self/oom_score_adj", OOM_SCORE);
@@ -49,7 +46,7 @@ pub fn serve(backends: &[Arc<dyn Backend>], memory: u32, time: LoadTime) -> io::
     thread::Builder::new().name("orders".to_owned()).spawn(move || listen(stream, &orders, &lent, &flag))?;
     let (asking, answers) = (sender.try_clone()?, Mutex::new(answers));
     let pool = MemoryPool::lent(move |bytes| lend(&asking, &answers, bytes));
-    let mut worker = Worker { backends, time, memory, sender, cancel, pool, model: None, instance: None };
+    let mut worker = Worker { backends, limits, memory, sender, cancel, pool, model: None, instance: None };
     for order in received {
         worker.obey(order)?;
         worker.pool.repay();
@@ -95,7 +92,7 @@ fn lend(sender: &Sender, answers: &Mutex<mpsc::Receiver<Result<(), Missing>>>, b
 
 struct Worker<'a> {
     backends: &'a [Arc<dyn Backend>],
-    time: LoadTime,
+    limits: Limits,
     memory: File,
     sender: Sender,
     /// Of the order that was received last.
@@ -112,6 +109,7 @@ impl Worker<'_> {
             Order::Instance { threads } => {
                 let model = self.model.as_ref().ok_or_else(|| BackendError::Failed("no model is loaded".to_owned()))?;
                 self.instance = Some(model.instance(threads)?);
+                bound_memory(self.limits.run_bytes);
                 Ok(Report::Ready)
             }
             Order::Run { requests, outputs, ends_in } => {
@@ -156,9 +154,9 @@ impl Worker<'_> {
             settings: settings.into(),
             memory: self.pool.clone(),
         };
-        let limit = Busy::limit(self.time, &model);
+        let loading = Loading::begin(self.limits, &model);
         let model = backend.load(&ModelFiles { model }, &options)?;
-        drop(limit);
+        drop(loading);
         let described =
             Described::new(model.signature(), model.device().to_string(), model.unverified(), model.profile());
         self.model = Some(model);
@@ -175,42 +173,6 @@ impl Worker<'_> {
         let ends = ends_in.and_then(|time| Instant::now().checked_add(Duration::from_millis(time)));
         let instance = self.instance.as_mut().ok_or_else(|| BackendError::Failed("there is no instance".to_owned()))?;
         instance.run(requests, &RunOptions { outputs, cancel, ends })
-    }
-}
-
-/// What loading a model may take of the processors. What takes more ends its process.
-#[derive(Clone, Copy, Debug)]
-pub struct LoadTime {
-    /// Seconds for any model.
-    pub seconds: u64,
-    /// Another second for each of so many bytes of its files.
-    pub bytes_of_second: u64,
-}
-
-impl Default for LoadTime {
-    fn default() -> Self {
-        Self { seconds: 60, bytes_of_second: 4 << 20 }
-    }
-}
-
-/// Ends this process when it takes more than that, as long as this is there.
-struct Busy(Rlimit);
-
-impl Busy {
-    fn limit(time: LoadTime, model: &FileSource) -> Self {
-        let bytes = Stamps::of(model).bytes();
-        let before = getrlimit(Resource::Cpu);
-        let used = clock_gettime(ClockId::ProcessCPUTime).tv_sec.unsigned_abs();
-        let most = used + time.seconds + bytes / time.bytes_of_second.max(1);
-        let current = before.maximum.map_or(most, |maximum| maximum.min(most));
-        let _ = setrlimit(Resource::Cpu, Rlimit { current: Some(current), ..before });
-        Self(before)
-    }
-}
-
-impl Drop for Busy {
-    fn drop(&mut self) {
-        let _ = setrlimit(Resource::Cpu, self.0);
     }
 }
 

@@ -7,6 +7,7 @@
 
 mod backoff;
 mod child;
+mod limits;
 mod messages;
 mod model;
 mod parent;
@@ -21,7 +22,8 @@ use std::sync::Arc;
 
 use corymb_core::{Availability, Backend, BackendError, Finding, LoadOptions, Model, ModelFiles, ModelInfo};
 
-pub use crate::child::{LoadTime, serve};
+pub use crate::child::serve;
+pub use crate::limits::Limits;
 use crate::model::ApartModel;
 use crate::starter::Starter;
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use corymb_backend_process::{Apart, LoadTime, serve};
+use corymb_backend_process::{Apart, Limits, serve};
 use corymb_backend_tract::Tract;
 use corymb_core::{
     Availability, Backend, BackendError, DType, Device, Dim, Ending, FileSource, Instance, LoadOptions, MemoryPool,
@@ -41,6 +41,10 @@ struct Moody;
 const ANSWERS: i32 = 0;
 const ABORTS: i32 = 1;
 const SLEEPS: i32 = 2;
+/// It takes more memory than a run may have, and says whether it gets it.
+const GROWS: i32 = 3;
+/// What a run may have.
+const RUN_BYTES: u64 = 1 << 30;
 /// What it is called to load without end.
 const ENDLESS: &str = "endless";
 /// From here on it takes so many bytes.
@@ -100,6 +104,13 @@ impl Instance for MoodyInstance {
             Some(SLEEPS) => loop {
                 std::thread::park();
             },
+            Some(GROWS) => {
+                let mut grown: Vec<u8> = Vec::new();
+                if grown.try_reserve_exact(2 * RUN_BYTES as usize).is_err() {
+                    return Err(BackendError::InvalidValues("there is not as much".to_owned()));
+                }
+                std::hint::black_box(&grown);
+            }
             Some(bytes @ TAKES..) => {
                 self.0.holder().grow(bytes.unsigned_abs().into()).map_err(BackendError::Memory)?;
             }
@@ -147,6 +158,11 @@ fn moods(apart: &Always) {
         other => panic!("{other:?}"),
     }
     assert_eq!(pool.held(), 0, "it is given back");
+    match run(GROWS, &whenever) {
+        Err(BackendError::InvalidValues(_)) => {}
+        other => panic!("{other:?}"),
+    }
+    run(ANSWERS, &whenever).expect("by the same child");
     // However often one ends: it had served, so nobody waits for the next.
     for _ in 0..6 {
         run(ANSWERS, &whenever).expect("answered");
@@ -185,7 +201,7 @@ fn main() {
     let mut arguments = std::env::args().skip(1);
     if arguments.next().as_deref() == Some("child") {
         let memory = arguments.next().and_then(|number| number.parse().ok()).expect("the number of an open file");
-        serve(&[tract, moody], memory, LoadTime { seconds: 1, ..LoadTime::default() }).expect("served");
+        serve(&[tract, moody], memory, Limits { load_seconds: 1, ..Limits::of_run(RUN_BYTES) }).expect("served");
         return;
     }
     let always = |backend| Always(Apart::new(backend, || vec!["child".into()]).expect("a thread"));

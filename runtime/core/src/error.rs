@@ -210,6 +210,16 @@ pub enum Danger {
     Unguarded,
     /// What engines compute of it at load may take more time or memory than there is. One trial shows whether it does.
     Loading,
+    /// It makes lists or texts as long as the values of a request say, in memory that the engine does not count.
+    Uncounted,
+}
+
+impl Danger {
+    /// Whether a model that has come through a trial may still cost the process that runs it.
+    #[must_use]
+    pub const fn stays(self) -> bool {
+        matches!(self, Self::Unguarded | Self::Uncounted)
+    }
 }
 
 impl fmt::Display for Hazard {
@@ -218,6 +228,12 @@ impl fmt::Display for Hazard {
         match self.danger {
             Danger::Guarded => write!(f, "the node {node} may end the process that runs it"),
             Danger::Unguarded => write!(f, "the node {node} cannot be kept from ending the process that runs it"),
+            Danger::Uncounted => {
+                write!(
+                    f,
+                    "the node {node} may take as much memory as the values of a request say, and nobody counts it"
+                )
+            }
             Danger::Loading => write!(f, "the node {node} may take loading more time or memory than there is"),
         }
     }

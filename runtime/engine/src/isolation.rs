@@ -86,7 +86,7 @@ pub(crate) fn load(
         (Danger::Loading, Some(memory)) => format!("{}-{memory}", hazard.digest),
         _ => hazard.digest.clone(),
     };
-    if hazard.danger != Danger::Unguarded && wanted.survivors.knows(&survivor) {
+    if !hazard.danger.stays() && wanted.survivors.knows(&survivor) {
         return here(true);
     }
     let refused = |error| failed(backend.name(), &name, &hazard, error);
@@ -125,7 +125,7 @@ fn trial(
     run_time: Duration,
 ) -> Result<Tried, BackendError> {
     let tried = apart().and_then(|model| {
-        if !model.is_apart() || hazard.danger == Danger::Unguarded {
+        if !model.is_apart() || hazard.danger.stays() {
             return Ok(Tried::Stays(model));
         }
         try_out(model.as_ref(), run_time).map(|()| Tried::Survived)

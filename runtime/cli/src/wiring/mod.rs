@@ -12,7 +12,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use corymb_backend_onnxruntime::{OnnxRuntime, Search};
 #[cfg(target_os = "linux")]
-use corymb_backend_process::{Apart, LoadTime};
+use corymb_backend_process::{Apart, Limits};
 use corymb_backend_tract::Tract;
 use corymb_core::{Backend, PluginHost};
 use corymb_engine::{Engine, EngineOptions};
@@ -76,7 +76,7 @@ fn apart(
 #[cfg(target_os = "linux")]
 pub(crate) fn serve_instance(flags: &InstanceFlags) -> std::io::Result<()> {
     let backends = backends(libraries::of_instance(flags), flags.run_bytes);
-    corymb_backend_process::serve(&backends, flags.memory, LoadTime::default())
+    corymb_backend_process::serve(&backends, flags.memory, Limits::of_run(flags.run_bytes))
 }
 
 #[cfg(not(target_os = "linux"))]
