@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use crate::file::{is_standard, subgraphs};
-use crate::proto::{GraphProto, ModelProto, NodeProto, tensor_proto, type_proto};
+use crate::proto::{AttributeProto, GraphProto, ModelProto, NodeProto, tensor_proto, type_proto};
 
 /// Whether a run with inputs of no larger shapes costs no more, whatever the values: nothing runs a number of times that a value
 /// decides, and no size follows from one. What is not known says no.
@@ -70,6 +70,17 @@ fn holds_text(graph: &GraphProto) -> bool {
     is_given || graph.initializer.iter().any(|tensor| tensor.data_type == TEXT) || graph.node.iter().any(makes)
 }
 
+/// Whether a number becomes a long text.
+fn has_long_text(node: &NodeProto) -> bool {
+    const LONG: usize = 256;
+    let texts = |attribute: &AttributeProto| {
+        let stored = attribute.t.iter().flat_map(|tensor| &tensor.string_data);
+        attribute.strings.iter().chain(stored).any(|text| text.len() > LONG)
+    };
+    let mut values = node.attribute.iter().filter(|attribute| attribute.name.starts_with("values_"));
+    values.any(texts)
+}
+
 /// Names of values that depend on the elements of an input, not on its shape alone.
 #[derive(Clone, Default)]
 struct Values<'a>(HashSet<&'a str>);
@@ -105,6 +116,9 @@ impl<'a> Values<'a> {
                 // One whose turns are numbered by a constant or a size ends with that.
                 "Loop" if is_standard(&node.domain) => from_values(0),
                 "Pad" | "Range" | "Tokenizer" if node.domain == "com.microsoft" => true,
+                // Of itself and itself it is twice as long, and of that again.
+                "StringConcat" => true,
+                "LabelEncoder" => has_long_text(node),
                 // What others' operators do is not known.
                 _ => is_standard(&node.domain) && !self.bounds_itself(node),
             };
@@ -168,7 +182,7 @@ impl<'a> Values<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proto::{AttributeProto, ValueInfoProto};
+    use crate::proto::ValueInfoProto;
 
     fn node(operator: &str, inputs: &[&str], output: &str) -> NodeProto {
         NodeProto {

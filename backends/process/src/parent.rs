@@ -114,16 +114,18 @@ impl Child {
                 }
             }
         };
-        let by = match &status {
-            Ok(status) if status.signal() == Some(KILLED) => Ending::Outside,
-            _ => Ending::Itself,
-        };
+        let is_killed = status.as_ref().is_ok_and(|status| status.signal() == Some(KILLED));
         let how = status.map_or_else(|error| error.to_string(), in_words);
         if let Some(reader) = self.reader.take() {
             let _ = reader.join();
         }
         let words = self.last_words.lock().unwrap_or_else(PoisonError::into_inner);
         let words = words.iter().map(String::as_str).collect::<Vec<_>>().join(" | ");
+        let by = match is_killed {
+            true => Ending::Outside,
+            false if NO_MEMORY.iter().any(|said| words.contains(said)) => Ending::Memory,
+            false => Ending::Itself,
+        };
         End::Gone { how: if words.is_empty() { how } else { format!("{how}; it said: {words}") }, by }
     }
 }
@@ -146,6 +148,8 @@ fn in_words(status: ExitStatus) -> String {
     }
 }
 
+/// What the runtimes of C++ and of Rust say last where memory is refused.
+const NO_MEMORY: [&str; 2] = ["std::bad_alloc", "memory allocation of "];
 /// The number of the signal that nobody can hinder: of the kernel, where memory has run out, or of a person.
 const KILLED: i32 = 9;
 /// Those that end processes by what they do, by their numbers on Linux.

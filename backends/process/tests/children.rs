@@ -43,6 +43,8 @@ const ABORTS: i32 = 1;
 const SLEEPS: i32 = 2;
 /// It takes more memory than a run may have, and says whether it gets it.
 const GROWS: i32 = 3;
+/// The same, and cannot do without.
+const NEEDS: i32 = 4;
 /// What a run may have.
 const RUN_BYTES: u64 = 1 << 30;
 /// What it is called to load without end.
@@ -111,6 +113,9 @@ impl Instance for MoodyInstance {
                 }
                 std::hint::black_box(&grown);
             }
+            Some(NEEDS) => {
+                std::hint::black_box(Vec::<u8>::with_capacity(2 * RUN_BYTES as usize));
+            }
             Some(bytes @ TAKES..) => {
                 self.0.holder().grow(bytes.unsigned_abs().into()).map_err(BackendError::Memory)?;
             }
@@ -163,6 +168,8 @@ fn moods(apart: &Always) {
         other => panic!("{other:?}"),
     }
     run(ANSWERS, &whenever).expect("by the same child");
+    assert_eq!(by(run(NEEDS, &whenever)), Ending::Memory);
+    run(ANSWERS, &whenever).expect("by another child");
     // However often one ends: it had served, so nobody waits for the next.
     for _ in 0..6 {
         run(ANSWERS, &whenever).expect("answered");

@@ -164,7 +164,9 @@ impl BackendError {
     #[must_use]
     pub const fn code(&self) -> Code {
         match self {
-            Self::InvalidInput(_) | Self::InvalidValues(_) => Code::InvalidArgument,
+            Self::InvalidInput(_) | Self::InvalidValues(_) | Self::Crashed { by: Ending::Memory, .. } => {
+                Code::InvalidArgument
+            }
             Self::Memory(shortage) => shortage.code(),
             Self::Cancelled => Code::Cancelled,
             Self::TimedOut | Self::Crashed { by: Ending::Late, .. } => Code::DeadlineExceeded,
@@ -184,6 +186,8 @@ impl BackendError {
 pub enum Ending {
     /// What it ran.
     Itself,
+    /// What it ran, which wanted more memory than there is for a run.
+    Memory,
     /// Whoever waited for it, and told it to stop before.
     Late,
     /// Somebody from outside: the kernel, where memory has run out.

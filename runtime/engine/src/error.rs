@@ -137,6 +137,9 @@ fn for_callers(error: &BackendError) -> String {
         BackendError::Crashed { by: Ending::Late, .. } => {
             "the run did not stop in time, and its process was ended".to_owned()
         }
+        BackendError::Crashed { by: Ending::Memory, .. } => {
+            "it refuses these values: its process ended of more memory than there is for a run".to_owned()
+        }
         BackendError::Crashed { .. } => "its process ended while it ran the request".to_owned(),
         _ => "the model could not be run".to_owned(),
     }

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use corymb_core::{Code, Error, Parameters, Request, Response, Value};
-use corymb_engine::{Call, Permit, Stage};
+use corymb_core::{Code, Error, Parameters, Request, Response, Shortage, Value};
+use corymb_engine::{Call, EngineError, Permit, Stage};
 use corymb_wire::{Budget, Coding, Decoded};
 use http::HeaderMap;
 
@@ -185,14 +185,15 @@ async fn decode<P: Protocol>(
 ) -> Result<(Decoded<P::Ask>, Permit), ServerError> {
     let limits = app.options.limits;
     if bytes.len() <= IN_PLACE {
-        let (decoded, took) =
-            timed(|| P::decode(call.signature(), headers, &bytes, &limits, &mut Reserving(&mut permit, TENSORS)));
+        let mut budget = Reserving { permit: &mut permit, what: TENSORS, beside: 0 };
+        let (decoded, took) = timed(|| P::decode(call.signature(), headers, &bytes, &limits, &mut budget));
         call.record(Stage::Decode, took);
         return Ok((decoded?, permit));
     }
     let (signature, headers) = (call.signature().clone(), headers.clone());
     let work = move || {
-        let decoded = P::decode(&signature, &headers, &bytes, &limits, &mut Reserving(&mut permit, TENSORS));
+        let mut budget = Reserving { permit: &mut permit, what: TENSORS, beside: 0 };
+        let decoded = P::decode(&signature, &headers, &bytes, &limits, &mut budget);
         decoded.map(|decoded| (decoded, permit))
     };
     Ok(pooled(app, call, Stage::Decode, work).await??)
@@ -205,15 +206,17 @@ async fn encode<P: Protocol>(
     response: Response,
     mut permit: Permit,
 ) -> Result<(P::Answer, Permit), ServerError> {
+    let beside = response.outputs.byte_len() as u64;
     if P::copied(&response.outputs) <= IN_PLACE {
-        let mut budget = Reserving(&mut permit, ANSWER);
+        let mut budget = Reserving { permit: &mut permit, what: ANSWER, beside };
         let (encoded, took) = timed(|| P::encode(call.signature(), ask, response, &mut budget));
         call.record(Stage::Encode, took);
         return Ok((encoded?, permit));
     }
     let signature = call.signature().clone();
     let work = move || {
-        let encoded = P::encode(&signature, ask, response, &mut Reserving(&mut permit, ANSWER));
+        let mut budget = Reserving { permit: &mut permit, what: ANSWER, beside };
+        let encoded = P::encode(&signature, ask, response, &mut budget);
         encoded.map(|encoded| (encoded, permit))
     };
     Ok(pooled(app, call, Stage::Encode, work).await??)
@@ -252,12 +255,24 @@ async fn infer<P: Protocol>(app: &App, call: &Call, request: Request) -> Result<
     Ok(answered?)
 }
 
-/// The permit as what decoders and encoders ask for memory, and what for.
-struct Reserving<'a>(&'a mut Permit, &'static str);
+/// The permit as what decoders and encoders ask for memory.
+struct Reserving<'a> {
+    permit: &'a mut Permit,
+    what: &'static str,
+    /// Bytes that the request holds otherwise.
+    beside: u64,
+}
 
 impl Budget for Reserving<'_> {
     fn reserve(&mut self, bytes: usize) -> Result<(), Error> {
-        Ok(self.0.reserve(self.1, bytes)?)
+        let reserved = self.permit.reserve(self.what, bytes).map_err(|error| match error {
+            // What it holds itself it would not have later either.
+            EngineError::Memory { what, shortage: Shortage::Now { bytes, limit } } if bytes + self.beside > limit => {
+                EngineError::Memory { what, shortage: Shortage::Never { bytes: bytes + self.beside, limit } }
+            }
+            error => error,
+        });
+        Ok(reserved?)
     }
 }
 
