@@ -17,17 +17,9 @@ pub fn shapes_bound_cost(model: &ModelProto) -> bool {
     functions && model.graph.as_ref().is_none_or(|graph| Values::default().bound_graph(graph))
 }
 
-/// Operators whose lists ONNX Runtime keeps beside the memory of tensors: of sequences, of places, and of the turns of a body.
-const LISTS: [&str; 8] = [
-    "ConcatFromSequence",
-    "Loop",
-    "NonZero",
-    "Scan",
-    "SequenceConstruct",
-    "SequenceInsert",
-    "SplitToSequence",
-    "Unique",
-];
+/// Operators whose lists ONNX Runtime keeps beside the memory of tensors: of sequences, and of places.
+const LISTS: [&str; 6] =
+    ["ConcatFromSequence", "NonZero", "SequenceConstruct", "SequenceInsert", "SplitToSequence", "Unique"];
 
 /// The node, as `'name' (Operator)`, that makes something as large as the values of a request say, where that may be a list or a
 /// text: these lie in memory that ONNX Runtime takes beside what it counts.
@@ -47,7 +39,10 @@ pub fn uncounted_memory(model: &ModelProto) -> Option<String> {
 }
 
 fn makes_list(node: &NodeProto) -> bool {
-    (is_standard(&node.domain) || node.domain == "com.microsoft") && LISTS.contains(&node.op_type.as_str())
+    // What each turn of a loop adds is joined when it has ended. The first two operands are the number of turns and a condition.
+    let adds = node.op_type == "Loop" && node.output.len() + 2 > node.input.len();
+    let is_known = is_standard(&node.domain) || node.domain == "com.microsoft";
+    (is_known && (adds || LISTS.contains(&node.op_type.as_str())))
         || subgraphs(node).flat_map(|body| &body.node).any(makes_list)
 }
 
@@ -228,10 +223,15 @@ mod tests {
         let text = AttributeProto { name: "to".to_owned(), i: Some(8), ..AttributeProto::default() };
         let cast = NodeProto { attribute: vec![text], ..node("Cast", &["large"], "y") };
         assert_eq!(uncounted(vec![expand, cast]).as_deref(), Some("'large' (Expand)"));
-        let turns = |count: &str| vec![node("Shape", &["x"], "size"), node("Loop", &[count, "", "state"], "y")];
+        let turns = |count: &str| {
+            let mut many = node("Loop", &[count, "", "state"], "y");
+            many.output.push("all".to_owned());
+            vec![node("Shape", &["x"], "size"), many]
+        };
         assert_eq!(uncounted(turns("x")).as_deref(), Some("'y' (Loop)"));
         assert_eq!(uncounted(turns("size")), None);
         assert_eq!(uncounted(turns("stored")), None);
+        assert_eq!(uncounted(vec![node("Loop", &["x", "", "state"], "y")]), None, "its state is one tensor");
     }
 
     #[test]

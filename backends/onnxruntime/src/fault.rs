@@ -28,6 +28,7 @@ fn of_message(message: &str, code: ErrorCode, device: Device) -> BackendError {
     }
     let (node, reason) = (node_of(message), reason(message));
     let of_node = device == Device::Cpu && node.is_some();
+    let reason = if reason.is_empty() { "the library gives no reason".to_owned() } else { reason };
     // A kernel asks for more than there is by what it is given: what is there for a run was there before.
     let reason = if reason == NO_MEMORY { "it would take more memory than there is".to_owned() } else { reason };
     let node = node.map_or_else(String::new, |operator| format!("{operator}: "));

@@ -202,7 +202,11 @@ impl Instance for ApartInstance {
                 child.has_served = true;
                 receive(&child, &answers, holder)
             }
-            Ok(Ok(other)) => Err(family.recipe.unexpected(other)),
+            Ok(Ok(other)) => Err(match family.recipe.unexpected(other) {
+                // It is told to stop either way.
+                BackendError::Cancelled if !options.cancel.is_cancelled() => BackendError::TimedOut,
+                error => error,
+            }),
             Ok(Err(error)) => Err(error),
             Err(end) => return Err(family.ended(end, child.has_served)),
         };

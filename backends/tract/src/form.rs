@@ -73,13 +73,11 @@ impl Form {
             let given = node.output.iter().map(|name| if name.is_empty() { '0' } else { '1' });
             let given: String = given.collect::<String>().trim_end_matches('0').to_owned();
             if given != "1" {
-                let given = match operator.as_str() {
-                    "Split" if operands.split_is_uneven() => "uneven".to_owned(),
-                    "Split" => "many".to_owned(),
-                    _ => given,
-                };
-                add("outputs".to_owned(), vec![given]);
+                add("outputs".to_owned(), vec![if operator == "Split" { "many".to_owned() } else { given }]);
             }
+        }
+        if operands.misfit() {
+            add("fit".to_owned(), vec!["no".to_owned()]);
         }
         for (name, class) in attributes::classes(node, schema, &operands) {
             add(format!("@{name}"), vec![class]);

@@ -60,16 +60,29 @@ impl<'a> Operands<'a> {
         vec![("x".to_owned(), kinds.into_iter().collect::<Vec<_>>().join("+")), ("count".to_owned(), count)]
     }
 
-    /// Whether a `Split` that is given no sizes, and is to make equal parts, cannot, for all that is known of its operand.
-    pub(super) fn split_is_uneven(&self) -> bool {
-        let names: Vec<&str> = self.node.attribute.iter().map(|attribute| attribute.name.as_str()).collect();
-        if self.count() > 1 || names.contains(&"split") || names.contains(&"num_outputs") {
-            return false;
+    /// Whether the node cannot be computed, for all that is known of its operands' shapes: a `Split` into equal parts of what has
+    /// none, the largest of no elements, a sum of more or fewer terms than there are coefficients.
+    pub(super) fn misfit(&self) -> bool {
+        let attribute = |name: &str| self.node.attribute.iter().find(|attribute| attribute.name == name);
+        let along = |default: i64| {
+            let axis = integer_attribute(self.node, "axis").unwrap_or(default);
+            let axis = if axis < 0 { axis + self.rank(0)? as i64 } else { axis };
+            self.size(0, usize::try_from(axis).ok()?)
+        };
+        match self.node.op_type.as_str() {
+            "Split" if self.count() == 1 && attribute("split").is_none() && attribute("num_outputs").is_none() => {
+                along(0).is_some_and(|size| size % self.node.output.len() as i64 != 0)
+            }
+            "ArgMax" | "ArgMin" => along(0) == Some(0),
+            "LinearRegressor" | "LinearClassifier" => {
+                let coefficients = attribute("coefficients").map_or(0, |given| given.floats.len() as i64);
+                let intercepts = attribute("intercepts").map_or(0, |given| given.floats.len() as i64);
+                let sums = integer_attribute(self.node, "targets").unwrap_or(intercepts.max(1));
+                let features = self.rank(0).and_then(|rank| self.size(0, rank.checked_sub(1)?));
+                features.is_some_and(|features| features.checked_mul(sums) != Some(coefficients))
+            }
+            _ => false,
         }
-        let axis = integer_attribute(self.node, "axis").unwrap_or(0);
-        let axis = if axis < 0 { self.rank(0).map_or(axis, |rank| axis + rank as i64) } else { axis };
-        let size = usize::try_from(axis).ok().and_then(|axis| self.size(0, axis));
-        size.is_some_and(|size| size % self.node.output.len() as i64 != 0)
     }
 
     /// Which operands are one value, not known at load: an engine may then compute otherwise.

@@ -44,7 +44,14 @@ pub(super) fn power(node: &NodeProto, facts: &Facts, writer: &mut Writer) -> boo
     if !is_signed(Some(dtype)) || !is_signed(Some(of_exponent)) || facts.of(exponent).not_negative {
         return false;
     }
+    // tract has only the lower bits of one that is large. All of those are as good as one that is even, or odd.
     let size = writer.op("Abs", &[exponent], vec![]);
+    let (two, many) = (writer.scalar(of_exponent, 2.0), writer.scalar(of_exponent, f64::from(1 << 20)));
+    let half = writer.op("Div", &[&size, &two], vec![]);
+    let even = writer.op("Mul", &[&half, &two], vec![]);
+    let odd = writer.op("Sub", &[&size, &even], vec![]);
+    let most = writer.op("Add", &[&many, &odd], vec![]);
+    let size = writer.op("Min", &[&size, &most], vec![]);
     let power = writer.op("Pow", &[base, &size], node.attribute.clone());
     let (zero, one, nothing) = (writer.scalar(of_exponent, 0.0), writer.scalar(dtype, 1.0), writer.scalar(dtype, 0.0));
     let negative = writer.op("Less", &[exponent, &zero], vec![]);

@@ -107,3 +107,18 @@ pub(super) fn compared(node: &NodeProto, facts: &Facts, writer: &mut Writer) -> 
     writer.named("Where", &[&on, &on_value, &off_value], output, vec![]);
     true
 }
+
+/// `Trilu` whose diagonal may be so far out that tract's reckoning overflows.
+pub(super) fn diagonal(node: &NodeProto, facts: &Facts, writer: &mut Writer) -> bool {
+    const FAR: f64 = (1_i64 << 40) as f64;
+    let ([input, diagonal], [output]) = (node.input.as_slice(), node.output.as_slice()) else { return false };
+    let is_near = |all: Vec<i64>| all.iter().all(|one| one.unsigned_abs() < FAR as u64);
+    if diagonal.is_empty() || facts.of(diagonal).integers.is_some_and(is_near) {
+        return false;
+    }
+    let (above, below) = (writer.scalar(DataType::Int64, FAR), writer.scalar(DataType::Int64, -FAR));
+    let diagonal = writer.op("Min", &[diagonal, &above], vec![]);
+    let diagonal = writer.op("Max", &[&diagonal, &below], vec![]);
+    writer.named("Trilu", &[input, &diagonal], output, node.attribute.clone());
+    true
+}

@@ -88,6 +88,7 @@ fn stands_for(node: &NodeProto, facts: &Facts, quantised: bool, writer: &mut Wri
         "BitShift" => arithmetic::shift(node, facts, writer),
         "IsInf" => arithmetic::is_infinite(node, facts, writer),
         "Einsum" => arithmetic::sum_of_all(node, writer),
+        "Trilu" => indices::diagonal(node, facts, writer),
         "OneHot" => indices::compared(node, facts, writer),
         "Pow" => arithmetic::power(node, facts, writer),
         "GatherND" | "ScatterND" => indices::from_the_front(node, facts, writer),

@@ -57,8 +57,8 @@ pub(super) fn words(form: &Form, name: &str, value: &str) -> String {
         },
         "rank" if value.contains('?') => "whose operands are of unknown rank".to_owned(),
         "rank" => format!("on operands of rank {}", list(value.split('x').map(str::to_owned))),
+        "fit" => "whose operands do not fit it".to_owned(),
         "outputs" if value == "many" => "with several outputs".to_owned(),
-        "outputs" if value == "uneven" => "into parts that are not equal".to_owned(),
         "outputs" => {
             let asked = value.chars().enumerate().filter(|(_, flag)| *flag == '1');
             format!("asked for its outputs {}", list(asked.map(|(place, _)| (place + 1).to_string())))

@@ -48,7 +48,7 @@ async fn a_client_is_told_to_continue_by_who_reads() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn small_frames_that_wait_for_their_readers_cost_their_connection_nothing() {
-    const FRAME: &[u8] = &[b' '; 32];
+    const FRAME: &[u8] = &[b' '; 128];
     let listener = start(ListenerOptions::default()).await;
     let http2 = listener.http2().await;
     let pending = http2.get("/sleep/1500");

@@ -9,7 +9,6 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::response::Response;
 use bytes::{Buf, Bytes, BytesMut};
-use corymb_core::Code;
 use corymb_engine::Permit;
 use corymb_wire::Coding;
 use corymb_wire::grpc::{Head, Message, PREFIX};
@@ -154,8 +153,9 @@ impl Messages {
     }
 }
 
+/// Its end was sent, so it is not that the connection was lost.
 fn cut_off() -> ServerError {
-    ServerError::new(Code::Cancelled, "the request ended inside a message")
+    ServerError::invalid("the request ended inside a message")
 }
 
 fn coding(headers: &HeaderMap) -> Result<Option<Coding>, ServerError> {
@@ -223,6 +223,8 @@ impl http_body::Body for UnaryBody {
 
 #[cfg(test)]
 mod tests {
+    use corymb_core::Code;
+
     use super::*;
 
     fn messages(frames: &[&'static [u8]], coding: Option<Coding>) -> Messages {
@@ -247,7 +249,7 @@ mod tests {
     #[tokio::test]
     async fn malformed_prefixes_are_refused() {
         assert_eq!(head(&[], None).await, Ok(None));
-        assert_eq!(head(&[&[0, 0, 0]], None).await, Err(Code::Cancelled));
+        assert_eq!(head(&[&[0, 0, 0]], None).await, Err(Code::InvalidArgument));
         assert_eq!(head(&[&[1, 0, 0, 0, 1]], None).await, Err(Code::Internal));
         assert_eq!(head(&[&[2, 0, 0, 0, 1]], Some(Coding::Gzip)).await, Err(Code::Internal));
         let expected = Head { compressed: true, len: 1 };

@@ -4,6 +4,7 @@ mod inflate;
 mod messages;
 
 use std::future::poll_fn;
+use std::io;
 use std::pin::Pin;
 use std::task::Poll;
 use std::time::Duration;
@@ -110,11 +111,22 @@ async fn next_data(
                 Ok(data) => return Ok(Some(data)),
                 Err(_trailers) => return Ok(None),
             },
-            Some(Err(error)) => {
-                let details = error.to_string();
-                return Err(ServerError::new(Code::Cancelled, "the request's body ended early").with_details(details));
-            }
+            Some(Err(error)) => return Err(broken(&error)),
         }
+    }
+}
+
+/// What is wrong with a body that goes no further: its chunks, or the connection was lost.
+fn broken(error: &axum::Error) -> ServerError {
+    let first: &dyn std::error::Error = error;
+    let mut causes = std::iter::successors(Some(first), |error| error.source());
+    let malformed = causes.find_map(|cause| {
+        let cause = cause.downcast_ref::<io::Error>()?;
+        matches!(cause.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData).then(|| cause.to_string())
+    });
+    match malformed {
+        Some(reason) => ServerError::invalid(format!("the request's body is malformed: {reason}")),
+        None => ServerError::new(Code::Cancelled, "the request's body ended early").with_details(error.to_string()),
     }
 }
 

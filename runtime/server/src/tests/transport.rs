@@ -64,6 +64,22 @@ async fn a_body_too_large_is_refused_before_it_is_sent() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn malformed_chunks_are_the_callers_mistake() {
+    let server = start(ServerOptions::default()).await;
+    let extension = "x".repeat(100 << 10);
+    for chunk in ["zz", "5;", "1\u{1}"].map(str::to_owned).into_iter().chain([format!("1;{extension}")]) {
+        let mut connection = server.connect().await;
+        let head = "POST /v2/models/echo/infer HTTP/1.1\r\nhost: t\r\ntransfer-encoding: chunked\r\n\r\n";
+        connection.send(format!("{head}{chunk}\r\n1\r\n0\r\n\r\n")).await;
+        let answer = connection.answer().await;
+        let text = String::from_utf8_lossy(&answer.body).into_owned();
+        assert_eq!(answer.status, 400, "{text}");
+        assert!(text.contains("the request's body is malformed"), "{text}");
+    }
+    assert_eq!(server.stop().await.cut, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_reader_that_does_not_read_loses_its_connection() {
     let server = start(ServerOptions { body_timeout: SHORT * 6, ..ServerOptions::default() }).await;
     let mut connection = server.connect().await;
