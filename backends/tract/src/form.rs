@@ -24,6 +24,9 @@ pub(crate) fn operand_name(operator: &str, since: i64, place: usize) -> Option<&
 /// The field that says which operands have no elements.
 pub(crate) const EMPTY: &str = "empty";
 
+/// The field that says that operands do not fit their operator.
+pub(crate) const FIT: &str = "fit";
+
 /// A field of a form, with several values where the graph does not tell which it is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Field {
@@ -39,6 +42,8 @@ pub(crate) struct Form {
     /// The operator set that brought this version of it; 0 where the operator is not ONNX's.
     pub(crate) since: i64,
     pub(crate) fields: Vec<Field>,
+    /// Whether the shapes that are not known decide if the node can be computed.
+    pub(crate) fit_is_open: bool,
 }
 
 impl Form {
@@ -76,13 +81,14 @@ impl Form {
                 add("outputs".to_owned(), vec![if operator == "Split" { "many".to_owned() } else { given }]);
             }
         }
-        if operands.misfit() {
-            add("fit".to_owned(), vec!["no".to_owned()]);
+        let misfit = operands.misfit();
+        if misfit == Some(true) {
+            add(FIT.to_owned(), vec!["no".to_owned()]);
         }
         for (name, class) in attributes::classes(node, schema, &operands) {
             add(format!("@{name}"), vec![class]);
         }
-        Self { operator, since, fields }
+        Self { operator, since, fields, fit_is_open: misfit.is_none() }
     }
 
     /// The fields as one text; several texts where the graph does not tell which the form is.

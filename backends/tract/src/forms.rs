@@ -13,7 +13,7 @@ use tract_onnx::tract_hir::infer::{
 
 use crate::explain;
 use crate::file::OnnxFile;
-use crate::form::{EMPTY, Facts, Form};
+use crate::form::{EMPTY, FIT, Facts, Form};
 use crate::ops;
 use crate::plan::{Parsed, declared_type};
 use crate::proto::{has_axes, integer_attribute, standard_opset, subgraphs};
@@ -71,16 +71,19 @@ pub(crate) struct Examined {
     /// Whether it asks if sizes are equal, or drops dimensions of size 1. tract says no where a size is open, whatever it turns
     /// out to be: such a model gets a plan for each set of shapes.
     pub(crate) compares_sizes: bool,
+    /// Whether sizes that are open decide if a node can be computed, which tract does not look at.
+    pub(crate) fit_is_open: bool,
 }
 
 /// Looks all nodes up in `table`. What stands for a node of the file is said of that node.
 pub(crate) fn examine(file: &OnnxFile, parsed: &Parsed, table: &Table) -> Examined {
     let mut asked: HashMap<Form, Option<String>> = HashMap::new();
     let mut reports = Vec::new();
-    let mut compares_sizes = false;
+    let (mut compares_sizes, mut fit_is_open) = (false, false);
     walk(&file.proto, parsed, &mut |node, form| {
         compares_sizes |= form.operator == "Equal" && form.fields.iter().any(|field| field.values == ["dim"]);
         compares_sizes |= node.op_type == "Squeeze" && !has_axes(node);
+        fit_is_open |= form.fit_is_open;
         let doubt = asked.entry(form).or_insert_with_key(|form| table.doubt(form));
         if let Some(reason) = doubt {
             let mut report = explain::on(node, reason.clone());
@@ -90,14 +93,15 @@ pub(crate) fn examine(file: &OnnxFile, parsed: &Parsed, table: &Table) -> Examin
             reports.push(report);
         }
     });
-    Examined { doubtful: reports, compares_sizes }
+    Examined { doubtful: reports, compares_sizes, fit_is_open }
 }
 
-/// The nodes that meet tensors without elements, with the sizes that `parsed` fixes, and are not known to take them.
-pub(crate) fn examine_without_elements(file: &OnnxFile, parsed: &Parsed, table: &Table) -> Vec<UnsupportedOperator> {
+/// The nodes that meet tensors without elements, or such as do not fit them, with the sizes that `parsed` fixes, and are not known to
+/// take them.
+pub(crate) fn examine_sizes(file: &OnnxFile, parsed: &Parsed, table: &Table) -> Vec<UnsupportedOperator> {
     let mut reports = Vec::new();
     walk(&file.proto, parsed, &mut |node, form| {
-        if form.fields.iter().any(|field| field.name == EMPTY) {
+        if form.fields.iter().any(|field| field.name == EMPTY || field.name == FIT) {
             reports.extend(table.doubt(&form).map(|reason| explain::on(node, reason)));
         }
     });

@@ -258,7 +258,7 @@ impl Tract {
         let refused_by = |file: &OnnxFile, error: &TractError| refused(files, &[explain::report(file.graph(), error)]);
         let parsed = plan::parse(&file.proto, constants, files.model.folder(), self.run_bytes)
             .map_err(|error| refused_by(&file, &error))?;
-        let Examined { doubtful, compares_sizes } = forms::examine(&file, &parsed, Table::embedded());
+        let Examined { doubtful, compares_sizes, fit_is_open } = forms::examine(&file, &parsed, Table::embedded());
         let doubtful = (!doubtful.is_empty()).then(|| explain::few(&doubtful));
         if let Some(nodes) = doubtful.as_ref().filter(|_| !options.unverified) {
             let (name, way_out) = (files.model.name(), way_out(&file, &parsed.model, &declared.signature));
@@ -291,8 +291,8 @@ impl Tract {
         let (stamp, run_bytes, memory) = (file.stamp.clone(), self.run_bytes, options.memory.clone());
         let unverified = options.unverified;
         let files = kept_files(files);
-        let source = Source { files, stamp, graph: kept, run_bytes, memory, steering, unverified, watch };
-        let plans = Plans::new(signature, source, weights, compares_sizes, first);
+        let source = Source { files, stamp, graph: kept, run_bytes, memory, steering, unverified, fit_is_open, watch };
+        let plans = Plans::new(signature, source, weights, compares_sizes || fit_is_open, first);
         Ok(TractModel::new(plans, looked, doubtful))
     }
 

@@ -68,6 +68,8 @@ pub(crate) struct Source {
     pub(crate) steering: Vec<usize>,
     /// Whether nodes run that the table of what is verified does not hold.
     pub(crate) unverified: bool,
+    /// Whether sizes decide if a node can be computed, which tract does not look at.
+    pub(crate) fit_is_open: bool,
     /// Where a node would answer a number to what is none.
     pub(crate) watch: Option<Arc<Watch>>,
 }
@@ -260,15 +262,16 @@ impl Plans {
         let mut checked = self.source.unverified;
         if let Some(key) = key {
             // First of all: tract may panic on what it does not reckon with.
-            if !checked && key.shapes.iter().flatten().flatten().any(|size| *size == 0) {
-                self.check_without_elements(key, &replaced)?;
+            let is_empty = || key.shapes.iter().flatten().flatten().any(|size| *size == 0);
+            if !checked && (self.source.fit_is_open || is_empty()) {
+                self.check_sizes(key, &replaced)?;
                 checked = true;
             }
             self.fix(&mut graph, key).map_err(refused)?;
         }
         let typed = graph.into_typed().map_err(refused)?;
         if let Some(key) = key.filter(|_| !checked && plan::is_somewhere_empty(&typed)) {
-            self.check_without_elements(key, &replaced)?;
+            self.check_sizes(key, &replaced)?;
         }
         plan::compile(typed, &self.source.files.model.name(), self.source.run_bytes).map_err(refused)
     }
@@ -293,14 +296,14 @@ impl Plans {
         plan::fix_inputs(graph, open.map(|(_, spec, shape)| (*spec, *shape)))
     }
 
-    /// That the nodes which meet tensors without elements are known to take them.
+    /// That the nodes which meet tensors without elements, or such as do not fit them, are known to take them.
     ///
     /// # Errors
     /// [`BackendError::InvalidInput`] naming those that are not.
-    fn check_without_elements(&self, key: &Key, replaced: &[&str]) -> Result<(), BackendError> {
+    fn check_sizes(&self, key: &Key, replaced: &[&str]) -> Result<(), BackendError> {
         let (file, mut parsed) = self.read_again(replaced)?;
         self.fix(&mut parsed.model, key).map_err(|error| BackendError::Failed(format!("{error:#}")))?;
-        let reports = forms::examine_without_elements(&file, &parsed, verified::Table::embedded());
+        let reports = forms::examine_sizes(&file, &parsed, verified::Table::embedded());
         if reports.is_empty() {
             return Ok(());
         }
@@ -405,7 +408,17 @@ mod tests {
         let graph = plan::parse(&file.proto, constants, None, RUN_BYTES).expect("parsed").model;
         let (graph, steering) = (Some(graph), Vec::new());
         let (run_bytes, memory) = (RUN_BYTES, MemoryPool::default());
-        let source = Source { files, stamp: None, graph, run_bytes, memory, steering, unverified: false, watch: None };
+        let source = Source {
+            files,
+            stamp: None,
+            graph,
+            run_bytes,
+            memory,
+            steering,
+            unverified: false,
+            fit_is_open: false,
+            watch: None,
+        };
         Plans::new(signature, source, 1 << 40, false, None)
     }
 

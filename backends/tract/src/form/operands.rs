@@ -60,9 +60,9 @@ impl<'a> Operands<'a> {
         vec![("x".to_owned(), kinds.into_iter().collect::<Vec<_>>().join("+")), ("count".to_owned(), count)]
     }
 
-    /// Whether the node cannot be computed, for all that is known of its operands' shapes: a `Split` into equal parts of what has
-    /// none, the largest of no elements, a sum of more or fewer terms than there are coefficients.
-    pub(super) fn misfit(&self) -> bool {
+    /// Whether the node cannot be computed by the shapes of its operands: a `Split` into equal parts of what has none, the largest
+    /// of no elements, a sum of more or fewer terms than there are coefficients. None where they are not known.
+    pub(super) fn misfit(&self) -> Option<bool> {
         let attribute = |name: &str| self.node.attribute.iter().find(|attribute| attribute.name == name);
         let along = |default: i64| {
             let axis = integer_attribute(self.node, "axis").unwrap_or(default);
@@ -71,17 +71,18 @@ impl<'a> Operands<'a> {
         };
         match self.node.op_type.as_str() {
             "Split" if self.count() == 1 && attribute("split").is_none() && attribute("num_outputs").is_none() => {
-                along(0).is_some_and(|size| size % self.node.output.len() as i64 != 0)
+                along(0).map(|size| size % self.node.output.len() as i64 != 0)
             }
-            "ArgMax" | "ArgMin" => along(0) == Some(0),
+            // Shapes that hold a 0 are looked at anyway.
+            "ArgMax" | "ArgMin" => Some(along(0) == Some(0)),
             "LinearRegressor" | "LinearClassifier" => {
                 let coefficients = attribute("coefficients").map_or(0, |given| given.floats.len() as i64);
                 let intercepts = attribute("intercepts").map_or(0, |given| given.floats.len() as i64);
                 let sums = integer_attribute(self.node, "targets").unwrap_or(intercepts.max(1));
                 let features = self.rank(0).and_then(|rank| self.size(0, rank.checked_sub(1)?));
-                features.is_some_and(|features| features.checked_mul(sums) != Some(coefficients))
+                features.map(|features| features.checked_mul(sums) != Some(coefficients))
             }
-            _ => false,
+            _ => Some(false),
         }
     }
 

@@ -8,13 +8,18 @@ fn form(operator: &str, since: i64, fields: &[(&str, &[&str])]) -> Form {
         name: (*name).to_owned(),
         values: values.iter().map(|value| (*value).to_owned()).collect(),
     };
-    Form { operator: operator.to_owned(), since, fields: fields.iter().map(field).collect() }
+    Form { operator: operator.to_owned(), since, fields: fields.iter().map(field).collect(), fit_is_open: false }
 }
 
 /// A form as a line of the table has it.
 fn written(operator: &str, since: i64, text: &str) -> Form {
     let field = |(name, value): (&str, &str)| Field { name: name.to_owned(), values: vec![value.to_owned()] };
-    Form { operator: operator.to_owned(), since, fields: operator::fields(text).into_iter().map(field).collect() }
+    Form {
+        operator: operator.to_owned(),
+        since,
+        fields: operator::fields(text).into_iter().map(field).collect(),
+        fit_is_open: false,
+    }
 }
 
 const TABLE: &str = "Mod\t10,13\t\tx0=f32 x1=f32 @fmod=1
