@@ -217,6 +217,27 @@ fn a_process_that_does_nothing_costs_the_time_of_one_run() {
     assert_eq!(answer.status, 200, "{}", answer.text());
 }
 
+/// Lists are not counted by the engine, so the system does.
+#[test]
+fn lists_as_long_as_a_value_says_take_no_more_than_a_run_may() {
+    let Some(prefix) = onnxruntime_environment() else { return };
+    let model = std::fs::read(root().join("tests/fixtures/zoo/cases/places_of_a_count.onnx")).expect("a model");
+    let models = folder(&[("places/model.onnx", &model)]);
+    let server = serve(models.path(), &prefix, &["--max-run-memory", "64MiB"]);
+    let ask = |limit: usize| {
+        let inputs = json!([{ "name": "limit", "datatype": "INT64", "shape": [], "data": [limit] }]);
+        let body = json!({ "inputs": inputs }).to_string();
+        server.post("/v2/models/places/infer", "application/json", body.as_bytes())
+    };
+    for _ in 0..2 {
+        assert_eq!(ask(10).json()["outputs"][0]["data"], json!([10]));
+        // 48 MB of numbers, and ten times as much for the list.
+        let answer = ask(6_000_000);
+        assert_eq!(answer.status, 400, "{}", answer.text());
+        assert!(answer.error().contains("more memory than there is"), "{}", answer.text());
+    }
+}
+
 /// Models are loaded at the least priority, which children must not keep.
 #[test]
 fn children_have_the_priority_of_their_server() {

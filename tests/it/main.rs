@@ -26,6 +26,7 @@ mod repository;
 mod shares;
 mod signals;
 mod signatures;
+mod slow;
 mod start;
 mod stats;
 mod telemetry;
