@@ -336,3 +336,41 @@ fn a_version_that_is_not_whole_is_passed_over() {
     let error = serve(&["--model-dir", &path]);
     assert!(error.contains("m/2"), "{error}");
 }
+
+/// As people keep them: files beside folders, a newer one beside numbered versions, several precisions of one model.
+#[test]
+fn bare_files_are_served_beside_folders() {
+    let [fp32, int64] = ["identity_fp32", "identity_int64"]
+        .map(|name| fs::read(root().join(format!("tests/fixtures/models/{name}.onnx"))).expect("the fixture"));
+    let models = folder(&[
+        ("bare.onnx", &fp32),
+        ("both.onnx", &fp32),
+        ("both/model.onnx", &int64),
+        ("numbered/1/model.onnx", &fp32),
+        ("numbered/2/model.onnx", &int64),
+        ("numbered/old.onnx", &fp32),
+        ("precisions/model.onnx", &int64),
+        ("precisions/model_quantized.onnx", &fp32),
+    ]);
+    let path = models.path().to_string_lossy().into_owned();
+    let server = Server::start(&["--admin", "--model-dir", &path]);
+    let datatype = |name: &str| server.get(&format!("/v2/models/{name}")).json()["inputs"][0]["datatype"].clone();
+    let all = ["bare", "both", "numbered", "precisions"];
+    assert_eq!(all.map(datatype), ["FP32", "INT64", "INT64", "INT64"]);
+    assert_eq!(server.get("/v2/models/numbered").json()["versions"], serde_json::json!(["2"]));
+    let said = |text: &str, file: &str| {
+        server.event(|event| {
+            event["message"].as_str().is_some_and(|message| message.contains(text)) && event.to_string().contains(file)
+        });
+    };
+    said("a folder beside it has the same name; the file is not served", "both.onnx");
+    said("it lies beside numbered versions, and is none; it is not served", "old.onnx");
+    said("`file` in model.toml names another", "model_quantized.onnx");
+    // And by name.
+    for verb in ["unload", "load"] {
+        let path = format!("/v2/repository/models/bare/{verb}");
+        let done = server.post(&path, "application/json", b"{}");
+        assert_eq!(done.status, 200, "{verb}: {}", done.text());
+    }
+    assert_eq!(datatype("bare"), "FP32");
+}

@@ -144,10 +144,21 @@ impl Live {
                 Err(error) => return Ok(Err(error)),
             }
         }
-        Ok(match Repository::child(folder, model) {
+        let child = |name: &str| Repository::child(folder, name);
+        let opened = match child(model) {
             Ok(uri) => self.0.repository.open(model, &uri).await,
             Err(error) => Err(error),
-        })
+        };
+        // A bare file in a folder of models.
+        match (&opened, child(&format!("{model}.onnx"))) {
+            (Err(error), Ok(uri)) if error.is_absence() => Ok(self
+                .0
+                .repository
+                .open(model, &uri)
+                .await
+                .or_else(|other| if other.is_absence() { opened } else { Err(other) })),
+            _ => Ok(opened),
+        }
     }
 
     fn check_root(&self, uri: &str) -> Result<(), Error> {

@@ -153,6 +153,12 @@ impl RepositoryError {
         matches!(self, Self::Remote { .. } | Self::Cache { .. } | Self::Content { .. })
     }
 
+    /// Whether it is that nothing is there.
+    #[must_use]
+    pub fn is_absence(&self) -> bool {
+        matches!(self, Self::Unreadable { reason, .. } if reason.kind() == std::io::ErrorKind::NotFound)
+    }
+
     /// What the system says of a path.
     pub(crate) fn unreadable(path: &Path, reason: std::io::Error) -> Self {
         Self::Unreadable { path: path.to_owned(), reason }

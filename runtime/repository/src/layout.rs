@@ -19,7 +19,7 @@ use crate::error::RepositoryError;
 use crate::manifest::Manifest;
 use crate::onnx::is_onnx;
 use crate::sample::Sample;
-use crate::shape::{Disk, MANIFEST, Shape, WARMUP, file_name};
+use crate::shape::{Disk, Item, MANIFEST, Shape, WARMUP, file_name};
 use crate::signature::{Kept, SIGNATURE, SignaturePolicy, Signed, check_file, check_folder, unsigned};
 use crate::uri::{ModelUri, Place};
 
@@ -66,12 +66,12 @@ pub(crate) fn look_into(uri: &str, name: Option<&str>, signatures: &SignaturePol
         return Ok(Found::One(name.to_owned(), open_local(name, &path, sha256.as_deref(), signatures)));
     }
     match Shape::of(&Disk(path.clone()), "")? {
-        Shape::Models(folders) => {
-            let open = |folder: String| {
-                let models = open_local(&folder, &path.join(&folder), None, signatures);
-                (folder, models)
+        Shape::Models(items) => {
+            let open = |item: Item| {
+                let models = open_local(&item.name, &path.join(item.path()), None, signatures);
+                (item.name, models)
             };
-            Ok(Found::Many(folders.into_iter().map(open).collect()))
+            Ok(Found::Many(items.into_iter().map(open).collect()))
         }
         Shape::Nothing => Ok(Found::None(path)),
         _ => {
@@ -89,7 +89,7 @@ pub enum Found {
     None(PathBuf),
     /// The place is a model itself.
     One(String, Result<Vec<ModelFolder>, RepositoryError>),
-    /// Each folder in it is one.
+    /// Each folder in it is one, and each `.onnx` file.
     Many(Vec<(String, Result<Vec<ModelFolder>, RepositoryError>)>),
 }
 

@@ -16,7 +16,7 @@ use crate::error::RepositoryError;
 use crate::gather::{Gathered, Gathering};
 use crate::layout::{self, Demands, Found, ModelFolder, check_name};
 use crate::onnx::is_onnx;
-use crate::shape::{Shape, below};
+use crate::shape::{Item, Shape, below};
 use crate::signature::{Kept, SignaturePolicy};
 use crate::store::{Client, Listing, Source};
 use crate::uri::{ModelUri, Place};
@@ -104,7 +104,7 @@ impl Repository {
         }
         self.run(move |remote| async move {
             let opened = remote.source(&parsed).await?;
-            remote.model(&opened, "", &name).await
+            remote.model(&opened, "", &name, None).await
         })
         .await
     }
@@ -136,19 +136,26 @@ impl Repository {
                 Some(listing) => Shape::of(listing, "")?,
                 None => Shape::Model,
             };
-            let folders = match shape {
-                Shape::Models(folders) => folders,
+            let items = match shape {
+                Shape::Models(items) => items,
                 Shape::Nothing => return Ok(Found::None(shown.into())),
                 _ => {
-                    let models = remote.model(&opened, "", &name).await;
+                    let models = remote.model(&opened, "", &name, None).await;
                     return Ok(Found::One(name, models));
                 }
             };
             // Boxed, because the compiler cannot see that a future of a borrowed name may move between threads.
-            let opens: Vec<BoxFuture<'_, _>> = folders
-                .iter()
-                .map(|folder| async { (folder.clone(), remote.model(&opened, folder, folder).await) }.boxed())
-                .collect();
+            let open = |item: &Item| {
+                let (name, file) = (item.name.clone(), item.file.clone());
+                let root = if file.is_some() { String::new() } else { name.clone() };
+                let (remote, opened) = (&remote, &opened);
+                async move {
+                    let models = remote.model(opened, &root, &name, file.as_deref()).await;
+                    (name, models)
+                }
+                .boxed()
+            };
+            let opens: Vec<BoxFuture<'_, _>> = items.iter().map(open).collect();
             Ok(Found::Many(stream::iter(opens).buffered(MODELS).collect().await))
         })
         .await
@@ -287,17 +294,25 @@ impl Remote {
         Ok(Opened { source, listing, file, sha256: uri.sha256.clone() })
     }
 
-    async fn model(&self, opened: &Opened, root: &str, name: &str) -> Result<Vec<ModelFolder>, RepositoryError> {
+    /// The model in the folder `root`, or the `file` in a folder of models.
+    async fn model(
+        &self,
+        opened: &Opened,
+        root: &str,
+        name: &str,
+        file: Option<&str>,
+    ) -> Result<Vec<ModelFolder>, RepositoryError> {
         check_name(name)?;
         let trust = self.signatures.of(name);
         let trust = trust.as_deref();
         let listing = opened.listing.as_ref();
         let gathering = Gathering::new(&self.downloads, &opened.source, listing, root, name, trust);
-        let Gathered { tree, verified, held } = match &opened.file {
+        let file = file.or(opened.file.as_deref());
+        let Gathered { tree, verified, held } = match file {
             None => gathering.folder().await?,
             Some(file) => gathering.file(file, opened.sha256.as_deref()).await?,
         };
-        let path = opened.file.as_ref().map_or_else(|| tree.path.clone(), |file| tree.path.join(file));
+        let path = file.map_or_else(|| tree.path.clone(), |file| tree.path.join(file));
         let demands = Demands { verified: &verified, trust, kept: Kept::Fetched };
         let open = || layout::open_path(name, &path, opened.sha256.as_deref(), demands);
         // All files are read for a signature, and others are downloading on these threads.

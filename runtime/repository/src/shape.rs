@@ -54,6 +54,21 @@ impl Folders for Listing {
     }
 }
 
+/// A model in a folder of models.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Item {
+    pub(crate) name: String,
+    /// Its file, where it is no folder.
+    pub(crate) file: Option<String>,
+}
+
+impl Item {
+    /// Where it lies in the folder of models.
+    pub(crate) fn path(&self) -> &str {
+        self.file.as_ref().unwrap_or(&self.name)
+    }
+}
+
 /// What a folder is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Shape {
@@ -61,8 +76,8 @@ pub(crate) enum Shape {
     Model,
     /// Numbered folders, ascending: each number with the folder's name.
     Versions(Vec<(u64, String)>),
-    /// Folders that are models.
-    Models(Vec<String>),
+    /// Folders that are models, and `.onnx` files beside them.
+    Models(Vec<Item>),
     /// A TensorFlow SavedModel, here or in a numbered folder.
     SavedModel,
     Nothing,
@@ -72,7 +87,9 @@ impl Shape {
     pub(crate) fn of(folders: &dyn Folders, path: &str) -> Result<Self, RepositoryError> {
         let entries = folders.entries(path)?;
         let own = Self::of_entries(folders, path, &entries)?;
-        if own != Self::Nothing {
+        // Files alone may be a model beside folders of others.
+        let is_said = [MANIFEST, TRITON].iter().any(|name| entries.get(*name) == Some(&false));
+        if own != Self::Nothing && (own != Self::Model || is_said) {
             return Ok(own);
         }
         let mut models = Vec::new();
@@ -86,11 +103,26 @@ impl Shape {
                 Self::Nothing
             });
             match found {
-                Self::Model | Self::Versions(_) => models.push(name.clone()),
+                Self::Model | Self::Versions(_) => models.push(Item { name: name.clone(), file: None }),
                 Self::SavedModel => saved = true,
                 Self::Models(_) | Self::Nothing => {}
             }
         }
+        if own == Self::Model && models.is_empty() {
+            return Ok(own);
+        }
+        for file in entries.iter().filter(|(name, folder)| !**folder && is_onnx(name)).map(|(name, _)| name) {
+            let name = file.trim_end_matches(".onnx");
+            if models.iter().any(|model| model.name == name) {
+                tracing::warn!(
+                    file = below(path, file),
+                    "a folder beside it has the same name; the file is not served"
+                );
+            } else {
+                models.push(Item { name: name.to_owned(), file: Some(file.clone()) });
+            }
+        }
+        models.sort_by(|one, other| one.name.cmp(&other.name));
         Ok(match (models.is_empty(), saved) {
             (false, _) => Self::Models(models),
             (true, true) => Self::SavedModel,
@@ -104,9 +136,7 @@ impl Shape {
         entries: &BTreeMap<String, bool>,
     ) -> Result<Self, RepositoryError> {
         let file = |wanted: &str| entries.get(wanted) == Some(&false);
-        if entries.iter().any(|(name, folder)| !folder && is_onnx(name)) {
-            return Ok(Self::Model);
-        }
+        let onnx = entries.iter().find(|(name, folder)| !**folder && is_onnx(name));
         let folders_only = entries.iter().filter(|(_, folder)| **folder);
         let mut versions: Vec<(u64, String)> =
             folders_only.filter_map(|(name, _)| Some((version_number(name)?, name.clone()))).collect();
@@ -115,10 +145,18 @@ impl Shape {
         if let Some((_, latest)) = versions.last() {
             let inner = folders.entries(&below(path, latest))?;
             let saved = SAVED_MODELS.iter().any(|name| inner.contains_key(*name));
-            let onnx = inner.iter().any(|(name, folder)| !folder && (is_onnx(name) || name == MANIFEST));
-            return Ok(if saved && !onnx { Self::SavedModel } else { Self::Versions(versions) });
+            let is_model = inner.iter().any(|(name, folder)| !folder && (is_onnx(name) || name == MANIFEST));
+            if let Some((name, _)) = onnx.filter(|_| is_model) {
+                tracing::warn!(
+                    file = below(path, name),
+                    "it lies beside numbered versions, and is none; it is not served"
+                );
+            } else if onnx.is_some() {
+                return Ok(Self::Model);
+            }
+            return Ok(if saved && !is_model { Self::SavedModel } else { Self::Versions(versions) });
         }
-        if file(MANIFEST) {
+        if onnx.is_some() || file(MANIFEST) {
             return Ok(Self::Model);
         }
         let saved = SAVED_MODELS.iter().any(|name| file(name));
@@ -126,13 +164,20 @@ impl Shape {
     }
 }
 
-/// The only `.onnx` file of a folder.
+/// The `.onnx` file of a folder: the only one, or the one that is called `model.onnx`.
 pub(crate) fn only_onnx(folders: &dyn Folders, path: &str) -> Result<Option<String>, RepositoryError> {
     let entries = folders.entries(path)?;
     let mut models: Vec<String> =
         entries.into_iter().filter(|(name, folder)| !folder && is_onnx(name)).map(|(name, _)| name).collect();
+    const USUAL: &str = "model.onnx";
     match models.len() {
         0 | 1 => Ok(models.pop()),
+        _ if models.iter().any(|name| name == USUAL) => {
+            models.retain(|name| name != USUAL);
+            let others = models.join(", ");
+            tracing::info!(folder = path, others, "{USUAL} is served; `file` in {MANIFEST} names another");
+            Ok(Some(USUAL.to_owned()))
+        }
         count => Err(RepositoryError::Ambiguous { path: path.into(), count }),
     }
 }
@@ -173,12 +218,20 @@ mod tests {
 
     #[test]
     fn names_tell_what_a_folder_is() {
-        assert_eq!(shape(&["m.onnx", "1/x.onnx"]), Shape::Model);
+        assert_eq!(shape(&["m.onnx", "warmup/x.npy", "1/x.txt"]), Shape::Model);
+        assert_eq!(shape(&["m.onnx", "1/x.onnx"]), Shape::Versions(vec![(1, "1".into())]));
+        let folder = |name: &str| Item { name: name.to_owned(), file: None };
+        let bare = |name: &str| Item { name: name.to_owned(), file: Some(format!("{name}.onnx")) };
+        assert_eq!(
+            shape(&["m.onnx", "a/x.onnx", "n.onnx", "a.onnx"]),
+            Shape::Models(vec![folder("a"), bare("m"), bare("n")])
+        );
+        assert_eq!(shape(&["model.toml", "m.onnx", "a/x.onnx"]), Shape::Model);
         assert_eq!(shape(&["model.toml", "p.wasm"]), Shape::Model);
         let versions = Shape::Versions(vec![(2, "2".into()), (10, "10".into())]);
         assert_eq!(shape(&["10/m.onnx", "2/m.onnx", "config.pbtxt"]), versions);
         assert_eq!(shape(&["model.toml", "2/m.onnx", "10/m.onnx"]), versions);
-        assert_eq!(shape(&["a/m.onnx", "b/1/m.onnx", "notes/x.md"]), Shape::Models(vec!["a".into(), "b".into()]));
+        assert_eq!(shape(&["a/m.onnx", "b/1/m.onnx", "notes/x.md"]), Shape::Models(vec![folder("a"), folder("b")]));
         assert_eq!(shape(&["a/b/m.onnx"]), Shape::Nothing);
         assert_eq!(shape(&["1/saved_model.pb", "1/variables/v"]), Shape::SavedModel);
         assert_eq!(shape(&["saved_model.pb"]), Shape::SavedModel);
