@@ -1,6 +1,7 @@
 //! Models that change while they are served: versions side by side, loads and unloads by request, sources that are watched.
 
 mod series;
+mod weights;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

@@ -13,6 +13,7 @@ use crate::fault;
 use crate::library::Library;
 use crate::providers::is_built_in;
 use crate::session::{Asked, Recipe, Source};
+use crate::weights::Weights;
 
 /// Accelerators, best first. `Device`s carry the index that is tried: the first.
 const ACCELERATORS: [Device; 6] = [
@@ -53,9 +54,9 @@ pub(crate) fn works(library: &Library, device: Device) -> Result<(), String> {
     if matches!(device, Device::Cuda(_) | Device::TensorRt(_)) {
         preload(&library.path);
     }
-    let (folder, source) = (None, Source::Memory(bytes::Bytes::new()));
+    let (weights, source) = (Weights::default(), Source::Memory(bytes::Bytes::new()));
     let asked = Asked::default();
-    let recipe = Recipe { library: library.clone(), device, folder, source, few_shapes: true, asked };
+    let recipe = Recipe { library: library.clone(), device, weights, source, few_shapes: true, asked };
     let attempt = recipe.session_of(&encode(&addition()), 1).and_then(|mut session| {
         let one = ort::value::Tensor::from_array(([1_usize], vec![1.0_f32]))?;
         let outputs = session.run(ort::inputs![one])?;

@@ -24,6 +24,7 @@ mod support;
 mod types;
 mod values;
 mod watch;
+mod weights;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -46,6 +47,7 @@ use crate::model::{Graph, OrtModel};
 pub use crate::search::{OperatorLibrary, Place, Search};
 use crate::session::{Asked, Recipe};
 use crate::watch::Watch;
+use crate::weights::Weights;
 
 const NAME: &str = "onnxruntime";
 
@@ -134,9 +136,10 @@ impl Backend for OnnxRuntime {
             let file = OnnxFile::read(files)?;
             let external = check_external(&file.model, files.model.folder())?;
             let opset = file.opset();
-            let size = file.bytes.len() as u64 + external;
+            let weights = weights(files, &external)?;
+            let size = file.bytes.len() as u64 + external.iter().map(|(_, size)| size).sum::<u64>();
             let seen = match self.operators(options) {
-                Ok(operators) => examine(library, files, file, &operators),
+                Ok(operators) => examine(library, files, file, &weights, &operators),
                 Err(reason) => Err(Refused::of_libraries(&file, &reason)),
             };
             let (signature, rows, unsupported) = match seen {
@@ -168,14 +171,15 @@ impl Backend for OnnxRuntime {
         guarded(files, || {
             let name = files.model.name();
             let file = OnnxFile::read(files)?;
-            check_external(&file.model, files.model.folder())?;
+            let weights = weights(files, &check_external(&file.model, files.model.folder())?)?;
             let libraries = self
                 .operators(options)
                 .map_err(|reason| BackendError::Unsupported(format!("onnxruntime cannot run '{name}': {reason}")))?;
-            let examined = examine(library, files, file, &libraries).map_err(|Refused { reasons, .. }| {
-                let reasons: Vec<String> = reasons.iter().map(UnsupportedOperator::to_string).collect();
-                BackendError::Unsupported(format!("onnxruntime cannot run '{name}': {}", reasons.join("; ")))
-            })?;
+            let examined =
+                examine(library, files, file, &weights, &libraries).map_err(|Refused { reasons, .. }| {
+                    let reasons: Vec<String> = reasons.iter().map(UnsupportedOperator::to_string).collect();
+                    BackendError::Unsupported(format!("onnxruntime cannot run '{name}': {}", reasons.join("; ")))
+                })?;
             let Examined { signature, graph, content, changed, hazard } = examined;
             if let Some(hazard) = hazard.filter(|_| !options.hazards) {
                 return Err(BackendError::Hazardous(hazard));
@@ -183,7 +187,7 @@ impl Backend for OnnxRuntime {
             let recipe = Recipe {
                 library: library.clone(),
                 device: options.device,
-                folder: files.model.folder().map(std::borrow::ToOwned::to_owned),
+                weights,
                 source: session::kept(files, &content, changed),
                 few_shapes: has_few_shapes(&signature),
                 asked: Asked { settings: options.settings.clone(), libraries },
@@ -247,12 +251,17 @@ impl Refused {
 }
 
 /// Everything that is decided about a file before it is loaded.
-fn examine(library: &Library, files: &ModelFiles, file: OnnxFile, operators: &[PathBuf]) -> Result<Examined, Refused> {
-    let folder = || files.model.folder().map(std::borrow::ToOwned::to_owned);
+fn examine(
+    library: &Library,
+    files: &ModelFiles,
+    file: OnnxFile,
+    weights: &Weights,
+    operators: &[PathBuf],
+) -> Result<Examined, Refused> {
     let Declared { mut signature, unsupported: mut reasons, open } = declared(&file.model);
-    reasons.extend(support::unsupported(library, &file, folder(), operators));
+    reasons.extend(support::unsupported(library, &file, weights, operators));
     if reasons.is_empty() && !open.is_empty() {
-        let closed = match session::look(library, &file.bytes, folder(), operators) {
+        let closed = match session::look(library, &file.bytes, weights, operators) {
             Ok(session) => support::close_outputs(signature.clone(), &open, &session, file.graph()),
             Err(error) => Err(corymb_onnx::report("Model", "", &fault::reason(error.message()))),
         };
@@ -271,7 +280,7 @@ fn examine(library: &Library, files: &ModelFiles, file: OnnxFile, operators: &[P
         shapes_bound_cost: shapes_bound_cost(&file.model),
         deadly: None,
     };
-    match made_safe(library, files, file, operators) {
+    match made_safe(library, files, file, weights, operators) {
         Ok(Safe { content, changed, deadly, hazard }) => {
             graph.deadly = deadly;
             Ok(Examined { signature, graph, content, changed, hazard })
@@ -293,6 +302,7 @@ fn made_safe(
     library: &Library,
     files: &ModelFiles,
     mut file: OnnxFile,
+    weights: &Weights,
     operators: &[PathBuf],
 ) -> Result<Safe, Vec<UnsupportedOperator>> {
     // Of the file as it is: functions that are put in the place of calls are followed here, too.
@@ -302,8 +312,7 @@ fn made_safe(
         let hash = Sha256::new().chain_update(&file.bytes).chain_update(&library.version).finalize();
         hash.iter().map(|byte| format!("{byte:02x}")).collect()
     };
-    let resolved =
-        |content: &[u8]| session::resolved(library, content, files.model.folder(), operators).and_then(decode).ok();
+    let resolved = |content: &[u8]| session::resolved(library, content, weights, operators).and_then(decode).ok();
     let mut changed = false;
     if divide::divides(&file.model) {
         let mut outcome = divide::guard(&mut file.model);
@@ -338,6 +347,13 @@ fn made_safe(
     let hazard = hazard.map(|(node, danger)| Hazard { node, danger, digest: digest(&file) });
     let content = if changed { Bytes::from(encode(&file.model)) } else { file.bytes };
     Ok(Safe { content, changed, deadly, hazard })
+}
+
+/// The weights in these files.
+fn weights(files: &ModelFiles, external: &[(String, u64)]) -> Result<Weights, BackendError> {
+    let names: Vec<String> = external.iter().map(|(name, _)| name.clone()).collect();
+    let weights = Weights::of(files.model.folder(), &names);
+    weights.map_err(|error| BackendError::InvalidModel(format!("the weights of '{}': {error}", files.model.name())))
 }
 
 /// Whether all shapes follow from the number of rows.

@@ -12,14 +12,15 @@ use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use crate::fault;
 use crate::library::Library;
 use crate::providers::providers;
+use crate::weights::Weights;
 
 /// All that a session is made of, but its number of threads.
 #[derive(Debug)]
 pub(crate) struct Recipe {
     pub(crate) library: Library,
     pub(crate) device: Device,
-    /// In which external data lies.
-    pub(crate) folder: Option<PathBuf>,
+    /// In files of their own.
+    pub(crate) weights: Weights,
     pub(crate) source: Source,
     /// Whether the sizes of all tensors follow from the number of rows, so that a plan of memory per number is worth
     /// keeping. Such plans are kept for good, one for each combination of shapes.
@@ -135,7 +136,7 @@ impl Recipe {
         for (key, value) in &self.asked.settings.session {
             builder = builder.with_config_entry(key, value)?;
         }
-        committed(with_folder(builder, self.folder.as_deref())?, &self.asked.libraries, content)
+        committed(self.weights.give(builder)?, &self.asked.libraries, content)
     }
 }
 
@@ -143,26 +144,26 @@ impl Recipe {
 pub(crate) fn resolved(
     library: &Library,
     content: &[u8],
-    folder: Option<&Path>,
+    weights: &Weights,
     operators: &[PathBuf],
 ) -> Result<Bytes, String> {
     let scratch = tempfile::tempdir().map_err(|error| format!("a temporary folder: {error}"))?;
     let path = scratch.path().join("model.onnx");
-    write_resolved(library, content, folder, operators, &path).map_err(|error| fault::reason(error.message()))?;
+    write_resolved(library, content, weights, operators, &path).map_err(|error| fault::reason(error.message()))?;
     std::fs::read(&path).map(Bytes::from).map_err(|error| format!("what onnxruntime wrote: {error}"))
 }
 
 fn write_resolved(
     library: &Library,
     content: &[u8],
-    folder: Option<&Path>,
+    weights: &Weights,
     operators: &[PathBuf],
     path: &Path,
 ) -> ort::Result<()> {
     let builder = Session::builder(&library.environment)?
         .with_optimization_level(GraphOptimizationLevel::Disable)?
         .with_optimized_model_path(path)?;
-    committed(with_folder(builder, folder)?, operators, content).map(drop)
+    committed(weights.give(builder)?, operators, content).map(drop)
 }
 
 /// The session, with libraries of custom operators. One at a time where there are such: ONNX Runtime looks whether their
@@ -176,23 +177,17 @@ fn committed(mut builder: SessionBuilder, libraries: &[PathBuf], content: &[u8])
     builder.commit_from_memory(content)
 }
 
-/// Names the folder that external data lies in, for content that comes from memory.
-fn with_folder(builder: SessionBuilder, folder: Option<&Path>) -> ort::Result<SessionBuilder> {
-    let Some(folder) = folder else { return Ok(builder) };
-    let folder = folder.to_str().ok_or_else(|| ort::Error::new("the folder's name is not UTF-8"))?;
-    Ok(builder.with_config_entry("session.model_external_initializers_file_folder_path", folder)?)
-}
-
 /// A session that is only looked at: nothing is optimised, and of what the model asks for only the operators count.
 pub(crate) fn look(
     library: &Library,
     content: &[u8],
-    folder: Option<PathBuf>,
+    weights: &Weights,
     operators: &[PathBuf],
 ) -> ort::Result<Session> {
     let source = Source::Memory(Bytes::new());
     let asked = Asked { libraries: operators.to_vec(), ..Asked::default() };
-    let recipe = Recipe { library: library.clone(), device: Device::Cpu, folder, source, few_shapes: false, asked };
+    let weights = weights.clone();
+    let recipe = Recipe { library: library.clone(), device: Device::Cpu, weights, source, few_shapes: false, asked };
     let providers = providers(Device::Cpu, &recipe.asked.settings.devices)?;
     recipe.build(content, 1, &providers, GraphOptimizationLevel::Disable)
 }

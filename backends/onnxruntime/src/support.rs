@@ -11,6 +11,7 @@ use crate::fault;
 use crate::library::Library;
 use crate::operators::{ML, STANDARD};
 use crate::session::look;
+use crate::weights::Weights;
 
 /// Up to these versions every library that is accepted knows the operators and the format.
 const SURE_OPSET: i64 = 23;
@@ -24,7 +25,7 @@ const OWN: [&str; 4] = ["com.microsoft", "com.microsoft.nchwc", "com.microsoft.e
 pub(crate) fn unsupported(
     library: &Library,
     file: &OnnxFile,
-    folder: Option<PathBuf>,
+    weights: &Weights,
     operators: &[PathBuf],
 ) -> Vec<UnsupportedOperator> {
     if let Some(shadowed) = shadowed(&file.model) {
@@ -34,7 +35,7 @@ pub(crate) fn unsupported(
         return vec![trained];
     }
     let Some(suspect) = suspect(&file.model) else { return Vec::new() };
-    match look(library, &file.bytes, folder, operators) {
+    match look(library, &file.bytes, weights, operators) {
         Ok(_) => Vec::new(),
         Err(error) => {
             let reason = fault::reason(error.message());
