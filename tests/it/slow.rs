@@ -42,3 +42,18 @@ fn bodies_that_never_end_keep_nobody_out() {
     }
     assert!(answered > 3 * refused / 4, "{answered} answered, {refused} refused");
 }
+
+/// More silent connections than files may be open: those that are idle longest go, and who has something to say is served.
+#[test]
+fn silent_connections_keep_nobody_out() {
+    let server = Server::start_after("ulimit -n 200", &[]);
+    let address = server.url("").trim_start_matches("http://").to_owned();
+    let silent: Vec<TcpStream> = (0..400).map(|_| TcpStream::connect(&address).expect("connects")).collect();
+    let begin = Instant::now();
+    let answer = server.post(PATH, "application/json", &sample_request());
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert!(begin.elapsed() < Duration::from_secs(20), "{:?}", begin.elapsed());
+    assert_eq!(server.get("/v2/health/ready").status, 200);
+    server.event(|event| event["message"].as_str().is_some_and(|text| text.contains("the limit of connections")));
+    drop(silent);
+}

@@ -72,6 +72,12 @@ impl Activity {
         ActiveRequest(self.clone())
     }
 
+    /// For how long there has been no request; none where there is one, or the connection is closing.
+    pub(crate) fn idle(&self) -> Option<Duration> {
+        let state = self.state();
+        (state.requests == 0 && state.closing.is_none()).then(|| state.quiet.elapsed())
+    }
+
     /// Whether the connection holds one request and no other.
     pub(crate) fn is_alone(&self) -> bool {
         self.state().requests == 1

@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 
 use crate::activity::{Activity, LINGER, Overdue, Watch};
 use crate::answer::Answering;
-use crate::counts::Counts;
+use crate::counts::{Counts, Crowded};
 use crate::drain::{Drain, Phase};
 use crate::io::Metered;
 use crate::options::ListenerOptions;
@@ -58,14 +58,22 @@ impl<S: Service> Endpoint<S> {
         // An answer is complete when it is written; waiting for more to send would only delay it.
         let _ = stream.set_nodelay(true);
         let limits = Limits { first: self.options.idle_timeout, rest: self.options.header_timeout };
-        match sniff(&mut stream, limits, &self.drain).await {
-            Ok(Some((speaks, first))) => self.drive(stream, speaks, first, connection).await,
+        let mut crowded = self.counts.crowded();
+        match sniff(&mut stream, limits, &self.drain, &mut crowded).await {
+            Ok(Some((speaks, first))) => self.drive(stream, speaks, first, connection, crowded).await,
             Ok(None) => {}
             Err(error) => tracing::debug!(%error, "a connection failed before its first request"),
         }
     }
 
-    async fn drive(&self, stream: TcpStream, speaks: Speaks, first: Bytes, connection: &Connection) {
+    async fn drive(
+        &self,
+        stream: TcpStream,
+        speaks: Speaks,
+        first: Bytes,
+        connection: &Connection,
+        mut crowded: Crowded,
+    ) {
         let activity = Activity::new(speaks);
         let service = service_fn(|request: Request<Incoming>| {
             let guards = (activity.request(), self.counts.request());
@@ -104,6 +112,7 @@ impl<S: Service> Endpoint<S> {
                     Overdue::Idle
                 }
                 overdue = Watch::new(&activity, &self.options, age) => overdue,
+                () = crowded.goes(|| activity.idle()) => Overdue::Idle,
             };
             let quiet = match overdue {
                 Overdue::Idle => LINGER,

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::time::{sleep, sleep_until, timeout};
 
+use crate::counts::Crowded;
 use crate::drain::{Drain, Phase};
 
 /// What every HTTP/2 client says first.
@@ -37,6 +38,7 @@ pub(crate) async fn sniff(
     stream: &mut (impl AsyncRead + Unpin),
     limits: Limits,
     drain: &Drain,
+    crowded: &mut Crowded,
 ) -> io::Result<Option<(Speaks, Bytes)>> {
     let accepted = Instant::now();
     let mut bytes = [0; PREFACE.len()];
@@ -44,6 +46,7 @@ pub(crate) async fn sniff(
         biased;
         read = stream.read(&mut bytes) => read?,
         () = sleep(limits.first) => return Ok(None),
+        () = crowded.goes(|| Some(accepted.elapsed())) => return Ok(None),
         () = async {
             drain.reached(Phase::Closing).await;
             sleep_until((accepted + FRESH).into()).await;
@@ -74,8 +77,17 @@ mod tests {
     use tokio::io::AsyncWriteExt;
 
     use super::*;
+    use crate::counts::Counts;
 
     const PATIENT: Limits = Limits { first: Duration::from_secs(60), rest: Duration::from_secs(60) };
+
+    async fn sniffed(
+        stream: &mut (impl AsyncRead + Unpin),
+        limits: Limits,
+        drain: &Drain,
+    ) -> io::Result<Option<(Speaks, Bytes)>> {
+        sniff(stream, limits, drain, &mut Counts::new(1).crowded()).await
+    }
 
     async fn told(pieces: &[&[u8]]) -> Option<(Speaks, Bytes)> {
         let (mut client, mut server) = tokio::io::duplex(1024);
@@ -87,7 +99,7 @@ mod tests {
             }
             drop(client);
         };
-        tokio::join!(sniff(&mut server, PATIENT, &drain), write).0.expect("no error")
+        tokio::join!(sniffed(&mut server, PATIENT, &drain), write).0.expect("no error")
     }
 
     #[tokio::test]
@@ -117,7 +129,7 @@ mod tests {
             std::future::pending::<()>().await;
         };
         tokio::select! {
-            told = sniff(&mut server, limits, &drain) => assert_eq!(told.expect("no error"), None),
+            told = sniffed(&mut server, limits, &drain) => assert_eq!(told.expect("no error"), None),
             () = drip => {}
         }
     }
@@ -126,9 +138,9 @@ mod tests {
     async fn a_silent_connection_ends_with_its_limit_or_the_server() {
         let (_client, mut server) = tokio::io::duplex(64);
         let limits = Limits { first: Duration::from_millis(5), ..PATIENT };
-        assert_eq!(sniff(&mut server, limits, &Drain::new()).await.expect("no error"), None);
+        assert_eq!(sniffed(&mut server, limits, &Drain::new()).await.expect("no error"), None);
         let drain = Drain::new();
         drain.enter(Phase::Closing);
-        assert_eq!(sniff(&mut server, PATIENT, &drain).await.expect("no error"), None);
+        assert_eq!(sniffed(&mut server, PATIENT, &drain).await.expect("no error"), None);
     }
 }

@@ -6,11 +6,15 @@ use bytesize::ByteSize;
 use clap::Args;
 use corymb_core::RUN_BYTES;
 use corymb_hardware::Hardware;
+use rustix::process::{Resource, getrlimit};
 
 /// The largest body where nobody says, as long as this is a small part of the memory limit.
 const MAX_BODY: u64 = 256 << 20;
 /// The part of the memory limit that one body may have.
 const BODY_PART: u64 = 8;
+
+/// Connections held at once where nobody says.
+const CONNECTIONS: usize = 16 * 1024;
 
 /// Bounds of what is held.
 #[derive(Clone, Copy, Debug, Default, Args)]
@@ -18,6 +22,9 @@ pub(super) struct LimitFlags {
     /// Requests held at once [default: 512 a worker]
     #[arg(long, value_parser = positive)]
     max_in_flight: Option<usize>,
+    /// Connections held at once; when there are as many, idle ones end [default: 16384, at most 7/8 of the limit of open files]
+    #[arg(long, value_parser = positive)]
+    max_connections: Option<usize>,
     /// Bytes of one request's body or gRPC message [default: 256MiB, at most 1/8 of the memory limit]
     #[arg(long, value_name = "SIZE")]
     max_body: Option<ByteSize>,
@@ -60,6 +67,7 @@ impl LimitFlags {
     pub(super) fn or(self, lower: Self) -> Self {
         Self {
             max_in_flight: self.max_in_flight.or(lower.max_in_flight),
+            max_connections: self.max_connections.or(lower.max_connections),
             max_body: self.max_body.or(lower.max_body),
             max_run_memory: self.max_run_memory.or(lower.max_run_memory),
             max_queue: self.max_queue.or(lower.max_queue),
@@ -68,6 +76,13 @@ impl LimitFlags {
 
     pub(super) fn max_in_flight(&self, workers: usize) -> usize {
         self.max_in_flight.unwrap_or(wide(workers))
+    }
+
+    /// As many as nobody has, where nobody says; fewer where there are too few files for that, of which some are not connections.
+    pub(super) fn max_connections(&self) -> usize {
+        let files = getrlimit(Resource::Nofile).maximum.and_then(|files| usize::try_from(files).ok());
+        let default = || files.map_or(CONNECTIONS, |files| CONNECTIONS.min(files / 8 * 7));
+        self.max_connections.unwrap_or_else(default)
     }
 
     pub(super) fn max_queue(&self, workers: usize) -> usize {

@@ -9,6 +9,7 @@ pub(super) fn options(flags: &ServeFlags) -> ListenerOptions {
     let defaults = ListenerOptions::default();
     let (timeouts, drain) = (&flags.timeouts, &flags.drain);
     ListenerOptions {
+        max_connections: flags.limits.max_connections(),
         header_timeout: timeouts.header_timeout.unwrap_or(defaults.header_timeout),
         // A reader that stalls gets the same time as a writer.
         stall_timeout: timeouts.body_timeout.unwrap_or(defaults.stall_timeout),

@@ -96,3 +96,20 @@ async fn connections_are_bounded() {
     assert_eq!(third.answer().await.status, 200);
     assert_eq!(stopping.await.expect("no panic").cut, 0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn idle_connections_make_room() {
+    let listener = start(ListenerOptions { max_connections: 3, ..ListenerOptions::default() }).await;
+    let (mut silent, mut idle, mut busy) =
+        (listener.connect().await, listener.connect().await, listener.connect().await);
+    assert_eq!(idle.get("/").await.status, 200);
+    busy.begin("/sleep/2500").await;
+    let mut another = listener.connect().await;
+    assert_eq!(another.get("/").await.status, 200, "it has had the place of an idle one");
+    silent.closed().await;
+    assert_eq!(busy.answer().await.status, 200, "who is busy stays");
+    // Used within the last second it stays, too.
+    assert_eq!(another.get("/").await.status, 200);
+    drop(idle);
+    assert_eq!(listener.stop().await.cut, 0);
+}
