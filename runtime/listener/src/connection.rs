@@ -19,7 +19,7 @@ use crate::io::Metered;
 use crate::options::ListenerOptions;
 use crate::request::RequestBody;
 use crate::service::{Connection, Service};
-use crate::sniff::{Limits, Speaks, sniff};
+use crate::sniff::{Limits, Sniffed, Speaks, sniff};
 use crate::stall::StreamExecutor;
 use crate::turn::{Begun, Turns};
 
@@ -60,20 +60,14 @@ impl<S: Service> Endpoint<S> {
         let limits = Limits { first: self.options.idle_timeout, rest: self.options.header_timeout };
         let mut crowded = self.counts.crowded();
         match sniff(&mut stream, limits, &self.drain, &mut crowded).await {
-            Ok(Some((speaks, first))) => self.drive(stream, speaks, first, connection, crowded).await,
+            Ok(Some(sniffed)) => self.drive(stream, sniffed, connection, crowded).await,
             Ok(None) => {}
             Err(error) => tracing::debug!(%error, "a connection failed before its first request"),
         }
     }
 
-    async fn drive(
-        &self,
-        stream: TcpStream,
-        speaks: Speaks,
-        first: Bytes,
-        connection: &Connection,
-        mut crowded: Crowded,
-    ) {
+    async fn drive(&self, stream: TcpStream, sniffed: Sniffed, connection: &Connection, mut crowded: Crowded) {
+        let (speaks, first) = sniffed;
         let activity = Activity::new(speaks);
         let service = service_fn(|request: Request<Incoming>| {
             let guards = (activity.request(), self.counts.request());

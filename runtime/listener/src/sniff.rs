@@ -23,6 +23,9 @@ pub(crate) enum Speaks {
     Http2,
 }
 
+/// What a connection speaks, and its first bytes.
+pub(crate) type Sniffed = (Speaks, Bytes);
+
 /// How long the first bytes may take.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
@@ -39,7 +42,7 @@ pub(crate) async fn sniff(
     limits: Limits,
     drain: &Drain,
     crowded: &mut Crowded,
-) -> io::Result<Option<(Speaks, Bytes)>> {
+) -> io::Result<Option<Sniffed>> {
     let accepted = Instant::now();
     let mut bytes = [0; PREFACE.len()];
     let mut len = tokio::select! {
@@ -85,7 +88,7 @@ mod tests {
         stream: &mut (impl AsyncRead + Unpin),
         limits: Limits,
         drain: &Drain,
-    ) -> io::Result<Option<(Speaks, Bytes)>> {
+    ) -> io::Result<Option<Sniffed>> {
         sniff(stream, limits, drain, &mut Counts::new(1).crowded()).await
     }
 
