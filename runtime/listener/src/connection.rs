@@ -2,7 +2,6 @@
 
 use std::future::poll_fn;
 
-use bytes::Bytes;
 use http::{Request, Version};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
