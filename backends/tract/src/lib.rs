@@ -21,6 +21,7 @@ mod rewrite;
 mod session;
 mod signature;
 mod simplify;
+mod stay;
 mod steering;
 mod stored;
 mod support;

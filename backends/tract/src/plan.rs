@@ -24,6 +24,7 @@ use crate::explain::refuse;
 use crate::memory::{self, Need};
 use crate::ops;
 use crate::simplify::SYMBOL_PREFIX;
+use crate::stay;
 use crate::window::Window;
 
 /// A graph as tract reads it.
@@ -166,6 +167,7 @@ fn tried(plan: Arc<TypedSimplePlan>) -> TractResult<Arc<TypedSimplePlan>> {
 }
 
 fn optimise(mut model: TypedModel) -> TractResult<TypedModel> {
+    stay::hold(&mut model)?;
     let mut declutter = Optimizer::declutter();
     // Half of decluttering time goes into moving axes, which pays only where a transposition could vanish.
     let moves_axes = |op: &AxisOp| matches!(op, AxisOp::Move(..) | AxisOp::Reshape(..));

@@ -61,7 +61,7 @@ impl<'a> Operands<'a> {
     }
 
     /// Whether the node cannot be computed by the shapes of its operands: a `Split` into equal parts of what has none, the largest
-    /// of no elements, a sum of more or fewer terms than there are coefficients. None where they are not known.
+    /// of no elements, a sum of more or fewer terms than there are coefficients, a `Resize` that ends between pixels. None where they are not known.
     pub(super) fn misfit(&self) -> Option<bool> {
         let attribute = |name: &str| self.node.attribute.iter().find(|attribute| attribute.name == name);
         let along = |default: i64| {
@@ -82,8 +82,30 @@ impl<'a> Operands<'a> {
                 let features = self.rank(0).and_then(|rank| self.size(0, rank.checked_sub(1)?));
                 features.map(|features| features.checked_mul(sums) != Some(coefficients))
             }
+            "Resize" => self.ends_between_pixels(),
             _ => Some(false),
         }
+    }
+
+    /// Whether a `Resize` by scales makes a size that is cut off, where corners or middles are aligned: ONNX Runtime aligns those of
+    /// what was not cut off.
+    fn ends_between_pixels(&self) -> Option<bool> {
+        let mode = self.node.attribute.iter().find(|attribute| attribute.name == "coordinate_transformation_mode");
+        let aligns = mode.is_some_and(|mode| mode.s == b"align_corners" || mode.s == b"half_pixel_symmetric");
+        let scales = self.node.input.get(2).filter(|name| aligns && !name.is_empty()).and_then(|_| self.fact(2));
+        let Some(scales) = scales else { return Some(false) };
+        let scales = constant(scales)?;
+        let scales = scales.cast_to::<f32>().ok()?;
+        let scales = scales.to_plain_array_view::<f32>().ok()?;
+        let mut open = false;
+        for (axis, scale) in scales.iter().enumerate().filter(|(_, scale)| scale.fract() != 0.0) {
+            match self.size(0, axis) {
+                Some(size) if (size as f32 * scale).fract() != 0.0 => return Some(true),
+                Some(_) => {}
+                None => open = true,
+            }
+        }
+        (!open).then_some(false)
     }
 
     /// Which operands are one value, not known at load: an engine may then compute otherwise.
