@@ -374,3 +374,32 @@ fn bare_files_are_served_beside_folders() {
     }
     assert_eq!(datatype("bare"), "FP32");
 }
+
+#[test]
+fn an_older_version_stands_for_one_that_cannot_be_loaded() {
+    let model = fs::read(root().join("tests/fixtures/models/identity_fp32.onnx")).expect("the fixture");
+    let half = &model[..model.len() / 2];
+    let models = folder(&[("m/1/model.onnx", &model), ("m/2/model.onnx", half), ("m/3/model.onnx", b"no model")]);
+    let path = models.path().to_string_lossy().into_owned();
+    let server = Server::start(&["--model-dir", &path, "--poll", "200ms"]);
+    let versions = || server.get("/v2/models/m").json()["versions"].clone();
+    assert_eq!(versions(), serde_json::json!(["1"]));
+    server.event(|event| event["message"] == "an older version is served in its place" && event["failed"] == "3");
+    let index = server.post("/v2/repository/index", "application/json", b"{}").json();
+    let states: Vec<_> = index.as_array().expect("a list").iter().map(|entry| entry["state"].clone()).collect();
+    assert_eq!(states, ["READY", "UNAVAILABLE", "UNAVAILABLE"], "{index}");
+    // The newest is taken when it is whole.
+    fs::write(models.path().join("m/3/.new"), &model).expect("written");
+    fs::rename(models.path().join("m/3/.new"), models.path().join("m/3/model.onnx")).expect("renamed");
+    let until = std::time::Instant::now() + LIMIT;
+    while versions() != serde_json::json!(["3"]) {
+        assert!(std::time::Instant::now() < until, "{}", versions());
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    drop(server);
+    // One that is named is served or nothing is.
+    fs::write(models.path().join("m/3/model.onnx"), b"no model").expect("written");
+    fs::write(models.path().join("m/model.toml"), "[versions]\nonly = [3]").expect("written");
+    let error = serve(&["--model-dir", &path]);
+    assert!(error.contains("load model 'm'"), "{error}");
+}

@@ -110,6 +110,28 @@ impl Live {
         Ok(())
     }
 
+    /// Loads the newest version before `version` that can be loaded; whether there is one.
+    pub async fn load_before(&self, model: &str, version: &str) -> bool {
+        let Sources { named, folder, .. } = &self.0.sources;
+        let named = named.iter().find(|(name, _)| name == model).map(|(_, uri)| uri.clone());
+        let is_itself = self.0.sources.own_name().as_deref() == Some(model);
+        let inside = || {
+            let folder = folder.as_ref()?;
+            if is_itself { Some(folder.clone()) } else { Repository::child(folder, model).ok() }
+        };
+        let Some(uri) = named.or_else(inside) else { return false };
+        let mut number: Option<u64> = version.parse().ok();
+        while let Some(before) = number {
+            let Ok(folders) = self.0.repository.open_before(model, &uri, before).await else { return false };
+            number = folders.last().and_then(|folder| folder.version.parse().ok());
+            if self.0.engine.update(model, folders, None).await.is_ok() {
+                tracing::warn!(model, failed = version, version = number, "an older version is served in its place");
+                return true;
+            }
+        }
+        false
+    }
+
     /// Lets go of a model. Requests that it has taken are finished.
     ///
     /// # Errors

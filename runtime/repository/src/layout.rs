@@ -33,6 +33,24 @@ pub(crate) fn open(name: &str, uri: &str, signatures: &SignaturePolicy) -> Resul
     open_local(name, &path, sha256.as_deref(), signatures)
 }
 
+/// The same of the numbered folders before `version`, where the manifest does not say which.
+pub(crate) fn open_before(
+    name: &str,
+    uri: &str,
+    version: u64,
+    signatures: &SignaturePolicy,
+) -> Result<Vec<ModelFolder>, RepositoryError> {
+    let (path, _) = local(uri)?;
+    let none = || RepositoryError::Empty { path: path.clone() };
+    let Shape::Versions(mut versions) = Shape::of(&Disk(path.clone()), "")? else { return Err(none()) };
+    versions.retain(|(number, _)| *number < version);
+    if versions.is_empty() || manifest_of(name, &path)?.manifest.versions.only.is_some() {
+        return Err(none());
+    }
+    let (verified, trust) = (Verified::new(), signatures.of(name));
+    open_versions(name, &path, &versions, Demands { verified: &verified, trust: trust.as_deref(), kept: Kept::All })
+}
+
 fn open_local(
     name: &str,
     path: &Path,

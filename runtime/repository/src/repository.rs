@@ -109,6 +109,16 @@ impl Repository {
         .await
     }
 
+    /// As [`Repository::open`], of the versions before `version` alone, for where that cannot be loaded.
+    ///
+    /// # Errors
+    /// There is none, the manifest names its versions, or the model is not of this machine.
+    pub async fn open_before(&self, name: &str, uri: &str, version: u64) -> Result<Vec<ModelFolder>, RepositoryError> {
+        check_name(name)?;
+        let (name, uri) = (name.to_owned(), uri.to_owned());
+        self.local(move |signatures| layout::open_before(&name, &uri, version, signatures)).await
+    }
+
     /// What `--model-dir` names: a model itself (named `name`, or as its folder), or a folder of models, each named as
     /// its folder.
     ///

@@ -101,7 +101,7 @@ impl Loading<'_> {
         drop(opening);
         let served = folders.iter().map(|folder| folder.name.clone()).chain(failed.into_iter().map(|(name, _)| name));
         let served: Vec<String> = served.collect();
-        load(&engine, folders, models.config).await?;
+        load(&engine, &live, folders, models.config).await?;
         if let Some(period) = models.config.poll {
             tokio::spawn(async move { live.watch(period, seen, &served).await });
         }
@@ -109,15 +109,17 @@ impl Loading<'_> {
     }
 }
 
-/// Loads as many models at a time as there are cores. The first failure ends the start, unless it may go on.
-async fn load(engine: &Engine, folders: Vec<ModelFolder>, config: &Config) -> anyhow::Result<()> {
+/// Loads as many models at a time as there are cores. An older version stands for one that cannot be loaded. The first model of
+/// which there is none ends the start, unless it may go on.
+async fn load(engine: &Engine, live: &Live, folders: Vec<ModelFolder>, config: &Config) -> anyhow::Result<()> {
     let keep_going = config.engine.keep_going;
     // Versions of a model stand side by side, ascending.
     let models: Vec<Vec<ModelFolder>> =
         folders.chunk_by(|one, two| one.name == two.name).map(<[ModelFolder]>::to_vec).collect();
     let loads = models.into_iter().map(|folders| async move {
-        let name = folders[0].name.clone();
+        let (name, newest) = (folders[0].name.clone(), folders[folders.len() - 1].version.clone());
         match engine.update(&name, folders, None).await {
+            Err(_) if live.load_before(&name, &newest).await => Ok(()),
             // The engine has logged the reason; the model stays `failed`.
             Err(_) if keep_going => Ok(()),
             result => result.with_context(|| format!("load model '{name}'")),

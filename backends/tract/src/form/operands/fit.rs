@@ -1,0 +1,54 @@
+//! Whether shapes fit an operator, where ONNX Runtime looks and tract does not.
+
+use super::{Operands, constant};
+use crate::proto::integer_attribute;
+
+impl Operands<'_> {
+    /// Whether the node cannot be computed by the shapes of its operands: a `Split` into equal parts of what has none, the largest
+    /// of no elements, a sum of more or fewer terms than there are coefficients, a `Resize` that ends between pixels. None where they are not known.
+    pub(in crate::form) fn misfit(&self) -> Option<bool> {
+        let attribute = |name: &str| self.node.attribute.iter().find(|attribute| attribute.name == name);
+        let along = |default: i64| {
+            let axis = integer_attribute(self.node, "axis").unwrap_or(default);
+            let axis = if axis < 0 { axis + self.rank(0)? as i64 } else { axis };
+            self.size(0, usize::try_from(axis).ok()?)
+        };
+        match self.node.op_type.as_str() {
+            "Split" if self.count() == 1 && attribute("split").is_none() && attribute("num_outputs").is_none() => {
+                along(0).map(|size| size % self.node.output.len() as i64 != 0)
+            }
+            // Shapes that hold a 0 are looked at anyway.
+            "ArgMax" | "ArgMin" => Some(along(0) == Some(0)),
+            "LinearRegressor" | "LinearClassifier" => {
+                let coefficients = attribute("coefficients").map_or(0, |given| given.floats.len() as i64);
+                let intercepts = attribute("intercepts").map_or(0, |given| given.floats.len() as i64);
+                let sums = integer_attribute(self.node, "targets").unwrap_or(intercepts.max(1));
+                let features = self.rank(0).and_then(|rank| self.size(0, rank.checked_sub(1)?));
+                features.map(|features| features.checked_mul(sums) != Some(coefficients))
+            }
+            "Resize" => self.ends_between_pixels(),
+            _ => Some(false),
+        }
+    }
+
+    /// Whether a `Resize` by scales makes a size that is cut off, where corners or middles are aligned: ONNX Runtime aligns those of
+    /// what was not cut off.
+    fn ends_between_pixels(&self) -> Option<bool> {
+        let mode = self.node.attribute.iter().find(|attribute| attribute.name == "coordinate_transformation_mode");
+        let aligns = mode.is_some_and(|mode| mode.s == b"align_corners" || mode.s == b"half_pixel_symmetric");
+        let scales = self.node.input.get(2).filter(|name| aligns && !name.is_empty()).and_then(|_| self.fact(2));
+        let Some(scales) = scales else { return Some(false) };
+        let scales = constant(scales)?;
+        let scales = scales.cast_to::<f32>().ok()?;
+        let scales = scales.to_plain_array_view::<f32>().ok()?;
+        let mut open = false;
+        for (axis, scale) in scales.iter().enumerate().filter(|(_, scale)| scale.fract() != 0.0) {
+            match self.size(0, axis) {
+                Some(size) if (size as f32 * scale).fract() != 0.0 => return Some(true),
+                Some(_) => {}
+                None => open = true,
+            }
+        }
+        (!open).then_some(false)
+    }
+}
