@@ -17,6 +17,5 @@ pub(super) fn options(flags: &ServeFlags) -> ListenerOptions {
         max_connection_age: timeouts.max_connection_age,
         drain_delay: drain.drain_delay.unwrap_or(defaults.drain_delay),
         drain_timeout: drain.drain_timeout.unwrap_or(defaults.drain_timeout),
-        ..defaults
     }
 }
