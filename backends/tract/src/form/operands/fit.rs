@@ -42,8 +42,11 @@ impl Operands<'_> {
         let scales = scales.cast_to::<f32>().ok()?;
         let scales = scales.to_plain_array_view::<f32>().ok()?;
         let mut open = false;
-        for (axis, scale) in scales.iter().enumerate().filter(|(_, scale)| scale.fract() != 0.0) {
-            match self.size(0, axis) {
+        let axes = self.node.attribute.iter().find(|attribute| attribute.name == "axes").map(|axes| &axes.ints);
+        for (place, scale) in scales.iter().enumerate().filter(|(_, scale)| scale.fract() != 0.0) {
+            let axis = axes.map_or(place as i64, |axes| axes.get(place).copied().unwrap_or_default());
+            let axis = if axis < 0 { axis + self.rank(0)? as i64 } else { axis };
+            match self.size(0, usize::try_from(axis).ok()?) {
                 Some(size) if (size as f32 * scale).fract() != 0.0 => return Some(true),
                 Some(_) => {}
                 None => open = true,
