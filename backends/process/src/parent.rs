@@ -32,6 +32,14 @@ pub(crate) enum End {
     Late,
 }
 
+/// What a child said last.
+#[derive(Default)]
+struct LastWords {
+    lines: VecDeque<String>,
+    /// Whether it has said that it was refused memory; what comes behind that may be long.
+    no_memory: bool,
+}
+
 /// A child process that runs.
 pub(crate) struct Child {
     process: process::Child,
@@ -39,14 +47,14 @@ pub(crate) struct Child {
     pub(crate) memory: File,
     /// Whether it has answered a run.
     pub(crate) has_served: bool,
-    last_words: Arc<Mutex<VecDeque<String>>>,
+    last_words: Arc<Mutex<LastWords>>,
     reader: Option<thread::JoinHandle<()>>,
 }
 
 impl Child {
     pub(crate) fn new(started: Started, model: &str) -> io::Result<Self> {
         let Started { mut process, stream, memory } = started;
-        let last_words = Arc::<Mutex<VecDeque<String>>>::default();
+        let last_words = Arc::<Mutex<LastWords>>::default();
         let reader = process.stderr.take().map(|errors| {
             let (words, model) = (Arc::clone(&last_words), model.to_owned());
             let name = "child-stderr".to_owned();
@@ -120,12 +128,12 @@ impl Child {
             let _ = reader.join();
         }
         let words = self.last_words.lock().unwrap_or_else(PoisonError::into_inner);
-        let words = words.iter().map(String::as_str).collect::<Vec<_>>().join(" | ");
         let by = match is_killed {
             true => Ending::Outside,
-            false if NO_MEMORY.iter().any(|said| words.contains(said)) => Ending::Memory,
+            false if words.no_memory => Ending::Memory,
             false => Ending::Itself,
         };
+        let words = words.lines.iter().map(String::as_str).collect::<Vec<_>>().join(" | ");
         End::Gone { how: if words.is_empty() { how } else { format!("{how}; it said: {words}") }, by }
     }
 }
@@ -164,7 +172,7 @@ const SIGNALS: [(i32, &str); 7] = [
 ];
 
 /// Keeps the last lines of a child, and logs them.
-fn listen(errors: ChildStderr, words: &Mutex<VecDeque<String>>, model: &str) {
+fn listen(errors: ChildStderr, words: &Mutex<LastWords>, model: &str) {
     let mut errors = BufReader::new(errors);
     loop {
         let mut line = Vec::new();
@@ -178,9 +186,10 @@ fn listen(errors: ChildStderr, words: &Mutex<VecDeque<String>>, model: &str) {
         }
         tracing::debug!(model, line, "a model's process said");
         let mut words = words.lock().unwrap_or_else(PoisonError::into_inner);
-        if words.len() == LINES {
-            words.pop_front();
+        words.no_memory |= NO_MEMORY.iter().any(|said| line.contains(said));
+        if words.lines.len() == LINES {
+            words.lines.pop_front();
         }
-        words.push_back(line);
+        words.lines.push_back(line);
     }
 }
