@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use crate::file::{is_standard, subgraphs};
+use crate::file::{is_standard, label, subgraphs};
 use crate::proto::{AttributeProto, GraphProto, ModelProto, NodeProto, tensor_proto, type_proto};
 
 /// Whether a run with inputs of no larger shapes costs no more, whatever the values: nothing runs a number of times that a value
@@ -57,8 +57,7 @@ fn holds_text(graph: &GraphProto) -> bool {
         let mut attributes = node.attribute.iter();
         attributes.any(|attribute| {
             (node.op_type == "Cast" && attribute.name == "to" && attribute.i == Some(TEXT.into()))
-                || (node.op_type != "LabelEncoder" && attribute.name.starts_with("classlabels_strings"))
-                || (node.op_type == "LabelEncoder" && attribute.name == "values_strings")
+                || attribute.name.ends_with("_strings")
                 || attribute.t.as_ref().is_some_and(|tensor| tensor.data_type == TEXT)
         }) || subgraphs(node).any(holds_text)
     };
@@ -72,8 +71,8 @@ fn has_long_text(node: &NodeProto) -> bool {
         let stored = attribute.t.iter().flat_map(|tensor| &tensor.string_data);
         attribute.strings.iter().chain(stored).any(|text| text.len() > LONG)
     };
-    let mut values = node.attribute.iter().filter(|attribute| attribute.name.starts_with("values_"));
-    values.any(texts)
+    let is_answer = |name: &str| name.starts_with("values_") || name == "classes_strings";
+    node.attribute.iter().filter(|attribute| is_answer(&attribute.name)).any(texts)
 }
 
 /// Names of values that depend on the elements of an input, not on its shape alone.
@@ -118,8 +117,7 @@ impl<'a> Values<'a> {
                 _ => is_standard(&node.domain) && !self.bounds_itself(node),
             };
             if sizes && culprit.is_none() {
-                let name = if node.name.is_empty() { node.output.first() } else { Some(&node.name) };
-                *culprit = Some(format!("'{}' ({})", name.map_or("", String::as_str), node.op_type));
+                *culprit = Some(label(node));
             }
             subgraphs(node).for_each(|body| self.clone().sized_graph(body, culprit));
             self.learn(node);
@@ -232,6 +230,19 @@ mod tests {
         assert_eq!(uncounted(turns("size")), None);
         assert_eq!(uncounted(turns("stored")), None);
         assert_eq!(uncounted(vec![node("Loop", &["x", "", "state"], "y")]), None, "its state is one tensor");
+        // Texts that become longer than what they are made of.
+        let encoder = |text: &str| {
+            let texts = vec![text.as_bytes().to_vec().into()];
+            let values =
+                AttributeProto { name: "values_strings".to_owned(), strings: texts, ..AttributeProto::default() };
+            let node = node("LabelEncoder", &["x"], "y");
+            NodeProto { domain: "ai.onnx.ml".to_owned(), attribute: vec![values], ..node }
+        };
+        assert_eq!(uncounted(vec![encoder("a label")]), None);
+        let long = encoder(&"long ".repeat(100));
+        assert_eq!(uncounted(vec![long]).as_deref(), Some("'y' (LabelEncoder)"));
+        let joined = node("StringConcat", &["label", "label"], "twice");
+        assert_eq!(uncounted(vec![encoder("a label"), joined]).as_deref(), Some("'twice' (StringConcat)"));
     }
 
     #[test]

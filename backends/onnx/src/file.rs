@@ -1,5 +1,8 @@
 //! One ONNX file: its bytes, its messages, and what must hold before anything is concluded from them.
 
+use std::fs::Metadata;
+use std::time::SystemTime;
+
 use bytes::Bytes;
 use corymb_core::{BackendError, FileSource, ModelFiles};
 use prost::Message as _;
@@ -98,6 +101,27 @@ fn check(model: &ModelProto) -> Result<(), String> {
     let functions =
         functions.map(|function| ((function.domain.as_str(), function.name.as_str()), named(&function.node)));
     Calls { functions: functions.collect(), graph: named(&graph.node) }.check()
+}
+
+/// What a node is called in messages: by its name, else that of its first value, and its operator.
+pub(crate) fn label(node: &NodeProto) -> String {
+    let name = if node.name.is_empty() { node.output.first().map_or("", String::as_str) } else { &node.name };
+    format!("'{name}' ({})", node.op_type)
+}
+
+/// What tells that a file is the same: its size, and when it was changed last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileStamp {
+    len: u64,
+    modified: Option<SystemTime>,
+}
+
+impl FileStamp {
+    /// Of a file as it is now.
+    #[must_use]
+    pub fn of(file: &Metadata) -> Self {
+        Self { len: file.len(), modified: file.modified().ok() }
+    }
 }
 
 fn named(nodes: &[NodeProto]) -> Vec<Named<'_>> {

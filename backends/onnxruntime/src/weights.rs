@@ -1,12 +1,12 @@
 //! Weights in files of their own. ONNX Runtime would map them into memory, where they change with the file, and end the process
 //! when it becomes shorter; so it is given what was read.
 
-use std::fs::{File, Metadata};
+use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
 
+use corymb_onnx::FileStamp;
 use ort::session::builder::SessionBuilder;
 
 /// The largest content that the library takes in memory: it makes a message of protobuf of each tensor.
@@ -17,17 +17,14 @@ const MOST: u64 = i32::MAX as u64;
 pub(crate) struct Weights {
     /// In which they lie; none for a model that has none.
     folder: Option<PathBuf>,
-    files: Vec<(String, Stamp)>,
+    files: Vec<(String, FileStamp)>,
 }
-
-/// What tells that a file is the same: its size, and when it was changed last.
-type Stamp = (u64, Option<SystemTime>);
 
 impl Weights {
     /// Those of the files in `folder` that a model names, as they are now.
     pub(crate) fn of(folder: Option<&Path>, files: &[String]) -> io::Result<Self> {
         let Some(folder) = folder else { return Ok(Self::default()) };
-        let stamped = |file: &String| Ok((file.clone(), stamp(&folder.join(file).metadata()?)));
+        let stamped = |file: &String| Ok((file.clone(), FileStamp::of(&folder.join(file).metadata()?)));
         Ok(Self { folder: Some(folder.to_owned()), files: files.iter().map(stamped).collect::<io::Result<_>>()? })
     }
 
@@ -38,7 +35,7 @@ impl Weights {
         // Of what is not given, it is still mapped.
         builder = builder.with_config_entry("session.model_external_initializers_file_folder_path", text)?;
         for (file, expected) in &self.files {
-            let content = read(&folder.join(file), *expected);
+            let content = read(&folder.join(file), expected);
             let content = content.map_err(|error| ort::Error::new(format!("the weights in '{file}': {error}")))?;
             if let Some(content) = content {
                 builder = builder.with_external_initializer_file_in_memory(file, content)?;
@@ -49,9 +46,9 @@ impl Weights {
 }
 
 /// The content of a file that is what it was; none where it is too large for the library.
-fn read(path: &Path, expected: Stamp) -> io::Result<Option<Arc<[u8]>>> {
+fn read(path: &Path, expected: &FileStamp) -> io::Result<Option<Arc<[u8]>>> {
     let mut file = File::open(path)?;
-    let is_as_expected = |file: &File| Ok::<_, io::Error>(stamp(&file.metadata()?) == expected);
+    let is_as_expected = |file: &File| Ok::<_, io::Error>(FileStamp::of(&file.metadata()?) == *expected);
     let changed = || io::Error::other("they have changed since the model was looked at; load it again");
     let size = file.metadata()?.len();
     if size > MOST {
@@ -63,8 +60,4 @@ fn read(path: &Path, expected: Stamp) -> io::Result<Option<Arc<[u8]>>> {
         file.read_exact(content)?;
     }
     if is_as_expected(&file)? { Ok(Some(content)) } else { Err(changed()) }
-}
-
-fn stamp(file: &Metadata) -> Stamp {
-    (file.len(), file.modified().ok())
 }

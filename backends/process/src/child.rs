@@ -109,7 +109,7 @@ impl Worker<'_> {
             Order::Instance { threads } => {
                 let model = self.model.as_ref().ok_or_else(|| BackendError::Failed("no model is loaded".to_owned()))?;
                 self.instance = Some(model.instance(threads)?);
-                bound_memory(self.limits.run_bytes);
+                bound_memory(self.limits.run_bytes, model.device());
                 Ok(Report::Ready)
             }
             Order::Run { requests, outputs, ends_in } => {
@@ -154,7 +154,7 @@ impl Worker<'_> {
             settings: settings.into(),
             memory: self.pool.clone(),
         };
-        let loading = Loading::begin(self.limits, &model);
+        let loading = Loading::begin(self.limits, &model, &options.device);
         let model = backend.load(&ModelFiles { model }, &options)?;
         drop(loading);
         let described =

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use corymb_core::FileSource;
+use corymb_core::{Device, FileSource};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::time::{ClockId, clock_gettime};
 
@@ -20,7 +20,7 @@ pub struct Limits {
     pub load_seconds: u64,
     /// Another second for each of so many bytes of its files.
     pub bytes_of_second: u64,
-    /// Bytes of memory for one run. Loading has as many, and eight for each byte of the files.
+    /// Bytes of the processor's memory for one run. Loading has as many, and eight for each byte of the files.
     pub run_bytes: u64,
 }
 
@@ -36,9 +36,9 @@ impl Limits {
 pub(crate) struct Loading(Rlimit);
 
 impl Loading {
-    pub(crate) fn begin(limits: Limits, model: &FileSource) -> Self {
+    pub(crate) fn begin(limits: Limits, model: &FileSource, device: &Device) -> Self {
         let bytes = Stamps::of(model).bytes();
-        bound_memory(limits.run_bytes.saturating_add(LOADED.saturating_mul(bytes)));
+        bound_memory(limits.run_bytes.saturating_add(LOADED.saturating_mul(bytes)), device);
         let before = getrlimit(Resource::Cpu);
         let used = clock_gettime(ClockId::ProcessCPUTime).tv_sec.unsigned_abs();
         let most = used + limits.load_seconds + bytes / limits.bytes_of_second.max(1);
@@ -55,9 +55,9 @@ impl Drop for Loading {
 }
 
 /// Bounds what this process may have of memory: what it has now, and `bytes` more. Engines count most of what a run takes, but not
-/// all: lists and texts that operators make are beside it.
-pub(crate) fn bound_memory(bytes: u64) {
-    let Some(has) = data_bytes() else { return };
+/// all: lists and texts that operators make are beside it. What the libraries of other devices take of it nobody knows.
+pub(crate) fn bound_memory(bytes: u64, device: &Device) {
+    let Some(has) = data_bytes().filter(|_| *device == Device::Cpu) else { return };
     let most = has.saturating_add(bytes).saturating_add(SPARE);
     let before = getrlimit(Resource::Data);
     let current = before.maximum.map_or(most, |maximum| maximum.min(most));

@@ -1,9 +1,7 @@
 //! Reads an ONNX file into protobuf types, checks what tract takes on trust, and rewrites what tract gets wrong.
 
-use std::time::SystemTime;
-
 use corymb_core::{BackendError, FileSource, ModelFiles};
-use corymb_onnx::{Calls, Named, Names, is_standard};
+use corymb_onnx::{Calls, FileStamp, Named, Names, is_standard};
 use tract_onnx::pb::tensor_shape_proto::Dimension;
 use tract_onnx::pb::tensor_shape_proto::dimension::Value as DimValue;
 use tract_onnx::pb::type_proto::Value as TypeValue;
@@ -17,18 +15,12 @@ use crate::stored;
 /// The largest file that is read: protobuf's own limit on one message.
 const MAX_FILE: u64 = 1 << 31;
 
-/// Which content a path had, cheaply: enough to notice that a file was replaced under a loaded model.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Stamp {
-    len: u64,
-    modified: Option<SystemTime>,
-}
-
 /// A file that holds a well-formed graph, in operators that tract runs.
 pub(crate) struct OnnxFile {
     pub(crate) proto: ModelProto,
     pub(crate) size: u64,
-    pub(crate) stamp: Option<Stamp>,
+    /// Which content it had, cheaply: enough to notice that it was replaced under a loaded model.
+    pub(crate) stamp: Option<FileStamp>,
 }
 
 impl OnnxFile {
@@ -46,7 +38,7 @@ impl OnnxFile {
                         "'{name}' has {len} bytes; at most {MAX_FILE} are read"
                     )));
                 }
-                let stamp = Stamp { len, modified: metadata.modified().ok() };
+                let stamp = FileStamp::of(&metadata);
                 // Mapped, not read: the bytes are copied once, into the protobuf types.
                 (len, Some(stamp), onnx.proto_model_for_path(path))
             }

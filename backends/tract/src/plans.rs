@@ -7,11 +7,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use corymb_core::{
     BackendError, Holder, MemoryPool, ModelFiles, Signature, Tensor as CoreTensor, TensorSpec, UNCOUNTED,
 };
+use corymb_onnx::FileStamp;
 use tract_onnx::tract_core::internal::{Datum as _, TDim, Tensor, TractError, TractResult, TypedSimplePlan};
 use tract_onnx::tract_hir::infer::{InferenceModel, InferenceModelExt as _};
 
 use crate::explain::{self, own_words};
-use crate::file::{OnnxFile, Stamp};
+use crate::file::OnnxFile;
 use crate::forms;
 use crate::nan::{self, Watch};
 use crate::plan::{self, Parsed};
@@ -56,7 +57,7 @@ pub(crate) enum Plan {
 /// Where a graph comes from when a plan is to be made.
 pub(crate) struct Source {
     pub(crate) files: ModelFiles,
-    pub(crate) stamp: Option<Stamp>,
+    pub(crate) stamp: Option<FileStamp>,
     /// Kept where requests are expected to bring many shapes. Otherwise the file is read again: it costs some ten
     /// milliseconds once, and keeping the graph would cost its weights for good.
     pub(crate) graph: Option<InferenceModel>,

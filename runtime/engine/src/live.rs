@@ -110,26 +110,41 @@ impl Live {
         Ok(())
     }
 
-    /// Loads the newest version before `version` that can be loaded; whether there is one.
-    pub async fn load_before(&self, model: &str, version: &str) -> bool {
-        let Sources { named, folder, .. } = &self.0.sources;
-        let named = named.iter().find(|(name, _)| name == model).map(|(_, uri)| uri.clone());
-        let is_itself = self.0.sources.own_name().as_deref() == Some(model);
+    /// Loads a model as a start does: where its newest version cannot be loaded, the newest before that which can.
+    ///
+    /// # Errors
+    /// Why the newest cannot, where none can.
+    pub async fn load_or_older(&self, model: &str, folders: Vec<ModelFolder>) -> Result<(), LoadError> {
+        let newest = folders.last().map(|folder| folder.version.clone());
+        let Err(error) = self.0.engine.update(model, folders, None).await else { return Ok(()) };
+        let (mut failed, Some(uri)) = (newest, self.place(model)) else { return Err(error) };
+        while let Some(before) = failed.and_then(|version| version.parse().ok()) {
+            let Ok(folders) = self.0.repository.open_before(model, &uri, before).await else { break };
+            let version = folders.last().map(|folder| folder.version.clone());
+            if self.0.engine.update(model, folders, None).await.is_ok() {
+                tracing::warn!(model, version, reason = %error, "an older version is served in place of the newest");
+                return Ok(());
+            }
+            failed = version;
+        }
+        Err(error)
+    }
+
+    /// Where a model was loaded from, or is known to be by its name.
+    fn named(&self, model: &str) -> Option<String> {
+        let place = self.asked().places.get(model).cloned();
+        place.or_else(|| Some(self.0.sources.named.iter().find(|(name, _)| name == model)?.1.clone()))
+    }
+
+    /// The same, or where it lies in the folder that holds models, or is one.
+    fn place(&self, model: &str) -> Option<String> {
+        let Sources { folder, .. } = &self.0.sources;
+        let is_itself = || self.0.sources.own_name().as_deref() == Some(model);
         let inside = || {
             let folder = folder.as_ref()?;
-            if is_itself { Some(folder.clone()) } else { Repository::child(folder, model).ok() }
+            if is_itself() { Some(folder.clone()) } else { Repository::child(folder, model).ok() }
         };
-        let Some(uri) = named.or_else(inside) else { return false };
-        let mut number: Option<u64> = version.parse().ok();
-        while let Some(before) = number {
-            let Ok(folders) = self.0.repository.open_before(model, &uri, before).await else { return false };
-            number = folders.last().and_then(|folder| folder.version.parse().ok());
-            if self.0.engine.update(model, folders, None).await.is_ok() {
-                tracing::warn!(model, failed = version, version = number, "an older version is served in its place");
-                return true;
-            }
-        }
-        false
+        self.named(model).or_else(inside)
     }
 
     /// Lets go of a model. Requests that it has taken are finished.
@@ -148,10 +163,8 @@ impl Live {
 
     /// The model of that name, where it was or where it should be.
     async fn open(&self, model: &str) -> Result<Result<Vec<ModelFolder>, RepositoryError>, Error> {
-        let Sources { named, folder, folder_name, embedded, .. } = &self.0.sources;
-        let place = self.asked().places.get(model).cloned();
-        let place = place.or_else(|| Some(named.iter().find(|(name, _)| name == model)?.1.clone()));
-        if let Some(uri) = place {
+        let Sources { folder, folder_name, embedded, .. } = &self.0.sources;
+        if let Some(uri) = self.named(model) {
             return Ok(self.0.repository.open(model, &uri).await);
         }
         if let Some(embedded) = embedded.as_ref().filter(|folder| folder.name == model) {

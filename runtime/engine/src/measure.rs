@@ -428,6 +428,4 @@ fn gains(wide: Duration, single: Duration) -> bool {
 }
 
 #[cfg(test)]
-mod decisions;
-#[cfg(test)]
 mod tests;

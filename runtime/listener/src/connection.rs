@@ -32,7 +32,7 @@ const MAX_PENDING_RESETS: usize = 20;
 const MAX_FRAME: u32 = 64 * 1024;
 /// HTTP/2: what a peer may send of one stream that nobody has read, in bytes, and of all streams of a connection. h2 ends a
 /// connection that holds so many small frames unread that what it keeps beside their content is half of the latter. However long
-/// their readers are busy, frames of 32 bytes do not get there in two streams, nor those of 128 bytes in sixteen. What is unread is
+/// their readers are busy, frames of 32 bytes do not get there in two streams, nor those of 128 bytes in fifteen. What is unread is
 /// counted by nobody, so it is not much more.
 const STREAM_WINDOW: u32 = 128 * 1024;
 const CONNECTION_WINDOW: u32 = 4 << 20;

@@ -21,6 +21,11 @@ const SAVED_MODELS: [&str; 2] = ["saved_model.pb", "saved_model.pbtxt"];
 pub(crate) trait Folders {
     /// What lies directly in the folder at `path`, sorted; true for folders.
     fn entries(&self, path: &str) -> Result<BTreeMap<String, bool>, RepositoryError>;
+
+    /// What is at `path`, for messages.
+    fn shown(&self, path: &str) -> String {
+        path.to_owned()
+    }
 }
 
 /// A folder of this machine.
@@ -36,6 +41,10 @@ impl Folders for Disk {
             Ok((path.file_name().unwrap_or_default().to_string_lossy().into_owned(), path.is_dir()))
         });
         entries.collect::<io::Result<_>>().map_err(unreadable)
+    }
+
+    fn shown(&self, path: &str) -> String {
+        self.0.join(path).display().to_string()
     }
 }
 
@@ -89,6 +98,11 @@ impl Shape {
         let own = Self::of_entries(folders, path, &entries)?;
         // Files alone may be a model beside folders of others.
         let is_said = [MANIFEST, TRITON].iter().any(|name| entries.get(*name) == Some(&false));
+        let onnx = || entries.iter().filter(|(name, folder)| !**folder && is_onnx(name)).map(|(name, _)| name);
+        if let (Self::Versions(_), Some(name)) = (&own, onnx().next()) {
+            let file = folders.shown(&below(path, name));
+            tracing::warn!(file, "it lies beside numbered versions, and is none; it is not served");
+        }
         if own != Self::Nothing && (own != Self::Model || is_said) {
             return Ok(own);
         }
@@ -111,7 +125,7 @@ impl Shape {
         if own == Self::Model && models.is_empty() {
             return Ok(own);
         }
-        for file in entries.iter().filter(|(name, folder)| !**folder && is_onnx(name)).map(|(name, _)| name) {
+        for file in onnx() {
             let name = file.trim_end_matches(".onnx");
             if models.iter().any(|model| model.name == name) {
                 tracing::warn!(
@@ -136,7 +150,7 @@ impl Shape {
         entries: &BTreeMap<String, bool>,
     ) -> Result<Self, RepositoryError> {
         let file = |wanted: &str| entries.get(wanted) == Some(&false);
-        let onnx = entries.iter().find(|(name, folder)| !**folder && is_onnx(name));
+        let has_onnx = entries.iter().any(|(name, folder)| !folder && is_onnx(name));
         let folders_only = entries.iter().filter(|(_, folder)| **folder);
         let mut versions: Vec<(u64, String)> =
             folders_only.filter_map(|(name, _)| Some((version_number(name)?, name.clone()))).collect();
@@ -146,17 +160,12 @@ impl Shape {
             let inner = folders.entries(&below(path, latest))?;
             let saved = SAVED_MODELS.iter().any(|name| inner.contains_key(*name));
             let is_model = inner.iter().any(|(name, folder)| !folder && (is_onnx(name) || name == MANIFEST));
-            if let Some((name, _)) = onnx.filter(|_| is_model) {
-                tracing::warn!(
-                    file = below(path, name),
-                    "it lies beside numbered versions, and is none; it is not served"
-                );
-            } else if onnx.is_some() {
+            if has_onnx && !is_model {
                 return Ok(Self::Model);
             }
             return Ok(if saved && !is_model { Self::SavedModel } else { Self::Versions(versions) });
         }
-        if onnx.is_some() || file(MANIFEST) {
+        if has_onnx || file(MANIFEST) {
             return Ok(Self::Model);
         }
         let saved = SAVED_MODELS.iter().any(|name| file(name));
@@ -175,7 +184,11 @@ pub(crate) fn only_onnx(folders: &dyn Folders, path: &str) -> Result<Option<Stri
         _ if models.iter().any(|name| name == USUAL) => {
             models.retain(|name| name != USUAL);
             let others = models.join(", ");
-            tracing::info!(folder = path, others, "{USUAL} is served; `file` in {MANIFEST} names another");
+            tracing::info!(
+                folder = folders.shown(path),
+                others,
+                "{USUAL} is served; `file` in {MANIFEST} names another"
+            );
             Ok(Some(USUAL.to_owned()))
         }
         count => Err(RepositoryError::Ambiguous { path: path.into(), count }),

@@ -14,7 +14,7 @@ use std::collections::HashMap;
 use self::node::Steps;
 use self::stored::Attributes;
 use self::value::{Fed, Fixed, Value};
-use crate::file::{is_standard, subgraphs};
+use crate::file::{is_standard, label, subgraphs};
 use crate::proto::{FunctionProto, GraphProto, ModelProto, NodeProto, ValueInfoProto, type_proto};
 
 /// Steps of computing that every graph may take: a few seconds of one core.
@@ -190,12 +190,6 @@ impl<'a> Walk<'a> {
         }
         Ok(())
     }
-}
-
-/// As `'name' (Operator)`; one without a name is called by what it makes.
-fn label(node: &NodeProto) -> String {
-    let name = if node.name.is_empty() { node.output.first().map_or("", String::as_str) } else { &node.name };
-    format!("'{name}' ({})", node.op_type)
 }
 
 /// How many dimensions an input declares.

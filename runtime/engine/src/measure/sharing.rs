@@ -85,3 +85,6 @@ pub(crate) fn rows_by(record: &Record, sharing: &Sharing, trusted: bool, batches
     };
     (sharing.together(max), format!("up to {max} rows a run ({})", said()))
 }
+
+#[cfg(test)]
+mod tests;

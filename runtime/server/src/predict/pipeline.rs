@@ -310,9 +310,24 @@ fn with_headers(given: Parameters, names: &[String], headers: &HeaderMap) -> Par
 
 #[cfg(test)]
 mod tests {
+    use corymb_core::MemoryPool;
+    use corymb_engine::EngineOptions;
     use http::HeaderValue;
 
     use super::*;
+    use crate::fake;
+
+    #[tokio::test]
+    async fn what_a_request_holds_itself_is_not_there_for_it_later() {
+        let engine = fake::engine(EngineOptions { pool: MemoryPool::fixed(160), ..EngineOptions::default() }).await;
+        let (mut other, mut own) = (engine.admit().expect("room"), engine.admit().expect("room"));
+        other.reserve("the body", 100).expect("room");
+        let mut code = |beside: u64| {
+            let mut budget = Reserving { permit: &mut own, what: ANSWER, beside };
+            budget.reserve(60).expect_err("no room").code
+        };
+        assert_eq!((code(0), code(80), code(81)), (Code::Overloaded, Code::Overloaded, Code::TooLarge));
+    }
 
     #[test]
     fn headers_replace_what_the_body_says_under_their_names() {

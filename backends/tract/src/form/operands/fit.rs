@@ -5,7 +5,8 @@ use crate::proto::integer_attribute;
 
 impl Operands<'_> {
     /// Whether the node cannot be computed by the shapes of its operands: a `Split` into equal parts of what has none, the largest
-    /// of no elements, a sum of more or fewer terms than there are coefficients, a `Resize` that ends between pixels. None where they are not known.
+    /// of no elements, a sum of more or fewer terms than there are coefficients, a `Resize` that ends between pixels. None where
+    /// they are not known.
     pub(in crate::form) fn misfit(&self) -> Option<bool> {
         let attribute = |name: &str| self.node.attribute.iter().find(|attribute| attribute.name == name);
         let along = |default: i64| {

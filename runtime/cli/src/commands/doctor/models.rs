@@ -1,8 +1,10 @@
 //! The models, loaded as `serve` would: what it would refuse is refused here.
 
+use std::sync::Arc;
+
 use anyhow::Context as _;
 use corymb_core::Finding;
-use corymb_engine::Engine;
+use corymb_engine::{Engine, Live};
 use corymb_repository::ModelFolder;
 
 use crate::config::{Config, environment};
@@ -27,17 +29,18 @@ async fn load_all(config: &Config) -> anyhow::Result<Vec<Finding>> {
     let Opened { folders, failed } = sources::open(&config.sources, &repository, config.admin).await?;
     let libraries = wiring::library_search(&config.sources, &environment());
     let engine = wiring::engine(config.engine.clone(), libraries, config.run_bytes)?;
+    let live = Live::new(engine.clone(), Arc::new(repository), sources::live(&config.sources, &config.admin_root));
     let mut found: Vec<Finding> =
         failed.into_iter().map(|(name, error)| Finding::unusable(subject(&name), error.to_string(), None)).collect();
     for versions in folders.chunk_by(|one, two| one.name == two.name) {
-        found.push(load(&engine, versions.to_vec()).await);
+        found.push(load(&engine, &live, versions.to_vec()).await);
     }
     Ok(found)
 }
 
-async fn load(engine: &Engine, versions: Vec<ModelFolder>) -> Finding {
+async fn load(engine: &Engine, live: &Live, versions: Vec<ModelFolder>) -> Finding {
     let name = versions[0].name.clone();
-    let loaded = engine.update(&name, versions, None).await.map_err(|error| error.to_string());
+    let loaded = live.load_or_older(&name, versions).await.map_err(|error| error.to_string());
     match loaded.and_then(|()| engine.describe(&name, None).map_err(|error| error.to_string())) {
         Ok(model) => {
             let backend = if model.backend.is_empty() { "a plugin" } else { model.backend };

@@ -101,7 +101,7 @@ impl Loading<'_> {
         drop(opening);
         let served = folders.iter().map(|folder| folder.name.clone()).chain(failed.into_iter().map(|(name, _)| name));
         let served: Vec<String> = served.collect();
-        load(&engine, &live, folders, models.config).await?;
+        load(&live, folders, models.config).await?;
         if let Some(period) = models.config.poll {
             tokio::spawn(async move { live.watch(period, seen, &served).await });
         }
@@ -111,15 +111,14 @@ impl Loading<'_> {
 
 /// Loads as many models at a time as there are cores. An older version stands for one that cannot be loaded. The first model of
 /// which there is none ends the start, unless it may go on.
-async fn load(engine: &Engine, live: &Live, folders: Vec<ModelFolder>, config: &Config) -> anyhow::Result<()> {
+async fn load(live: &Live, folders: Vec<ModelFolder>, config: &Config) -> anyhow::Result<()> {
     let keep_going = config.engine.keep_going;
     // Versions of a model stand side by side, ascending.
     let models: Vec<Vec<ModelFolder>> =
         folders.chunk_by(|one, two| one.name == two.name).map(<[ModelFolder]>::to_vec).collect();
     let loads = models.into_iter().map(|folders| async move {
-        let (name, newest) = (folders[0].name.clone(), folders[folders.len() - 1].version.clone());
-        match engine.update(&name, folders, None).await {
-            Err(_) if live.load_before(&name, &newest).await => Ok(()),
+        let name = folders[0].name.clone();
+        match live.load_or_older(&name, folders).await {
             // The engine has logged the reason; the model stays `failed`.
             Err(_) if keep_going => Ok(()),
             result => result.with_context(|| format!("load model '{name}'")),
