@@ -129,7 +129,7 @@ impl Shape {
             let name = file.trim_end_matches(".onnx");
             if models.iter().any(|model| model.name == name) {
                 tracing::warn!(
-                    file = below(path, file),
+                    file = folders.shown(&below(path, file)),
                     "a folder beside it has the same name; the file is not served"
                 );
             } else {
