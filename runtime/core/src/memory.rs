@@ -13,8 +13,11 @@ use crate::tensor::Tensor;
 /// Of a limit on the process so much may be taken, in sixteenths. The rest is for what nobody counts: buffers of
 /// connections, stacks, and what lies between the blocks of an allocator.
 const USABLE: u64 = 11;
-/// So much of the limit may be held whatever the models take, in sixteenths: a server that refuses everything helps nobody.
+/// So much of the limit may be held whatever the models take, in sixteenths.
 const LEAST: u64 = 2;
+/// So much of it may be held whatever the process takes, in sixteenths, and by one alone all of the [`LEAST`]: a server that
+/// refuses everything helps nobody.
+const ALWAYS: u64 = 1;
 /// Who holds more than this part of the pool leaves the last eighth of it to others: large requests then never take the place
 /// of small ones.
 const LARGE_PART: u64 = 16;
@@ -27,7 +30,7 @@ const INTERVAL: Duration = Duration::from_secs(1);
 const CEILING: u64 = 12;
 /// The same where little is taken for one that holds little, in sixteenths: what others have taken in large pieces is no reason to
 /// refuse it.
-const SMALL_CEILING: u64 = 14;
+const SMALL_CEILING: u64 = 13;
 /// What is little: so many bytes, and no more than this part of the limit.
 const LITTLE: u64 = 1 << 20;
 const LITTLE_PART: u64 = 256;
@@ -213,7 +216,8 @@ impl MemoryPool {
             process.give_back(Some(limit.saturating_sub(held)));
         }
         let ceiling = if all <= LITTLE.min(process.total / LITTLE_PART) { SMALL_CEILING } else { CEILING };
-        let has_room = held <= part(process.total, LEAST) || process.has_room(bytes, held, ceiling);
+        let always = if held == all { LEAST } else { ALWAYS };
+        let has_room = held <= part(process.total, always) || process.has_room(bytes, held, ceiling);
         if !has_room {
             self.0.held.fetch_sub(bytes, Ordering::Relaxed);
             process.recent.remove(bytes);

@@ -80,16 +80,20 @@ fn nothing_is_taken_beyond_what_the_process_can_bear() {
     used.store(400, Ordering::Relaxed);
     holder.grow(101).expect("looked at anew");
     std::thread::sleep(3 * UNTOUCHED);
-    used.store(1390, Ordering::Relaxed);
+    used.store(1290, Ordering::Relaxed);
     std::thread::sleep(2 * GLANCE);
     assert!(pool.holder().grow(7).is_err());
     pool.holder().grow(6).expect("so little is there for all others");
-    used.store(1400, Ordering::Relaxed);
+    used.store(1300, Ordering::Relaxed);
     std::thread::sleep(2 * GLANCE);
     assert!(pool.holder().grow(6).is_err(), "up to a bound");
     used.store(1600, Ordering::Relaxed);
     drop(holder);
     pool.holder().grow(200).expect("so much is always left");
+    let mut small = pool.holder();
+    small.grow(90).expect("there is room");
+    assert!(pool.holder().grow(20).is_err(), "to one at a time");
+    pool.holder().grow(10).expect("but for a little");
 }
 
 #[test]
