@@ -287,7 +287,8 @@ impl Queue {
         })?;
         let mut place = Place { shared, job: &job, id: Some(id) };
         let gone = || shared.internal("the queue was closed".to_owned());
-        let mut look_at = arrived + shared.limits.timeout.min(shared.limits.run_time.saturating_add(LATE));
+        let (waits, run) = (shared.limits.timeout, shared.limits.run_time.saturating_add(LATE));
+        let mut look_at = arrived + waits.min(run);
         loop {
             tokio::select! {
                 biased;
@@ -302,7 +303,8 @@ impl Queue {
                 // Whoever computes does not look whether it has to stop: nobody waits for that.
                 Some(ends) if ends + LATE <= now => return Err(shared.too_long()),
                 Some(ends) => ends + LATE,
-                None if arrived + shared.limits.timeout > now => arrived + shared.limits.timeout,
+                // A run may begin at any moment.
+                None if arrived + waits > now => (arrived + waits).min(now + waits.min(run)),
                 None if place.leave() => return Err(waiting::timed_out(&shared.name, shared.limits)),
                 None => now + LATE,
             };
