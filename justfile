@@ -24,6 +24,10 @@ lint:
 plugins:
     plugins/build.sh
 
+# Make docs/operations.md anew from the table of refusals
+operations:
+    CORYMB_WRITE_OPERATIONS=1 cargo test --release --workspace the_page_of_operations_is_made_from_the_table
+
 # The benchmarks; built with the whole workspace, so that no dependency is compiled twice
 bench *ARGUMENTS:
     cargo build --release --workspace --bin corymb-tests-bench

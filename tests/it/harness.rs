@@ -1,6 +1,7 @@
 //! Starts the binary, waits for its start line, speaks HTTP to it, reads its log, stops it.
 
 use std::io::{BufRead as _, BufReader, Read};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
@@ -90,6 +91,25 @@ pub(crate) fn corymb(arguments: &[&str]) -> Command {
     command
 }
 
+/// Corymb without arguments yet, in place of a shell that runs these commands before.
+pub(crate) fn corymb_after(commands: &str) -> Command {
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", &format!("{commands} && exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_corymb")]);
+    isolated(&mut command);
+    command
+}
+
+/// The commands that have another user, who owns nothing, run Corymb, by way of `through`; none where this user may not do so.
+pub(crate) fn as_a_stranger(through: &str) -> Option<String> {
+    let is_root = std::fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0);
+    if !is_root {
+        skip("only root can run a program as another user");
+    }
+    // By a descriptor: the other user may have no way to the file.
+    let user = "setpriv --reuid 54321 --regid 54321 --clear-groups --no-new-privs";
+    is_root.then(|| format!("exec 3<\"$0\" && exec {through} {user} /proc/self/fd/3 \"$@\""))
+}
+
 fn isolated(command: &mut Command) -> &mut Command {
     command.env_clear().env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR")).stdin(Stdio::null())
 }
@@ -98,12 +118,13 @@ const SERVE: [&str; 7] = ["serve", "--host", "127.0.0.1", "--port", "0", "--log-
 
 /// Runs a command to its end.
 pub(crate) fn run(arguments: &[&str]) -> Output {
-    let mut child = corymb(arguments)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the binary runs");
+    run_command(corymb(arguments))
+}
+
+/// The same with what was set for it.
+pub(crate) fn run_command(mut command: Command) -> Output {
+    let mut child =
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary runs");
     let (stdout, stderr) = (drained(child.stdout.take()), drained(child.stderr.take()));
     let until = Instant::now() + COMMAND_LIMIT;
     let status = loop {
@@ -177,9 +198,8 @@ impl Server {
 
     /// As [`Server::start`], after commands of the shell, such as `ulimit`.
     pub(crate) fn start_after(commands: &str, arguments: &[&str]) -> Self {
-        let mut command = Command::new("/bin/sh");
-        command.args(["-c", &format!("{commands} && exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_corymb")]);
-        isolated(&mut command).args(SERVE).args(arguments);
+        let mut command = corymb_after(commands);
+        command.args(SERVE).args(arguments);
         Self::of(command, "serving", Log::Read)
     }
 

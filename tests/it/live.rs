@@ -1,5 +1,6 @@
 //! Models that change while they are served: versions side by side, loads and unloads by request, sources that are watched.
 
+mod lifecycle;
 mod series;
 mod weights;
 

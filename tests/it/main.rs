@@ -1,5 +1,6 @@
 //! What a user sees, tested through the real binary and real clients.
 
+mod allowed;
 mod bench;
 mod cases;
 mod clients;
@@ -21,6 +22,7 @@ mod loads;
 mod manifests;
 mod memory;
 mod mistakes;
+mod operations;
 mod parity;
 mod repository;
 mod shares;

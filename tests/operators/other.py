@@ -250,8 +250,10 @@ def signals(suite):
         scores = np.array([[[0.9, 0.75, 0.6, 0.95]]], np.float32)
         for center in ({}, {"center_point_box": 1}):
             for rest in ([ints(3)], [ints(3), np.array([0.5], np.float32)], [ints(3), np.array([0.5], np.float32), np.array([0.0], np.float32)], [scalar(3), scalar(0.5, "f32"), scalar(0.7, "f32")],
-                         [ints(1), np.array([0.5], np.float32), np.array([0.7], np.float32)], []):
-                suite.add("NonMaxSuppression", [boxes, scores, *rest], center, opset=opset, const=range(2, 5))
+                         [ints(1), np.array([0.5], np.float32), np.array([0.7], np.float32)], [],
+                         [ints(0), np.array([0.5], np.float32)], [ints(-1)], [ints(3), np.array([1], np.float32)], [ints(3), np.array([0], np.float32), np.array([0.8], np.float32)], [None, np.array([0.5], np.float32)],
+                         [None, None, np.array([0.5], np.float32)], [ints(3), None, np.array([0.7], np.float32)], [None, np.array([0.5], np.float32), np.array([0.7], np.float32)]):
+                suite.add("NonMaxSuppression", [boxes, scores, *rest], center, opset=opset, const=range(2, 2 + len(rest)))
                 suite.add("NonMaxSuppression", [boxes, scores, *rest], center, opset=opset)
 
 

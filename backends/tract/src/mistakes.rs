@@ -52,22 +52,10 @@ pub(crate) fn known(node: &NodeProto, around: &Surroundings<'_>) -> Option<Strin
         }
         "LogSoftmax" if around.quantised => Some("between DequantizeLinear and QuantizeLinear tract gets it wrong"),
         "ReduceSum" | "ReduceMean" => of_extreme_products(node, around),
-        "NonMaxSuppression" => of_boxes(node, around),
         "Cast" | "RandomNormal" | "RandomUniform" | "EyeLike" => return dtype_attribute(node),
         _ => None,
     };
     reason.map(str::to_owned).or_else(|| filled(node, around))
-}
-
-/// A number of boxes, or a threshold, that the standard does not have: ONNX Runtime keeps no box, or refuses.
-fn of_boxes(node: &NodeProto, around: &Surroundings<'_>) -> Option<&'static str> {
-    let most = around.constant(node, 2).map(integers).and_then(|most| most.first().copied());
-    let overlap = around.constant(node, 3).and_then(|overlap| fractions(overlap).next());
-    if most.is_some_and(|most| most <= 0) {
-        return Some("keeps no boxes, and tract keeps some");
-    }
-    let is_part = |overlap: f64| (0.0..=1.0).contains(&overlap);
-    overlap.is_some_and(|overlap| !is_part(overlap)).then_some("has a threshold that is not between 0 and 1")
 }
 
 /// A sum of products with a constant, of which tract makes the product of the sum: other numbers where either overflows.

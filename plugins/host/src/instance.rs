@@ -199,6 +199,10 @@ impl Identity {
         if reason.contains("store handle limit") {
             return self.stopped(Stop::Limit(format!("more than {} handles at once", 2 * HANDLES)));
         }
+        if format!("{error:#}").contains("mmap failed to reserve") {
+            let what = "addresses for its memory, of which 4 GiB are set aside; raise `ulimit -v`";
+            return self.stopped(Stop::Limit(what.to_owned()));
+        }
         self.telemetry.trapped();
         PluginError::Trap { plugin: self.plugin.clone(), details: cut(format!("{error:?}"), MAX_DETAILS) }
     }

@@ -16,3 +16,11 @@ pub(crate) fn purge() {
         tracing::debug!(code, "freed memory was not given back");
     }
 }
+
+/// What the allocator has to say, such as that it got no thread, it says again and again to nobody who can do anything about it.
+#[allow(unsafe_code, reason = "the allocator's own interface is C's")]
+pub(crate) fn be_quiet() {
+    unsafe extern "C" fn nothing(_: *mut libc::c_void, _: *const libc::c_char) {}
+    // SAFETY: this thread is the only one yet, and the function may be called with anything.
+    unsafe { tikv_jemalloc_sys::malloc_message = Some(nothing) };
+}

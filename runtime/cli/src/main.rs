@@ -67,8 +67,8 @@ enum Command {
 }
 
 /// Writes to standard error, for as long as somebody who reads it may be expected to.
-fn said_last(text: &str) {
-    let (text, (done, written)) = (text.to_owned(), std::sync::mpsc::channel());
+fn said_last(words: &str) {
+    let (text, (done, written)) = (words.to_owned(), std::sync::mpsc::channel());
     let writer = std::thread::Builder::new().spawn(move || {
         // A full device is no reason for another code.
         let _ = std::io::stderr().write_all(text.as_bytes());
@@ -76,6 +76,9 @@ fn said_last(text: &str) {
     });
     if writer.is_ok() {
         let _ = written.recv_timeout(LAST_WORDS);
+    } else {
+        // There may be no more threads.
+        let _ = std::io::stderr().write_all(words.as_bytes());
     }
 }
 
@@ -89,6 +92,7 @@ fn leave(code: i32) -> ! {
 
 fn main() -> ExitCode {
     let start = Instant::now();
+    allocator::be_quiet();
     let command = Arguments::parse().command;
     let serves = matches!(command, Command::Serve(_));
     if !serves {

@@ -96,6 +96,9 @@ impl Live {
             Some(uri) => self.0.repository.open(model, uri).await,
             None => self.open(model).await?,
         };
+        if let Err(error) = &opened {
+            self.0.engine.source_failed(model, &error.to_string());
+        }
         let folders = opened.map_err(|error| match error.code() {
             Code::NotFound => Error { details: Some(error.to_string()), ..not_found(model) },
             code => failed(code, model, &error.to_string()),

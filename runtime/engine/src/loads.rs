@@ -100,6 +100,17 @@ impl Loads {
         self.begun
     }
 
+    /// A load that could not even begin.
+    pub(crate) fn fail(&mut self, version: &str, reason: &str) {
+        let id = self.push(version, false);
+        self.advance(id, State::Failed(reason.to_owned()));
+    }
+
+    /// Forgets why loads of this version failed.
+    pub(crate) fn forgive(&mut self, version: &str) {
+        self.all.retain(|load| load.version != version || !matches!(load.state, State::Failed(_)));
+    }
+
     fn push(&mut self, version: &str, announced: bool) -> u64 {
         // Before what is dead is forgotten: failures of one version after the other are counted, not each as the first.
         let series = self.series_of(version);
@@ -231,6 +242,10 @@ mod tests {
         assert_eq!(said(&loads), ["1 ready"]);
         loads.advance(failed, State::Failed("broken".into()));
         assert_eq!(said(&loads), ["1 ready (broken)"]);
+        loads.fail("1", "no file");
+        assert_eq!(said(&loads), ["1 ready (no file)"]);
+        loads.forgive("1");
+        assert_eq!(said(&loads), ["1 ready"]);
         ready(&mut loads, "1");
         loads.advance(first, State::Draining);
         assert_eq!(said(&loads), ["1 ready"]);

@@ -21,14 +21,15 @@ pub(crate) struct Registry {
     models: ArcSwap<BTreeMap<String, Arc<Entry>>>,
 }
 
-/// One model.
+/// One model, and what answers for its versions.
 #[derive(Debug)]
-pub(crate) struct Entry {
+pub(crate) struct Entry<V = Version> {
     pub(crate) name: String,
     pub(crate) concurrency: Arc<Concurrency>,
     /// Held while versions come and go: one change of a model at a time.
     pub(crate) updating: Arc<tokio::sync::Mutex<()>>,
-    serving: ArcSwap<Serving>,
+    /// Replaced while `loads` is held, so that who holds it finds both as they belong together.
+    serving: ArcSwap<Serving<V>>,
     draws: Draws,
     /// What was asked for at run time goes before what the manifest says.
     split: Mutex<[Option<Split>; 2]>,
@@ -40,22 +41,46 @@ pub(crate) struct Entry {
 }
 
 /// The versions that answer: replaced whole when one comes or goes.
-#[derive(Debug, Default)]
-pub(crate) struct Serving {
+#[derive(Debug)]
+pub(crate) struct Serving<V = Version> {
     /// Ascending by number.
-    versions: Vec<Served>,
+    versions: Vec<Served<V>>,
     /// Who answers requests that name no version; none for the newest.
     shares: Option<Shares>,
 }
 
 /// A version that answers.
-#[derive(Clone, Debug)]
-pub(crate) struct Served {
+#[derive(Debug)]
+pub(crate) struct Served<V = Version> {
     /// Of its load.
     pub(crate) id: u64,
     /// Of its files.
     pub(crate) stamp: String,
-    pub(crate) version: Arc<Version>,
+    pub(crate) version: Arc<V>,
+}
+
+impl<V> Clone for Served<V> {
+    fn clone(&self) -> Self {
+        Self { id: self.id, stamp: self.stamp.clone(), version: Arc::clone(&self.version) }
+    }
+}
+
+/// What answers for a version.
+pub(crate) trait Answers {
+    /// Of the model.
+    fn version(&self) -> &str;
+    /// It answers no more.
+    fn end(&self);
+}
+
+impl Answers for Version {
+    fn version(&self) -> &str {
+        &self.version
+    }
+
+    fn end(&self) {
+        self.end_trials();
+    }
 }
 
 impl Registry {
@@ -103,13 +128,13 @@ impl Registry {
     }
 }
 
-impl Entry {
+impl<V: Answers> Entry<V> {
     fn new(name: &str) -> Self {
         Self {
             name: name.to_owned(),
             concurrency: Arc::default(),
             updating: Arc::default(),
-            serving: ArcSwap::default(),
+            serving: ArcSwap::from_pointee(Serving { versions: Vec::new(), shares: None }),
             draws: Draws::default(),
             split: Mutex::default(),
             loads: Mutex::default(),
@@ -119,7 +144,7 @@ impl Entry {
     }
 
     /// The version that answers a request, or why none does.
-    pub(crate) fn pick(&self, version: Option<&str>) -> Result<Arc<Version>, EngineError> {
+    pub(crate) fn pick(&self, version: Option<&str>) -> Result<Arc<V>, EngineError> {
         let serving = self.serving.load();
         let index = serving.shares.as_ref().filter(|_| version.is_none()).map(|shares| shares.draw(&self.draws));
         match index.and_then(|index| serving.versions.get(index)) {
@@ -129,23 +154,22 @@ impl Entry {
     }
 
     /// The version that is named, or the newest: what a model is described by.
-    pub(crate) fn newest(&self, version: Option<&str>) -> Result<Arc<Version>, EngineError> {
+    pub(crate) fn newest(&self, version: Option<&str>) -> Result<Arc<V>, EngineError> {
         self.find(&self.serving.load(), version)
     }
 
-    fn find(&self, serving: &Serving, version: Option<&str>) -> Result<Arc<Version>, EngineError> {
-        let served = match version {
-            None => serving.versions.last(),
-            Some(wanted) => serving.versions.iter().find(|served| served.version.version == wanted),
-        };
-        match served {
-            Some(served) => Ok(Arc::clone(&served.version)),
-            None => Err(self.loads().refusal(&self.name, version)),
+    fn find(&self, serving: &Serving<V>, version: Option<&str>) -> Result<Arc<V>, EngineError> {
+        if let Some(found) = serving.find(version) {
+            return Ok(found);
         }
+        step();
+        // Before anybody is refused it is looked once more, while nothing changes: the reason is of the same moment.
+        let loads = self.loads();
+        self.serving.load().find(version).ok_or_else(|| loads.refusal(&self.name, version))
     }
 
     /// Those that answer.
-    pub(crate) fn served(&self) -> Guard<Arc<Serving>> {
+    pub(crate) fn served(&self) -> Guard<Arc<Serving<V>>> {
         self.serving.load()
     }
 
@@ -179,7 +203,8 @@ impl Entry {
 
     /// Each version once, in order of number.
     pub(crate) fn statuses(&self) -> Vec<VersionStatus> {
-        let mut statuses = self.loads().statuses();
+        let loads = self.loads();
+        let mut statuses = loads.statuses();
         for (version, share) in self.serving.load().shares() {
             if let Some(status) = statuses.iter_mut().find(|status| status.version == version) {
                 status.share = Some(share);
@@ -222,31 +247,38 @@ impl Entry {
         self.changed();
     }
 
+    /// Says of the newest version that answers why it cannot be loaded anew.
+    pub(crate) fn fail_anew(&self, reason: &str) {
+        let mut loads = self.loads();
+        if let Some(newest) = self.serving.load().versions.last() {
+            loads.fail(newest.version.version(), reason);
+        }
+        drop(loads);
+        self.changed();
+    }
+
+    /// What answers for this version is what its files are: why they could not be loaded is no longer so.
+    pub(crate) fn forgive(&self, version: &str) {
+        self.loads().forgive(version);
+        self.changed();
+    }
+
     /// From now on `served` answers, beside the others and in place of a load of the same version.
-    pub(crate) fn join(&self, served: Served) {
-        let id = served.id;
-        let mut versions = self.serving.load().versions.clone();
-        versions.retain(|known| known.version.version != served.version.version);
-        versions.push(served);
-        // Numbers before what is none.
-        versions.sort_by_key(|served| {
-            let version = &served.version.version;
-            (version.parse::<u64>().map_or(0, |number| number), version.clone())
+    pub(crate) fn join(&self, served: Served<V>) {
+        self.change(|versions| {
+            versions.retain(|known| known.version.version() != served.version.version());
+            versions.push(served);
+            // Numbers before what is none.
+            versions.sort_by_key(|served| {
+                let version = served.version.version();
+                (version.parse::<u64>().unwrap_or_default(), version.to_owned())
+            });
         });
-        // Swapped before it is called ready, so that nobody who hears "ready" is refused.
-        let gone = self.replace(versions);
-        self.loads().advance(id, State::Ready);
-        self.let_go(gone);
     }
 
     /// Only those that `keep` holds for go on answering.
-    pub(crate) fn retain(&self, keep: impl Fn(&Served) -> bool) {
-        let before = self.serving.load_full();
-        let versions: Vec<Served> = before.versions.iter().filter(|served| keep(served)).cloned().collect();
-        if versions.len() < before.versions.len() {
-            let gone = self.replace(versions);
-            self.let_go(gone);
-        }
+    pub(crate) fn retain(&self, keep: impl Fn(&Served<V>) -> bool) {
+        self.change(|versions| versions.retain(keep));
     }
 
     /// How requests that name no version are divided from now on: `asked` at run time, and by the manifest.
@@ -256,7 +288,7 @@ impl Entry {
             let [before_asked, before_manifest] = std::mem::take(&mut *split);
             *split = [asked.or(before_asked), manifest.or(before_manifest)];
         }
-        self.replace(self.serving.load().versions.clone());
+        self.change(|_| {});
     }
 
     /// Forgets how requests are to be divided.
@@ -264,29 +296,35 @@ impl Entry {
         *self.split.lock().unwrap_or_else(PoisonError::into_inner) = [None, None];
     }
 
-    /// Answers those that answered before and do not now.
-    fn replace(&self, versions: Vec<Served>) -> Vec<u64> {
-        let names: Vec<&str> = versions.iter().map(|served| served.version.version.as_str()).collect();
-        let split = {
-            let split = self.split.lock().unwrap_or_else(PoisonError::into_inner);
-            split.iter().flatten().next().cloned().unwrap_or_default()
+    /// Changes which versions answer, and says so of their loads.
+    fn change(&self, change: impl FnOnce(&mut Vec<Served<V>>)) {
+        step();
+        let gone = {
+            let mut loads = self.loads();
+            let before = self.serving.load_full();
+            let mut versions = before.versions.clone();
+            change(&mut versions);
+            let has = |versions: &[Served<V>], id| versions.iter().any(|served| served.id == id);
+            let come = versions.iter().map(|served| served.id).filter(|id| !has(&before.versions, *id));
+            let come: Vec<u64> = come.collect();
+            let gone = before.versions.iter().filter(|served| !has(&versions, served.id)).cloned();
+            let gone: Vec<Served<V>> = gone.collect();
+            let shares = self.shares(&versions);
+            self.serving.store(Arc::new(Serving { versions, shares }));
+            come.into_iter().for_each(|id| loads.advance(id, State::Ready));
+            gone.iter().for_each(|served| loads.advance(served.id, State::Draining));
+            gone
         };
-        let shares = split.shares(&names).map(|shares| Shares::new(&shares));
-        let stays: Vec<u64> = versions.iter().map(|served| served.id).collect();
-        let before = self.serving.swap(Arc::new(Serving { versions, shares }));
-        let gone = before.versions.iter().filter(|served| !stays.contains(&served.id));
-        gone.map(|served| {
-            served.version.end_trials();
-            served.id
-        })
-        .collect()
+        step();
+        gone.iter().for_each(|served| served.version.end());
+        self.changed();
     }
 
-    fn let_go(&self, gone: Vec<u64>) {
-        for id in gone {
-            self.loads().advance(id, State::Draining);
-        }
-        self.changed();
+    fn shares(&self, versions: &[Served<V>]) -> Option<Shares> {
+        let names: Vec<&str> = versions.iter().map(|served| served.version.version()).collect();
+        let split = self.split.lock().unwrap_or_else(PoisonError::into_inner);
+        let split = split.iter().flatten().next().cloned().unwrap_or_default();
+        split.shares(&names).map(|shares| Shares::new(&shares))
     }
 
     /// Whether requests are still running on versions that no longer answer.
@@ -294,6 +332,21 @@ impl Entry {
         self.loads().is_draining()
     }
 
+    /// Ticks at each change of state.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    fn changed(&self) {
+        self.changes.send_modify(|count| *count += 1);
+    }
+
+    fn loads(&self) -> MutexGuard<'_, Loads> {
+        self.loads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Entry {
     /// Requests that wait, for a worker or for an instance.
     pub(crate) fn queue_depth(&self) -> usize {
         let of =
@@ -313,31 +366,27 @@ impl Entry {
             served.version.capacity.tick(time);
         }
     }
-
-    /// Ticks at each change of state.
-    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
-        self.changes.subscribe()
-    }
-
-    fn changed(&self) {
-        self.changes.send_modify(|count| *count += 1);
-    }
-
-    fn loads(&self) -> MutexGuard<'_, Loads> {
-        self.loads.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
-impl Serving {
+impl<V: Answers> Serving<V> {
+    /// The version that is named, or the newest.
+    fn find(&self, version: Option<&str>) -> Option<Arc<V>> {
+        let served = match version {
+            None => self.versions.last(),
+            Some(wanted) => self.versions.iter().find(|served| served.version.version() == wanted),
+        };
+        served.map(|served| Arc::clone(&served.version))
+    }
+
     /// Whether this very version answers.
     pub(crate) fn has(&self, version: &str, stamp: &str) -> bool {
-        let same = |served: &&Served| served.version.version == version && served.stamp == stamp;
+        let same = |served: &&Served<V>| served.version.version() == version && served.stamp == stamp;
         !stamp.is_empty() && self.versions.iter().any(|served| same(&served))
     }
 
     /// The names of those that answer, ascending.
     pub(crate) fn names(&self) -> Vec<String> {
-        self.versions.iter().map(|served| served.version.version.clone()).collect()
+        self.versions.iter().map(|served| served.version.version().to_owned()).collect()
     }
 
     /// The share of each version, where requests are divided.
@@ -346,3 +395,13 @@ impl Serving {
         self.names().into_iter().zip(shares.all()).collect()
     }
 }
+
+/// Where a scheduler of tests may have others go on.
+#[cfg(not(test))]
+const fn step() {}
+
+#[cfg(test)]
+use tests::step;
+
+#[cfg(test)]
+mod tests;

@@ -38,6 +38,20 @@ impl Engine {
         entry.advance(id, State::Failed(reason));
     }
 
+    /// Says of a model that answers why what it is made of cannot be used as it is now.
+    pub(crate) fn source_failed(&self, model: &str, reason: &str) {
+        if let Ok(entry) = self.0.registry.find(model) {
+            entry.fail_anew(reason);
+        }
+    }
+
+    /// That it can again, and is what answers.
+    pub(crate) fn source_recovered(&self, model: &str) {
+        if let Ok(entry) = self.0.registry.find(model) {
+            entry.served().names().iter().for_each(|version| entry.forgive(version));
+        }
+    }
+
     /// Serves this version of its model and no other: see [`Engine::update`].
     ///
     /// # Errors
@@ -67,7 +81,10 @@ impl Engine {
         let manifest = folders.last().map(|folder| Split::of(&folder.manifest.versions));
         entry.divide(split, manifest);
         let wanted: Vec<String> = folders.iter().map(|folder| folder.version.clone()).collect();
-        let changed = folders.into_iter().filter(|folder| !entry.served().has(&folder.version, &folder.stamp));
+        let (same, changed): (Vec<_>, Vec<_>) =
+            folders.into_iter().partition(|folder| entry.served().has(&folder.version, &folder.stamp));
+        same.iter().for_each(|folder| entry.forgive(&folder.version));
+        let changed = changed.into_iter();
         let loads: Vec<_> = changed.map(|folder| self.load_one(&entry, folder)).collect();
         let loaded: Result<Vec<()>, LoadError> = join_all(loads).await.into_iter().collect();
         loaded?;

@@ -56,7 +56,7 @@ pub enum RepositoryError {
         reason: std::io::Error,
     },
     /// There is no place for a cache.
-    #[error("there is no folder for what is downloaded: neither HOME nor XDG_CACHE_HOME is set; name one by --cache")]
+    #[error("there is no folder for what is downloaded; name one by --cache")]
     NoCache,
     /// A TensorFlow SavedModel where an ONNX model was expected.
     #[error(

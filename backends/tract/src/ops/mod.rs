@@ -1,5 +1,6 @@
 //! tract's reader of ONNX, with operators of our own in place of those that tract itself reads wrongly or too narrowly.
 
+mod boxes;
 mod branches;
 mod cast;
 mod exact;
@@ -26,6 +27,7 @@ pub(crate) fn reader() -> Onnx {
     onnx.op_register.insert("Cast", cast::cast);
     onnx.op_register.insert("Div", exact::quotient);
     onnx.op_register.insert("If", branches::branches);
+    onnx.op_register.insert("NonMaxSuppression", boxes::non_max_suppression);
     onnx.op_register.insert("Pow", exact::power);
     onnx.op_register.insert("Sqrt", exact::root);
     onnx.op_register.insert("Squeeze", squeeze::squeeze);

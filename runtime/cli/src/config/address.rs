@@ -1,9 +1,10 @@
 //! Where the server listens.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use anyhow::Context as _;
 use clap::Args;
+use tokio::net::TcpSocket;
 
 use super::environment::Environment;
 
@@ -15,7 +16,7 @@ const DEFAULT_PORT: u16 = 8080;
 /// The addresses that are listened on.
 #[derive(Clone, Copy, Debug, Default, Args)]
 pub(super) struct AddressFlags {
-    /// The address to listen on [default: 0.0.0.0]
+    /// The address to listen on [default: ::, which is every address of both families; 0.0.0.0 where the kernel has no IPv6]
     #[arg(long)]
     host: Option<IpAddr>,
     /// The one port of every protocol; 0 picks one [default: $PORT, or 8080]
@@ -56,6 +57,12 @@ impl AddressFlags {
     }
 
     fn host(&self) -> IpAddr {
-        self.host.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
+        let every = || if has_ipv6() { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
+        self.host.unwrap_or_else(every)
     }
+}
+
+/// Whether the kernel makes sockets of that family.
+fn has_ipv6() -> bool {
+    TcpSocket::new_v6().is_ok()
 }

@@ -4,9 +4,10 @@ use corymb_core::MemoryPool;
 use corymb_engine::{EngineOptions, MemoryBudget};
 use corymb_hardware::Hardware;
 
+use super::cache::cache;
 use super::environment::Environment;
 use super::flags::ServeFlags;
-use super::models::{SourceFlags, cache_folder};
+use super::models::SourceFlags;
 use crate::allocator;
 
 /// The part of the configuration that every command with a model needs.
@@ -15,7 +16,7 @@ pub(crate) fn engine_options(sources: &SourceFlags, environment: &Environment) -
     EngineOptions {
         backend: sources.backend.clone().unwrap_or(defaults.backend),
         device: sources.device.clone().unwrap_or(defaults.device),
-        cache: cache_folder(sources.cache.as_ref(), environment),
+        cache: cache(sources.cache.as_ref(), environment).folder,
         ..defaults
     }
 }

@@ -1,6 +1,7 @@
 //! The configuration: flags, variables and a file as typed, each group of flags in a file of its own, then as built.
 
 mod address;
+mod cache;
 mod compiler;
 mod drain;
 mod engine;
@@ -31,6 +32,7 @@ use corymb_server::ServerOptions;
 
 use self::telemetry::TelemetryOptions;
 
+pub(crate) use self::cache::{cache, try_to_write};
 pub(crate) use self::compiler::CompilerFlags;
 pub(crate) use self::engine::engine_options;
 pub(crate) use self::environment::{Environment, environment};
@@ -38,7 +40,7 @@ pub(crate) use self::flags::ServeFlags;
 pub(crate) use self::instance::InstanceFlags;
 pub(crate) use self::limits::duration;
 pub(crate) use self::log::LogFormat;
-pub(crate) use self::models::{NamedFile, NamedModel, SourceFlags, cache_folder};
+pub(crate) use self::models::{NamedFile, NamedModel, SourceFlags};
 
 /// The configuration as built.
 #[derive(Debug)]
@@ -76,6 +78,7 @@ impl Config {
         let telemetry = TelemetryOptions::build(environment, &mut warnings);
         let threads = flags.threads.plan(hardware);
         warnings.extend(threads.warning());
+        warnings.extend(cache(flags.sources.cache.as_ref(), environment).warning);
         let knative_stats = flags.knative.stats(environment)?;
         Ok(Self {
             listen: flags.address.first(),
@@ -245,6 +248,7 @@ mod tests {
             ("CORYMB_SERVICE_HOST", "10.0.0.7"),
             ("CORYMB_SERVICE_PORT", "8080"),
             ("CORYMB_MAX_QUEU", "7"),
+            ("CORYMB_CACHE", "/tmp"),
         ];
         let config = build(&[], &variables).expect("valid");
         assert_eq!(config.listen.port(), 8080);

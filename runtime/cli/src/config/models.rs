@@ -9,8 +9,6 @@ use clap::Args;
 
 use super::limits::duration;
 
-use super::environment::Environment;
-
 /// What to load. Without any, the embedded flowers model.
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct SourceFlags {
@@ -135,15 +133,4 @@ impl SourceFlags {
     pub(crate) fn is_empty(&self) -> bool {
         self.model.is_empty() && self.model_dir.is_none()
     }
-}
-
-/// Where downloaded models and compiled plugins are kept: the folder that is named, else the user's.
-pub(crate) fn cache_folder(named: Option<&PathBuf>, environment: &Environment) -> Option<PathBuf> {
-    named.cloned().or_else(|| user_cache_folder(environment))
-}
-
-fn user_cache_folder(environment: &Environment) -> Option<PathBuf> {
-    let home = |name: &str| environment.get(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let cache = home("XDG_CACHE_HOME").or_else(|| home("HOME").map(|home| home.join(".cache")))?;
-    Some(cache.join("corymb"))
 }

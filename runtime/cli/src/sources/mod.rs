@@ -11,7 +11,7 @@ use corymb_repository::{Found, ModelFolder, Repository, RepositoryError, Reposit
 use futures::future::BoxFuture;
 use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
 
-use crate::config::{NamedFile, NamedModel, SourceFlags, cache_folder, environment};
+use crate::config::{NamedFile, NamedModel, SourceFlags, cache, environment};
 use crate::embedded;
 
 /// Models that are opened at a time.
@@ -26,7 +26,7 @@ pub(crate) fn repository(flags: &SourceFlags) -> anyhow::Result<Repository> {
     let environment = environment();
     let signatures = signatures(flags)?;
     Ok(Repository::new(RepositoryOptions {
-        cache: cache_folder(flags.cache.as_ref(), &environment),
+        cache: cache(flags.cache.as_ref(), &environment).folder,
         cache_size: flags.cache_size.map(|size| size.as_u64()),
         download_timeout: flags.download_timeout.unwrap_or(DOWNLOAD_TIMEOUT),
         environment,

@@ -8,6 +8,7 @@ use corymb_repository::{Found, ModelFolder, Repository, RepositoryError};
 use futures::future::{join, join_all};
 
 use super::{Live, Sources};
+use crate::engine::Engine;
 
 /// Sources that are looked at at a time.
 pub(super) const AT_ONCE: usize = 16;
@@ -49,11 +50,19 @@ struct Look {
 }
 
 impl Look {
-    fn complain(&mut self, model: &str, error: &RepositoryError) {
+    fn complain(&mut self, engine: &Engine, model: &str, error: &RepositoryError) {
         let error = error.to_string();
         if self.complaints.get(model) != Some(&error) {
             tracing::error!(model, error, "its source cannot be used; what serves is left as it is");
+            engine.source_failed(model, &error);
             self.complaints.insert(model.to_owned(), error);
+        }
+    }
+
+    /// It is as it was when there was nothing to complain of.
+    fn settle(&mut self, engine: &Engine, model: &str) {
+        if self.complaints.remove(model).is_some() {
+            engine.source_recovered(model);
         }
     }
 }
@@ -120,7 +129,7 @@ impl Live {
         let models = match found {
             // A folder of models may be empty; a model whose files are not there is one that cannot be read.
             Ok(Found::None(_)) if look.many => Vec::new(),
-            Ok(Found::None(path)) => return look.complain("", &RepositoryError::Empty { path }),
+            Ok(Found::None(path)) => return look.complain(&self.0.engine, "", &RepositoryError::Empty { path }),
             Ok(Found::One(name, opened)) => {
                 if self.take(&name, opened, look).await {
                     look.revision = Some(revision);
@@ -130,7 +139,7 @@ impl Live {
                 return;
             }
             Ok(Found::Many(models)) => models,
-            Err(error) => return look.complain("", &error),
+            Err(error) => return look.complain(&self.0.engine, "", &error),
         };
         look.many = true;
         let models: Vec<_> = models.into_iter().filter(|(name, _)| !self.is_elsewhere(name)).collect();
@@ -151,7 +160,7 @@ impl Live {
                     updates.push(self.update(name, folders));
                 }
                 Err(error) => {
-                    look.complain(&name, &error);
+                    look.complain(&self.0.engine, &name, &error);
                     taken &= !error.may_pass();
                 }
             }
@@ -172,12 +181,12 @@ impl Live {
         let first = match revision().await {
             Ok(first) => first,
             Err(error) => {
-                look.complain(name, &error);
+                look.complain(&self.0.engine, name, &error);
                 return None;
             }
         };
         if look.revision.as_ref() == Some(&first) {
-            look.complaints.remove(name);
+            look.settle(&self.0.engine, name);
             return None;
         }
         if Repository::is_local(uri) {
@@ -198,7 +207,7 @@ impl Live {
                 true
             }
             Err(error) => {
-                look.complain(name, &error);
+                look.complain(&self.0.engine, name, &error);
                 !error.may_pass()
             }
         }

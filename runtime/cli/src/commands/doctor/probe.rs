@@ -1,7 +1,6 @@
 //! What else serving needs, tried: plugins, the cache folder, the ports.
 
-use std::fs::{self, File};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
@@ -11,7 +10,8 @@ use bytesize::ByteSize;
 use corymb_core::Finding;
 use corymb_hardware::Hardware;
 
-use crate::config::Config;
+use crate::commands::serve::bind_one;
+use crate::config::{Config, try_to_write};
 use crate::wiring;
 
 /// Runs what may load foreign code, for so long at most. What takes longer is left to itself.
@@ -61,7 +61,7 @@ fn cache(folder: Option<&Path>) -> Finding {
     const SUBJECT: &str = "cache folder";
     let remedy = "name a folder that can be written by --cache";
     let Some(folder) = folder else {
-        let reason = "none: neither --cache, $XDG_CACHE_HOME nor $HOME is given; plugins are compiled at each start";
+        let reason = "none: neither the user's nor a temporary one can be written; plugins are compiled at each start";
         return Finding::unusable(SUBJECT, reason, Some(remedy));
     };
     match try_to_write(folder) {
@@ -73,37 +73,24 @@ fn cache(folder: Option<&Path>) -> Finding {
     }
 }
 
-/// Makes the folder and a file in it, as `serve` would, and takes away what was made.
-fn try_to_write(folder: &Path) -> std::io::Result<()> {
-    let missing: Vec<&Path> = folder.ancestors().take_while(|part| fs::symlink_metadata(part).is_err()).collect();
-    let written = fs::create_dir_all(folder).and_then(|()| {
-        let probe = folder.join(format!(".doctor-{}", std::process::id()));
-        File::create_new(&probe)?;
-        fs::remove_file(&probe)
-    });
-    for made in missing.into_iter().filter(|part| !part.as_os_str().is_empty()) {
-        // One that was not made, or that another process has put something into, stays as it is.
-        let _ = fs::remove_dir(made);
-    }
-    written
-}
-
 fn port(address: SocketAddr) -> Finding {
     let subject = format!("port {}", address.port());
     if address.port() == 0 {
         return Finding::usable(subject, "a free one is picked");
     }
-    match TcpListener::bind(address) {
+    match bind_one(address) {
         Ok(_) => Finding::usable(subject, format!("{address} is free")),
         Err(error) => {
             let remedy = "where a server runs already, nothing; else name another by --port";
-            Finding::unusable(subject, format!("cannot listen on {address}: {error}"), Some(remedy))
+            Finding::unusable(subject, format!("cannot {error:#}"), Some(remedy))
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpListener;
+
     use super::*;
 
     #[test]
@@ -113,19 +100,6 @@ mod tests {
         let (_sender, never) = channel::<()>();
         let reason = bounded(Duration::from_millis(20), move || never.recv().is_ok()).expect_err("it waits");
         assert_eq!(reason, "it did not answer within 20ms");
-    }
-
-    #[test]
-    fn trying_to_write_leaves_nothing() {
-        let root = std::env::temp_dir().join(format!("corymb-doctor-{}", std::process::id()));
-        let folder = root.join("a/b");
-        try_to_write(&folder).expect("written");
-        assert!(!root.exists());
-        fs::create_dir(&root).expect("made");
-        fs::write(root.join("a"), "a file").expect("written");
-        assert!(try_to_write(&folder).is_err());
-        assert!(root.join("a").is_file());
-        fs::remove_dir_all(&root).expect("removed");
     }
 
     #[test]

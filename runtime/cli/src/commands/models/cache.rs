@@ -9,7 +9,7 @@ use corymb_repository::cached;
 use serde_json::json;
 
 use super::list::ListArguments;
-use crate::config::{cache_folder, environment};
+use crate::config::{cache, environment};
 
 /// Lists what lies in the cache.
 pub(super) fn list(arguments: &ListArguments) -> anyhow::Result<()> {
@@ -29,8 +29,8 @@ pub(super) fn list(arguments: &ListArguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The folder that is named, else the user's.
+/// The folder that is named, else the user's, or what stands for it.
 pub(super) fn folder(given: Option<&PathBuf>) -> anyhow::Result<PathBuf> {
-    let folder = cache_folder(given, &environment());
-    folder.context("there is no cache: neither HOME nor XDG_CACHE_HOME is set; name one by --cache")
+    let cache = cache(given, &environment());
+    cache.folder.with_context(|| format!("there is no cache: {}", cache.warning.unwrap_or_default()))
 }

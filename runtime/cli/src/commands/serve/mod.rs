@@ -1,5 +1,6 @@
 //! `corymb serve`: configuration, bind, load, listen, serve, drain.
 
+mod allowed;
 mod knative;
 mod models;
 mod server;
@@ -16,6 +17,7 @@ use corymb_server::Server;
 use tokio::net::TcpSocket;
 
 use self::models::{Loading, Models};
+pub(crate) use self::sockets::bind_one;
 use self::stop::StopSignals;
 use crate::config::{Config, ServeFlags, environment};
 use crate::wiring::{LogBridge, Signals};
@@ -29,6 +31,7 @@ pub(crate) fn serve(flags: ServeFlags, start: Instant) -> anyhow::Result<()> {
     let open_files = sockets::raise_open_files();
     let hardware = Hardware::read();
     let config = Config::build(flags, &environment(), &hardware)?;
+    allowed::check(&hardware, &config.threads)?;
     let bridge = LogBridge::default();
     let log = logs::start(config.log_format, &config.log_level, bridge.clone())?;
     for warning in config.warnings.iter().chain(&hardware.notes) {

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use anyhow::Context as _;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpSocket};
 
 use crate::config::Config;
@@ -25,10 +26,14 @@ pub(super) fn bind(config: &Config) -> anyhow::Result<Vec<TcpSocket>> {
     std::iter::once(config.listen).chain(config.second).map(bind_one).collect()
 }
 
-pub(super) fn bind_one(address: SocketAddr) -> anyhow::Result<TcpSocket> {
+pub(crate) fn bind_one(address: SocketAddr) -> anyhow::Result<TcpSocket> {
     let bound = || {
         let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
         socket.set_reuseaddr(true)?;
+        if address.is_ipv6() {
+            // `::` is every address of IPv4, too, whatever the system's default.
+            SockRef::from(&socket).set_only_v6(false)?;
+        }
         socket.bind(address)?;
         Ok::<_, std::io::Error>(socket)
     };
@@ -43,4 +48,24 @@ pub(super) fn listen(sockets: Vec<TcpSocket>) -> anyhow::Result<Vec<TcpListener>
 pub(super) fn addresses(listeners: &[TcpListener]) -> anyhow::Result<String> {
     let all = listeners.iter().map(|listener| Ok(listener.local_addr()?.to_string()));
     Ok(all.collect::<std::io::Result<Vec<_>>>()?.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, TcpStream};
+
+    use super::*;
+
+    /// An address of IPv4 as one of IPv6 can only be bound by a socket of both.
+    #[tokio::test]
+    async fn a_socket_of_ipv6_takes_connections_of_ipv4() {
+        if TcpSocket::new_v6().is_err() {
+            eprintln!("skipped: the kernel has no IPv6");
+            return;
+        }
+        let socket = bind_one("[::ffff:127.0.0.1]:0".parse().expect("an address")).expect("bound");
+        let listener = socket.listen(1).expect("it listens");
+        let port = listener.local_addr().expect("bound").port();
+        TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("connected");
+    }
 }
