@@ -91,7 +91,15 @@ impl Refusal {
         let folder = tempfile::tempdir().expect("made");
         let path = folder.path().canonicalize().expect("made").to_string_lossy().into_owned();
         self.set_up(Path::new(&path));
-        let mut command = corymb(&["serve", "--host", "127.0.0.1", "--port", "0"]);
+        let mut command = corymb(&["serve"]);
+        // What a case is about is not given twice.
+        let given = |flag: &str| self.arguments.iter().any(|argument| argument.split('=').next() == Some(flag));
+        if !given("--host") {
+            command.args(["--host", "127.0.0.1"]);
+        }
+        if !given("--port") && !["PORT", "CORYMB_PORT"].iter().any(|name| self.environment.contains_key(*name)) {
+            command.args(["--port", "0"]);
+        }
         command.args(self.arguments.iter().map(|argument| argument.replace(FOLDER, &path)));
         command.envs(self.environment.iter().map(|(name, value)| (name, value.replace(FOLDER, &path))));
         let output = run_command(command);

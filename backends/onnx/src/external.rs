@@ -1,6 +1,6 @@
 //! External data: weights in files of their own, which may not leave the model's folder.
 
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 
 use corymb_core::BackendError;
 
@@ -68,19 +68,11 @@ fn tensor(tensor: &TensorProto, folder: Option<&Path>, files: &mut Vec<(String, 
     let size = match files.iter().find(|(known, _)| known == location) {
         Some((_, size)) => *size,
         None => {
-            let path = folder.join(location);
-            let real = path.canonicalize().map_err(|error| invalid(format!("are in '{location}': {error}")))?;
-            // A link may lead out of the folder only where its owner put the whole model behind links, side by side.
-            let home = folder.canonicalize().map_err(|error| invalid(format!("are in '{location}': {error}")))?;
-            if !real.starts_with(&home) && !is_beside(&path, folder, &real) {
-                return Err(invalid(format!("are in '{location}', a link out of the model's folder")));
-            }
-            let metadata = real.metadata().map_err(|error| invalid(format!("are in '{location}': {error}")))?;
-            if !metadata.is_file() {
-                return Err(invalid(format!("are in '{location}', which is not a file")));
-            }
-            files.push((location.to_owned(), metadata.len()));
-            metadata.len()
+            let wrong = |reason| invalid(format!("are in '{location}', {reason}"));
+            let (real, _) = external_file(folder, location).map_err(wrong)?;
+            let length = real.metadata().map_err(|error| wrong(format!("which cannot be read: {error}")))?.len();
+            files.push((location.to_owned(), length));
+            length
         }
     };
     let end = number("offset")?.checked_add(number("length")?);
@@ -88,6 +80,25 @@ fn tensor(tensor: &TensorProto, folder: Option<&Path>, files: &mut Vec<(String, 
         return Err(invalid(format!("end beyond '{location}', which has {size} bytes")));
     }
     Ok(())
+}
+
+/// The file in which weights lie, behind all links, and whether these lead out of the model's folder. They may only where its owner
+/// put the whole model behind links, side by side.
+///
+/// # Errors
+/// What is there instead, as the end of a line that names the location.
+pub fn external_file(folder: &Path, location: &str) -> Result<(PathBuf, bool), String> {
+    let path = folder.join(location);
+    let unreadable = |error: std::io::Error| format!("which cannot be read: {error}");
+    let real = path.canonicalize().map_err(unreadable)?;
+    let leads_out = !real.starts_with(folder.canonicalize().map_err(unreadable)?);
+    if leads_out && !is_beside(&path, folder, &real) {
+        return Err("a link out of the model's folder".to_owned());
+    }
+    if !real.metadata().map_err(unreadable)?.is_file() {
+        return Err("which is not a file".to_owned());
+    }
+    Ok((real, leads_out))
 }
 
 /// Whether a linked file is one of a store that all files of the folder link to, as a mounted Kubernetes volume

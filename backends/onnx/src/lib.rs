@@ -18,7 +18,7 @@ mod tables;
 pub use calls::{Calls, Named, named};
 pub use cost::{shapes_bound_cost, uncounted_memory};
 pub use empty::{answer_without_rows, axes_without_rows, check_empty};
-pub use external::check_external;
+pub use external::{check_external, external_file};
 pub use file::{FileStamp, OnnxFile, is_standard, subgraphs, subgraphs_mut};
 pub use folded::costly_load;
 pub use names::Names;

@@ -6,6 +6,7 @@ use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use corymb_core::files;
 use corymb_onnx::FileStamp;
 use ort::session::builder::SessionBuilder;
 
@@ -47,7 +48,7 @@ impl Weights {
 
 /// The content of a file that is what it was; none where it is too large for the library.
 fn read(path: &Path, expected: &FileStamp) -> io::Result<Option<Arc<[u8]>>> {
-    let mut file = File::open(path)?;
+    let mut file = files::open(path)?;
     let is_as_expected = |file: &File| Ok::<_, io::Error>(FileStamp::of(&file.metadata()?) == *expected);
     let changed = || io::Error::other("they have changed since the model was looked at; load it again");
     let size = file.metadata()?.len();

@@ -1,5 +1,7 @@
 //! Reads an ONNX file into protobuf types, checks what tract takes on trust, and rewrites what tract gets wrong.
 
+use std::path::{Path, PathBuf};
+
 use corymb_core::{BackendError, FileSource, ModelFiles};
 use corymb_onnx::{Calls, FileStamp, Named, Names, is_standard};
 use tract_onnx::pb::tensor_shape_proto::Dimension;
@@ -10,7 +12,7 @@ use tract_onnx::prelude::Framework as _;
 
 use crate::proto::subgraphs;
 use crate::rewrite::rewrite;
-use crate::stored;
+use crate::stored::{self, Outside};
 
 /// The largest file that is read: protobuf's own limit on one message.
 const MAX_FILE: u64 = 1 << 31;
@@ -18,6 +20,8 @@ const MAX_FILE: u64 = 1 << 31;
 /// A file that holds a well-formed graph, in operators that tract runs.
 pub(crate) struct OnnxFile {
     pub(crate) proto: ModelProto,
+    /// From where the files of its weights are named; none for a model in memory.
+    pub(crate) folder: Option<PathBuf>,
     pub(crate) size: u64,
     /// Which content it had, cheaply: enough to notice that it was replaced under a loaded model.
     pub(crate) stamp: Option<FileStamp>,
@@ -55,11 +59,18 @@ impl OnnxFile {
             // The root cause alone: the context around it names folders.
             BackendError::InvalidModel(format!("'{name}' is not an ONNX model: {}", error.root_cause()))
         })?;
-        let stored_outside = check(&proto)
-            .and_then(|()| proto.graph.as_ref().map_or(Ok(0), |graph| stored::check(graph, files.model.folder())))
-            .map_err(|reason| BackendError::InvalidModel(format!("'{name}' {reason}")))?;
+        let folder = files.model.folder();
+        let wrong = |reason: String| BackendError::InvalidModel(format!("'{name}' {reason}"));
+        check(&proto).map_err(wrong)?;
+        let outside = proto.graph.as_ref().map_or(Ok(Outside::default()), |graph| stored::check(graph, folder));
+        let outside = outside.map_err(wrong)?;
+        let mut folder = folder.map(Path::to_owned);
+        if let (true, Some(own), Some(graph)) = (outside.leads_out, &folder, &mut proto.graph) {
+            stored::follow_links(graph, own).map_err(|reason| wrong(format!("keeps weights in a file {reason}")))?;
+            folder = Some(PathBuf::from("/"));
+        }
         rewrite(&mut proto);
-        Ok(Self { proto, size: size + stored_outside, stamp })
+        Ok(Self { proto, folder, size: size + outside.bytes, stamp })
     }
 
     /// The graph; there is one, since the file was checked.

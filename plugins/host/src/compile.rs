@@ -42,7 +42,12 @@ pub(crate) fn compile(
     check: impl FnOnce(&Component, &Engine) -> Result<(), String>,
 ) -> Result<Vec<u8>, String> {
     check_size(component)?;
-    let failed = |error: wasmtime::Error| format!("not a component that compiles: {error:#}");
+    let failed = |error: wasmtime::Error| {
+        // Of a text the reader draws the place over several lines.
+        let text = format!("{error:#}");
+        let line = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
+        format!("not a component that compiles: {line}")
+    };
     let compiled = Component::from_binary(engine, component).map_err(failed)?;
     check(&compiled, engine)?;
     let code = compiled.serialize().map_err(failed)?;
@@ -65,6 +70,9 @@ pub(crate) fn check(compiled: &Component, engine: &Engine) -> Result<(), String>
 }
 
 pub(crate) fn check_size(component: &[u8]) -> Result<(), String> {
+    if !component.starts_with(b"\0asm") {
+        return Err("not a component that compiles: it is not WebAssembly".to_owned());
+    }
     let given = component.len();
     if given > MAX_COMPONENT {
         return Err(format!("it has {given} bytes; at most {MAX_COMPONENT} are compiled"));

@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use crate::device::Device;
 use crate::error::BackendError;
+use crate::files;
 use crate::memory::MemoryPool;
 use crate::request::{CancelFlag, Tensors};
 use crate::rows::RowAnalysis;
@@ -175,15 +176,7 @@ impl FileSource {
             Self::Path(path) => path,
             Self::Embedded { bytes, .. } => return Ok(bytes.clone()),
         };
-        let refused = |reason: String| std::io::Error::new(std::io::ErrorKind::InvalidInput, reason);
-        let metadata = std::fs::metadata(path)?;
-        if !metadata.is_file() {
-            return Err(refused("it is not a regular file".to_owned()));
-        }
-        if metadata.len() > most {
-            return Err(refused(format!("it has {} bytes; at most {most} are read", metadata.len())));
-        }
-        std::fs::read(path).map(Bytes::from)
+        files::read(path, most).map(Bytes::from)
     }
 
     /// The folder that files beside it lie in; none when embedded.

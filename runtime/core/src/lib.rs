@@ -10,6 +10,7 @@ pub mod conformance;
 mod device;
 mod dtype;
 mod error;
+pub mod files;
 mod heartbeat;
 mod memory;
 mod plugin;

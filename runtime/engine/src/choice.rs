@@ -7,7 +7,7 @@ use corymb_core::{
     Availability, Backend, BackendError, Device, DeviceChoice, LoadOptions, Model, ModelFiles, RunOptions, Tensors,
 };
 
-use crate::error::LoadError;
+use crate::error::{LoadError, of_backend};
 use crate::isolation::{self, Processes};
 use crate::sample;
 use crate::shared::{MemoryBudget, Promise};
@@ -90,7 +90,7 @@ pub(crate) fn choose(
                 return Ok(Chosen { backend: backend.name(), engine, models, reason });
             }
             Err(error) => {
-                passed_over.push(format!("{}: {error}", backend.name()));
+                passed_over.push(of_backend(backend.name(), &error));
                 last = Some((backend.name(), error));
             }
         }
@@ -203,7 +203,7 @@ fn fastest(
             Ok((models, note, timed))
         });
         match timed {
-            Err(error) => notes.push(format!("{name}: {error}")),
+            Err(error) => notes.push(of_backend(name, &error)),
             Ok((models, note, (took, answers))) => {
                 notes.push(with_note(&format!("{name} takes {took:.1?}"), &note));
                 if let Some(reference) = &reference {

@@ -254,7 +254,7 @@ pub enum LoadError {
     #[error("no backend can run the model: {0}")]
     NoBackend(String),
     /// The chosen backend could not load it.
-    #[error("{backend}: {error}")]
+    #[error("{}", of_backend(backend, error))]
     Backend {
         /// Which one.
         backend: &'static str,
@@ -284,4 +284,9 @@ pub enum LoadError {
     /// Loading panicked.
     #[error("loading panicked: {0}")]
     Panicked(String),
+}
+/// What a backend says, after its name where it does not begin with that.
+pub(crate) fn of_backend(name: &str, error: &BackendError) -> String {
+    let said = error.to_string();
+    if said.starts_with(&format!("{name} ")) { said } else { format!("{name}: {said}") }
 }

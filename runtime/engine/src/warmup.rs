@@ -29,8 +29,12 @@ pub(crate) async fn warm_up(
             let names = samples.iter().map(|sample| sample.file.name()).collect::<Vec<_>>().join(", ");
             let tensors = samples.iter().map(|sample| Ok((sample.input.clone(), sample.tensor()?)));
             let tensors = tensors.collect::<Result<Tensors, corymb_repository::RepositoryError>>();
-            let inputs =
-                tensors.map_err(|error| LoadError::WarmUp { sample: names.clone(), reason: error.to_string() })?;
+            let inputs = tensors.map_err(|error| {
+                let reason = error.to_string();
+                // It begins with the name of the one at fault.
+                let reason = reason.strip_prefix(&format!("{names}: ")).map_or(reason.clone(), str::to_owned);
+                LoadError::WarmUp { sample: names.clone(), reason }
+            })?;
             (inputs, Some(names))
         }
     };

@@ -99,10 +99,12 @@ pub enum RepositoryError {
         value: String,
     },
     /// A file that the manifest names is not there.
-    #[error("{path}: no such file, but the manifest names it")]
+    #[error("{path}: no such file, but {by} names it")]
     Missing {
         /// The file.
         path: PathBuf,
+        /// The file that names it.
+        by: String,
     },
     /// The file is not the one that the manifest means.
     #[error("{path}: its sha256 is {found}, the manifest says {expected}")]

@@ -350,7 +350,7 @@ impl<'a> Gathering<'a> {
         match self.listing {
             Some(listing) => match listing.get(&at) {
                 Some(object) => Ok((object.clone(), None)),
-                None => Err(RepositoryError::Missing { path: self.source.shown(&at).into() }),
+                None => Err(RepositoryError::Missing { path: self.source.shown(&at).into(), by: MANIFEST.to_owned() }),
             },
             None => self.downloads.probe(self.source, &at).await,
         }

@@ -149,7 +149,11 @@ pub(crate) fn open_path(
                 return Err(unsigned(&path.join(SIGNATURE)));
             }
             announce(name, signed.as_ref());
-            Ok(vec![version::folder(name, "1", path, None, &Known::of(&demands, signed))?])
+            let opened = version::folder(name, "1", path, None, &Known::of(&demands, signed))?;
+            // It is the only version.
+            let chosen = opened.manifest.versions.select(&[1]);
+            chosen.map_err(|reason| RepositoryError::Manifest { path: path.join(MANIFEST), reason })?;
+            Ok(vec![opened])
         }
         Shape::Versions(versions) => open_versions(name, path, &versions, demands),
         Shape::SavedModel => Err(RepositoryError::SavedModel { path: path.to_owned() }),
@@ -246,7 +250,7 @@ pub fn embedded(name: &str, files: &[(&str, Bytes)]) -> Result<ModelFolder, Repo
     let manifest_path = Path::new(MANIFEST);
     let text = files.iter().find(|(name, _)| *name == MANIFEST).map(|(_, bytes)| String::from_utf8_lossy(bytes));
     let manifest = parse_manifest(manifest_path, text.as_deref().unwrap_or_default())?;
-    let missing = |file: &str| RepositoryError::Missing { path: file.into() };
+    let missing = |file: &str| RepositoryError::Missing { path: file.into(), by: MANIFEST.to_owned() };
     let model = match &manifest.file {
         Some(file) => Some(find(file).ok_or_else(|| missing(file))?),
         None => files.iter().find(|(name, _)| is_onnx(name)).and_then(|(name, _)| find(name)),

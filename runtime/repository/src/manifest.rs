@@ -188,8 +188,8 @@ impl ShareSection {
 }
 
 /// `[versions]`: which are served, and who answers requests that name none. Of the first three keys one at most; without
-/// any the latest is served. Of the last two one at most; without either the newest answers. It stands in the `model.toml`
-/// beside numbered folders.
+/// any those are served that the weights name, with a canary the latest two, else the latest. Of the last two one at most; without
+/// either the newest answers. It stands in the `model.toml` beside numbered folders.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct VersionsSection {
@@ -213,29 +213,43 @@ impl VersionsSection {
     /// # Errors
     /// A line that says which version is named and not there.
     pub fn select(&self, present: &[u64]) -> Result<Vec<u64>, String> {
-        if self.all {
-            return Ok(present.to_vec());
-        }
-        let Some(only) = &self.only else {
-            let count = self.latest.unwrap_or(1).min(present.len());
-            return Ok(present[present.len() - count..].to_vec());
+        let is_weighed = |number: &u64| self.weights.get(&number.to_string()).is_some_and(|weight| *weight > 0);
+        let listed = |numbers: &[u64]| match numbers {
+            [one] => format!("there is {one}"),
+            several => format!("there are {}", several.iter().map(u64::to_string).collect::<Vec<_>>().join(", ")),
         };
-        if let Some(absent) = only.iter().find(|number| !present.contains(number)) {
-            let present: Vec<String> = present.iter().map(u64::to_string).collect();
-            return Err(format!("`versions.only` names {absent}; there are {}", present.join(", ")));
+        let chosen: Vec<u64> = if self.all {
+            present.to_vec()
+        } else if let Some(only) = &self.only {
+            if let Some(absent) = only.iter().find(|number| !present.contains(number)) {
+                return Err(format!("`versions.only` names {absent}; {}", listed(present)));
+            }
+            present.iter().copied().filter(|number| only.contains(number)).collect()
+        } else if self.latest.is_none() && !self.weights.is_empty() {
+            present.iter().copied().filter(is_weighed).collect()
+        } else {
+            // Who divides requests between the newest and the one before it wants both.
+            let count = self.latest.unwrap_or(if self.canary.is_some() { 2 } else { 1 });
+            present[present.len() - count.min(present.len())..].to_vec()
+        };
+        if !self.weights.is_empty() && !chosen.iter().any(is_weighed) {
+            let named: Vec<&str> = self.weights.keys().map(String::as_str).collect();
+            let there = if chosen.is_empty() { listed(present) } else { listed(&chosen) };
+            return Err(format!("`versions.weights` names {}, of which none is served; {there}", named.join(", ")));
         }
-        Ok(present.iter().copied().filter(|number| only.contains(number)).collect())
+        Ok(chosen)
     }
 
     fn check_split(&self) -> Result<(), String> {
         if let Some(canary) = self.canary.filter(|canary| *canary > 100) {
             return Err(format!("`versions.canary` is {canary}; expected at most 100, in percent"));
         }
-        if let Some(wrong) = self.weights.keys().find(|version| version.parse::<u64>().is_err()) {
+        let is_number = |version: &str| version.parse::<u64>().is_ok_and(|number| number.to_string() == version);
+        if let Some(wrong) = self.weights.keys().find(|version| !is_number(version)) {
             return Err(format!("`versions.weights` names '{wrong}'; expected numbers of versions"));
         }
         if !self.weights.is_empty() && self.weights.values().all(|weight| *weight == 0) {
-            return Err("`versions.weights` are all 0; expected one that is more".to_owned());
+            return Err("`versions.weights` are all 0; expected at least one above 0".to_owned());
         }
         if self.canary.is_some() && !self.weights.is_empty() {
             return Err("`versions` has both `canary` and `weights`; expected one".to_owned());
@@ -322,8 +336,11 @@ impl Manifest {
         if policies.into_iter().filter(|given| *given).count() > 1 {
             return Err("`versions` has several of `latest`, `all` and `only`; expected one".to_owned());
         }
-        if self.versions.latest == Some(0) || self.versions.only.as_ref().is_some_and(Vec::is_empty) {
-            return Err("`versions` chooses none; expected at least 1".to_owned());
+        if self.versions.latest == Some(0) {
+            return Err("`versions.latest` is 0; expected at least 1".to_owned());
+        }
+        if self.versions.only.as_ref().is_some_and(Vec::is_empty) {
+            return Err("`versions.only` is empty; expected at least one version".to_owned());
         }
         self.versions.check_split()?;
         if let Some(sha256) = &self.sha256
@@ -435,7 +452,9 @@ mod tests {
             ("file = 3", "invalid type: integer `3`, expected a string"),
             ("file = 'x'\nsha256 = 'abc'", "`sha256` is 'abc'; expected 64 hexadecimal digits"),
             ("[versions]\nlatest = 1\nall = true", "several of `latest`, `all` and `only`"),
-            ("[versions]\nonly = []", "`versions` chooses none"),
+            ("[versions]\nonly = []", "`versions.only` is empty"),
+            ("[versions]\nlatest = 0", "`versions.latest` is 0; expected at least 1"),
+            ("[versions]\nweights = { 01 = 1 }", "`versions.weights` names '01'; expected numbers"),
             ("[versions]\ncanary = 101", "`versions.canary` is 101; expected at most 100"),
             ("[versions]\nweights = { one = 1 }", "`versions.weights` names 'one'; expected numbers"),
             ("[versions]\nweights = { 1 = 0 }", "`versions.weights` are all 0"),

@@ -7,6 +7,8 @@ use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read as _};
 use std::path::Path;
 
+use corymb_core::files;
+
 /// Graphs in attributes of nodes of graphs: deeper is no model.
 const MAX_DEPTH: usize = 64;
 /// The longest location, and the most of them.
@@ -45,6 +47,9 @@ pub(crate) fn is_onnx(name: &str) -> bool {
     name.strip_suffix(".onnx").is_some_and(|stem| !stem.is_empty())
 }
 
+/// The largest message of protobuf, in bytes.
+const MAX_SIZE: u64 = i32::MAX as u64;
+
 /// `TensorProto.external_data`, a map of strings.
 const EXTERNAL_DATA: u64 = 13;
 
@@ -53,8 +58,11 @@ const EXTERNAL_DATA: u64 = 13;
 /// # Errors
 /// When the file cannot be read, or is not a well-formed message; which may be left to who loads it.
 pub(crate) fn external_data(path: &Path) -> io::Result<BTreeSet<String>> {
-    let file = File::open(path)?;
+    let file = files::open(path)?;
     let size = file.metadata()?.len();
+    if size > MAX_SIZE {
+        return Err(malformed("larger than a message can be"));
+    }
     let mut walk = Walk { reader: BufReader::with_capacity(64 << 10, file), at: 0, found: BTreeSet::new() };
     walk.message(Kind::Model, size, 0)?;
     Ok(walk.found)
@@ -74,6 +82,10 @@ impl Walk {
         while self.at < end {
             let key = self.varint()?;
             let (number, wire) = (key >> 3, key & 7);
+            if number == 0 {
+                // As of a file whose room was set aside and that nobody has written yet.
+                return Err(malformed("a field of the number 0"));
+            }
             let length = match wire {
                 0 => {
                     self.varint()?;

@@ -46,9 +46,26 @@ impl Message {
         }
     }
 
-    /// A whole number that is not negative.
-    pub(crate) fn number<'a>(&'a self, name: &'a str) -> Option<u64> {
-        self.text(name)?.parse().ok()
+    /// A whole number that is not negative. `path` is how the field is called in messages; its last part is its name.
+    ///
+    /// # Errors
+    /// A line that says what is there instead.
+    pub(crate) fn number(&self, path: &str) -> Result<Option<u64>, String> {
+        self.numbers(path).map(|numbers| numbers.last().copied())
+    }
+
+    /// All whole numbers of a field.
+    ///
+    /// # Errors
+    /// As [`number`](Self::number).
+    pub(crate) fn numbers(&self, path: &str) -> Result<Vec<u64>, String> {
+        let name = path.rsplit('.').next().unwrap_or(path);
+        let number = |value: &Value| match value {
+            Value::Word(word) => word.parse().map_err(|_| format!("`{path}` is {word}; expected a number, 0 or more")),
+            Value::Text(text) => Err(format!("`{path}` is the text \"{text}\"; expected a number without quotes")),
+            Value::Message(_) => Err(format!("`{path}` is a message; expected a number")),
+        };
+        self.all(name).map(number).collect()
     }
 
     pub(crate) fn messages<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Message> {
@@ -208,7 +225,7 @@ mod tests {
         assert_eq!(message.all("list").count(), 3);
         let groups: Vec<_> = message.messages("groups").map(|group| group.text("k")).collect();
         assert_eq!(groups, [Some("-1.5e3"), Some("2")]);
-        assert_eq!(message.message("old").expect("one").number("z"), Some(1));
+        assert_eq!(message.message("old").expect("one").number("z"), Ok(Some(1)));
     }
 
     #[test]

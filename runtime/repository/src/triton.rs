@@ -49,10 +49,10 @@ impl Triton {
             config.messages("output").find_map(|output| output.text("label_filename")).map(str::to_owned);
         for (key, value) in &config.0 {
             match (key.as_str(), value) {
-                ("version_policy", Value::Message(policy)) => triton.versions(policy),
-                ("instance_group", Value::Message(group)) => triton.instances(group),
-                ("dynamic_batching", Value::Message(batching)) => triton.batching(batching),
-                ("max_batch_size", _) => match config.number("max_batch_size") {
+                ("version_policy", Value::Message(policy)) => triton.versions(policy)?,
+                ("instance_group", Value::Message(group)) => triton.instances(group)?,
+                ("dynamic_batching", Value::Message(batching)) => triton.batching(batching)?,
+                ("max_batch_size", _) => match config.number("max_batch_size")? {
                     // The tensors have no dimension for rows then.
                     None | Some(0) => triton.manifest.batching.enabled = Some(false),
                     Some(max) => triton.manifest.batching.max_size = Some(count(max)),
@@ -61,8 +61,8 @@ impl Triton {
                 ("model_operations", Value::Message(operations)) => triton.libraries(operations)?,
                 ("optimization", Value::Message(optimization)) => triton.optimization(optimization)?,
                 ("model_warmup", Value::Message(sample)) => {
-                    let rows = config.number("max_batch_size").unwrap_or_default() > 0;
-                    triton.warm_up(sample, rows);
+                    let rows = config.number("max_batch_size")?.unwrap_or_default() > 0;
+                    triton.warm_up(sample, rows)?;
                 }
                 (known, _) if KNOWN.contains(&known) => {}
                 (other, _) => triton.ignore(other),
@@ -88,64 +88,72 @@ impl Triton {
         }
     }
 
-    fn versions(&mut self, policy: &Message) {
+    fn versions(&mut self, policy: &Message) -> Result<(), String> {
         let versions = &mut self.manifest.versions;
         if let Some(latest) = policy.message("latest") {
-            versions.latest = Some(count(latest.number("num_versions").unwrap_or(1)));
+            versions.latest = Some(count(latest.number("version_policy.latest.num_versions")?.unwrap_or(1)));
         } else if policy.message("all").is_some() {
             versions.all = true;
         } else if let Some(specific) = policy.message("specific") {
-            let numbers = specific.all("versions").filter_map(|value| match value {
-                Value::Word(word) => word.parse().ok(),
-                Value::Text(_) | Value::Message(_) => None,
-            });
-            versions.only = Some(numbers.collect());
+            versions.only = Some(specific.numbers("version_policy.specific.versions")?);
+        } else if let Some((other, _)) = policy.0.first() {
+            return Err(format!("`version_policy` has '{other}'; expected latest, all or specific"));
         }
+        Ok(())
     }
 
     /// Several groups are copies of one kind, or only the first counts.
-    fn instances(&mut self, group: &Message) {
-        let gpus = group.all("gpus").filter_map(|value| match value {
-            Value::Word(number) => Some(format!("cuda:{number}")),
-            Value::Text(_) | Value::Message(_) => None,
-        });
-        let gpus = gpus.collect::<Vec<_>>().join(",");
+    fn instances(&mut self, group: &Message) -> Result<(), String> {
+        let gpus = group.numbers("instance_group.gpus")?;
+        let gpus = gpus.into_iter().map(|number| format!("cuda:{number}")).collect::<Vec<_>>().join(",");
         let device = match group.text("kind") {
             Some("KIND_CPU") => Some("cpu".to_owned()),
             Some("KIND_GPU") if gpus.is_empty() => Some("cuda".to_owned()),
             Some("KIND_GPU") => Some(gpus),
-            _ => None,
+            None | Some("KIND_AUTO" | "KIND_MODEL") => None,
+            Some(other) => {
+                return Err(format!(
+                    "`instance_group.kind` is {other}; expected KIND_AUTO, KIND_CPU, KIND_GPU or KIND_MODEL"
+                ));
+            }
         };
         let instances = &mut self.manifest.instances;
         if instances.count.is_some() && self.manifest.device != device {
-            return self.ignore("instance_group (all but the first kind)");
+            self.ignore("instance_group (all but the first kind)");
+            return Ok(());
         }
-        instances.count = Some(instances.count.unwrap_or_default() + count(group.number("count").unwrap_or(1)).max(1));
+        let more = count(group.number("instance_group.count")?.unwrap_or(1)).max(1);
+        instances.count = Some(instances.count.unwrap_or_default().saturating_add(more));
         self.manifest.device = device;
         self.ignore_others("instance_group", group, &["name", "count", "kind", "gpus"]);
+        Ok(())
     }
 
-    fn batching(&mut self, batching: &Message) {
+    fn batching(&mut self, batching: &Message) -> Result<(), String> {
         let section = &mut self.manifest.batching;
         section.enabled = section.enabled.or(Some(true));
-        let sizes = batching.all("preferred_batch_size").filter_map(|value| match value {
-            Value::Word(word) => word.parse().ok(),
-            Value::Text(_) | Value::Message(_) => None,
-        });
-        section.preferred = sizes.filter(|size| *size > 0).collect();
+        let sizes = batching.numbers("dynamic_batching.preferred_batch_size")?;
+        section.preferred = sizes.into_iter().filter(|size| *size > 0).map(count).collect();
         section.preferred.sort_unstable();
         section.preferred.dedup();
-        section.max_delay = batching.number("max_queue_delay_microseconds").map(Duration::from_micros);
-        self.manifest.queue.priority = batching.number("default_priority_level").filter(|level| *level > 0);
+        let delay = batching.number("dynamic_batching.max_queue_delay_microseconds")?;
+        section.max_delay = delay.map(Duration::from_micros);
+        let priority = batching.number("dynamic_batching.default_priority_level")?;
+        self.manifest.queue.priority = priority.filter(|level| *level > 0);
         if let Some(policy) = batching.message("default_queue_policy") {
-            if let Some(max) = policy.number("max_queue_size").filter(|max| *max > 0) {
+            const PATH: &str = "dynamic_batching.default_queue_policy";
+            let number = |name: &str| {
+                let number = policy.number(&format!("{PATH}.{name}"))?;
+                Ok::<_, String>(number.filter(|number| *number > 0))
+            };
+            if let Some(max) = number("max_queue_size")? {
                 self.manifest.queue.max = Some(count(max));
             }
-            if let Some(timeout) = policy.number("default_timeout_microseconds").filter(|timeout| *timeout > 0) {
+            if let Some(timeout) = number("default_timeout_microseconds")? {
                 self.manifest.queue.timeout = Some(Duration::from_micros(timeout));
             }
             let known = ["max_queue_size", "default_timeout_microseconds"];
-            self.ignore_others("dynamic_batching.default_queue_policy", policy, &known);
+            self.ignore_others(PATH, policy, &known);
         }
         let known = [
             "preferred_batch_size",
@@ -156,30 +164,29 @@ impl Triton {
             "default_priority_level",
         ];
         self.ignore_others("dynamic_batching", batching, &known);
+        Ok(())
     }
 
     /// A sample of zeros is what is tried without one.
-    fn warm_up(&mut self, sample: &Message, rows: bool) {
+    fn warm_up(&mut self, sample: &Message, rows: bool) -> Result<(), String> {
+        let size = sample.number("model_warmup.batch_size")?;
         for input in sample.messages("inputs") {
             let (Some(name), Some(value)) = (input.text("key"), input.message("value")) else { continue };
             if value.text("zero_data").is_some() {
                 continue;
             }
             let dtype = value.text("data_type").and_then(|name| name.strip_prefix("TYPE_")).and_then(dtype);
-            let dims = value.all("dims").map(|dim| match dim {
-                Value::Word(word) => word.parse().ok(),
-                Value::Text(_) | Value::Message(_) => None,
-            });
-            let dims: Option<Vec<usize>> = dims.collect();
-            match (value.text("input_data_file"), dtype, dims) {
-                (Some(file), Some(dtype), Some(dims)) if !self.warmup.iter().any(|known| known.input == name) => {
-                    let batch = rows.then(|| count(sample.number("batch_size").unwrap_or(1)));
+            let dims = value.numbers("model_warmup.inputs.dims")?.into_iter().map(count);
+            match (value.text("input_data_file"), dtype) {
+                (Some(file), Some(dtype)) if !self.warmup.iter().any(|known| known.input == name) => {
+                    let batch = rows.then(|| count(size.unwrap_or(1)));
                     let shape = batch.into_iter().chain(dims).collect();
                     self.warmup.push(RawSample { input: name.to_owned(), file: file.to_owned(), dtype, shape });
                 }
                 _ => self.ignore(&format!("model_warmup.inputs.{name}")),
             }
         }
+        Ok(())
     }
 }
 
@@ -281,6 +288,19 @@ mod tests {
             ("sequence_batching { }", "`sequence_batching`"),
             ("model_transaction_policy { decoupled: true }", "`model_transaction_policy.decoupled`"),
             ("name: ", "line 1"),
+            ("max_batch_size: -1", "`max_batch_size` is -1; expected a number, 0 or more"),
+            ("max_batch_size: \"8\"", "`max_batch_size` is the text \"8\"; expected a number without quotes"),
+            ("instance_group { count: 8.5 }", "`instance_group.count` is 8.5; expected a number, 0 or more"),
+            ("instance_group { kind: GPU }", "`instance_group.kind` is GPU; expected KIND_AUTO"),
+            ("version_policy { latst {} }", "`version_policy` has 'latst'; expected latest, all or specific"),
+            (
+                "version_policy { specific { versions: [ 1, -1 ] } }",
+                "`version_policy.specific.versions` is -1; expected a number, 0 or more",
+            ),
+            (
+                "dynamic_batching { default_queue_policy { max_queue_size: -1 } }",
+                "`dynamic_batching.default_queue_policy.max_queue_size` is -1; expected a number",
+            ),
         ] {
             let message = Triton::parse(text, "m").expect_err(text);
             assert!(message.contains(expected), "{text}: {message}");

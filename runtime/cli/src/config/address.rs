@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use clap::Args;
 use tokio::net::TcpSocket;
 
@@ -44,6 +44,13 @@ impl AddressFlags {
             self.port = Some(port.parse().with_context(|| format!("$PORT is '{port}'; expected a port number"))?);
         }
         Ok(self)
+    }
+
+    /// Fails where both ports are one.
+    pub(super) fn check(&self) -> anyhow::Result<()> {
+        let (first, second) = (self.first().port(), self.grpc_port);
+        ensure!(first == 0 || second != Some(first), "--grpc-port is {first}, as --port is; expected another");
+        Ok(())
     }
 
     /// The address of every protocol.

@@ -3,14 +3,19 @@
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
+use corymb_core::files;
 
 use super::flags::ServeFlags;
 use super::layer::{LISTS, keys, parse};
 
+/// A larger file is none, in bytes.
+const MOST: u64 = 1 << 20;
+
 /// The flags that a file sets. An error begins with its path.
 pub(super) fn read(path: &Path) -> anyhow::Result<ServeFlags> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("{}", path.display()))?;
-    flags(&text).with_context(|| format!("{}", path.display()))
+    let named = || format!("--config {}", path.display());
+    let text = files::read_text(path, MOST).with_context(named)?;
+    flags(&text).with_context(named)
 }
 
 fn flags(text: &str) -> anyhow::Result<ServeFlags> {
@@ -22,22 +27,26 @@ fn flags(text: &str) -> anyhow::Result<ServeFlags> {
     // A file that names another would raise the question which of the two wins.
     let known: Vec<&str> = keys.iter().map(String::as_str).filter(|key| *key != "config").collect();
     corymb_repository::check_keys(&table, &known).map_err(anyhow::Error::msg)?;
-    let mut arguments = Vec::new();
+    let mut flags = ServeFlags::default();
     for (key, value) in &table {
         let flag = key.replace('_', "-");
         let values = match value {
             toml::Value::Array(values) if LISTS.contains(&&**key) => values.as_slice(),
             value => std::slice::from_ref(value),
         };
+        let mut arguments = Vec::new();
         for value in values {
             let value = match value {
                 toml::Value::String(text) => text.clone(),
                 toml::Value::Integer(number) => number.to_string(),
                 toml::Value::Boolean(switch) => switch.to_string(),
-                other => bail!("`{key}` is a {}; expected a text, a number, or true or false", other.type_str()),
+                other => {
+                    bail!("`{key}` is of the type {}; expected a text, a number, or true or false", other.type_str())
+                }
             };
             arguments.push(format!("--{flag}={value}"));
         }
+        flags = flags.or(parse(arguments).map_err(|error| anyhow::anyhow!("`{key}`: {error}"))?);
     }
-    parse(arguments).map_err(anyhow::Error::msg)
+    Ok(flags)
 }

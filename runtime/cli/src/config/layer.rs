@@ -22,11 +22,13 @@ pub(super) fn parse(arguments: Vec<String>) -> Result<ServeFlags, String> {
     layer.map(|layer| layer.flags).map_err(|error| first_line(&error))
 }
 
-/// clap's text draws usage and hints over many lines: the first says what is wrong.
+/// clap's text draws usage and hints over many lines: the first says what is wrong, another what was expected.
 fn first_line(error: &clap::Error) -> String {
     let text = error.to_string();
     let line = text.lines().next().unwrap_or_default();
-    line.strip_prefix("error: ").unwrap_or(line).to_owned()
+    let line = line.strip_prefix("error: ").unwrap_or(line);
+    let possible = text.lines().find_map(|line| line.trim().strip_prefix("[possible values: ")?.strip_suffix(']'));
+    possible.map_or_else(|| line.to_owned(), |possible| format!("{line}; expected one of {possible}"))
 }
 
 /// The flags' names, as keys of the file: `max_in_flight`.

@@ -26,7 +26,7 @@ pub(super) struct LimitFlags {
     #[arg(long, value_parser = positive)]
     max_connections: Option<usize>,
     /// Bytes of one request's body or gRPC message [default: 256MiB, at most 1/8 of the memory limit]
-    #[arg(long, value_name = "SIZE")]
+    #[arg(long, value_parser = some_bytes, value_name = "SIZE")]
     max_body: Option<ByteSize>,
     /// Memory that one run of a model may take on the processor [default: 4GiB, at most 3/4 of the memory limit]
     #[arg(long, value_parser = some_bytes, value_name = "SIZE")]
@@ -40,7 +40,7 @@ pub(super) fn positive(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(0) => Err("expected at least 1".to_owned()),
         Ok(number) => Ok(number),
-        Err(error) => Err(format!("{error}")),
+        Err(_) => Err("expected a whole number, 1 or more".to_owned()),
     }
 }
 
@@ -52,13 +52,18 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
         Ok(time) if time > LONGEST => Err("expected a year at most".to_owned()),
         Ok(time) => Ok(time),
-        Err(error) => Err(error.to_string()),
+        Err(_) => Err("expected a duration such as 250ms, 30s or 5m".to_owned()),
     }
 }
 
+/// A size as it is typed.
+pub(super) fn bytes(text: &str) -> Result<ByteSize, String> {
+    text.parse().map_err(|_| "expected a size such as 512KiB, 64MiB or 2GiB".to_owned())
+}
+
 fn some_bytes(text: &str) -> Result<ByteSize, String> {
-    match text.parse::<ByteSize>()? {
-        ByteSize(0) => Err("expected at least 1".to_owned()),
+    match bytes(text)? {
+        ByteSize(0) => Err("expected at least 1 byte".to_owned()),
         size => Ok(size),
     }
 }

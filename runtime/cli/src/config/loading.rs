@@ -37,6 +37,12 @@ fn interval(text: &str) -> Result<Duration, String> {
 }
 
 impl LoadingFlags {
+    /// What is named for nothing.
+    pub(super) fn without_effect(&self) -> Option<String> {
+        let is_lost = !self.admin_root.is_empty() && self.admin != Some(true);
+        is_lost.then(|| "--admin-root has no effect without --admin".to_owned())
+    }
+
     pub(super) fn or(self, lower: Self) -> Self {
         Self {
             keep_going: self.keep_going.or(lower.keep_going),

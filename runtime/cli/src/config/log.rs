@@ -9,8 +9,24 @@ pub(super) struct LogFlags {
     #[arg(long)]
     log_format: Option<LogFormat>,
     /// error, warn, info, debug, trace, or directives such as info,corymb_engine=debug [default: info]
-    #[arg(long)]
+    #[arg(long, value_parser = directives)]
     log_level: Option<String>,
+}
+
+/// Levels, each of one target or of all.
+fn directives(text: &str) -> Result<String, String> {
+    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+    for directive in text.split(',') {
+        let level = directive.rsplit_once('=').map_or(directive, |(_, level)| level);
+        // A word that is none would be taken for a target, and nothing else be logged.
+        if !LEVELS.contains(&level.trim().to_ascii_lowercase().as_str()) {
+            let levels = LEVELS.join(", ");
+            return Err(format!(
+                "'{level}' is no level; expected {levels}, or directives such as info,corymb_engine=debug"
+            ));
+        }
+    }
+    Ok(text.to_owned())
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -75,6 +75,8 @@ impl Config {
         if let Some(path) = flags.config.clone() {
             flags = flags.or(file::read(&path)?);
         }
+        flags.address.check()?;
+        warnings.extend(flags.sources.without_effect().into_iter().chain(flags.loading.without_effect()));
         let telemetry = TelemetryOptions::build(environment, &mut warnings);
         let threads = flags.threads.plan(hardware);
         warnings.extend(threads.warning());

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use clap::Args;
 
-use super::limits::duration;
+use super::limits::{bytes, duration};
 
 /// What to load. Without any, the embedded flowers model.
 #[derive(Clone, Debug, Default, Args)]
@@ -16,7 +16,7 @@ pub(crate) struct SourceFlags {
     #[arg(long, value_name = "NAME=URI", value_parser = parse_named)]
     pub(crate) model: Vec<NamedModel>,
     /// A model's folder or .onnx file, or a folder of models: a path, file://, s3://, gs://, az://, hf://, http(s)://
-    #[arg(long, value_name = "URI", alias = "model_dir")]
+    #[arg(long, value_name = "URI", alias = "model_dir", value_parser = parse_place)]
     pub(crate) model_dir: Option<String>,
     /// The name of the model in --model-dir, where it is one; by default its folder's
     #[arg(long, value_name = "NAME", alias = "model_name")]
@@ -34,7 +34,7 @@ pub(crate) struct SourceFlags {
     #[arg(long, value_name = "DIR")]
     pub(crate) cache: Option<PathBuf>,
     /// Bytes of downloaded models that are kept; the least recently used go first [default: no bound]
-    #[arg(long, value_name = "SIZE")]
+    #[arg(long, value_name = "SIZE", value_parser = bytes)]
     pub(crate) cache_size: Option<ByteSize>,
     /// Refuse models that are not signed with this public key or by a certificate below this root (PEM); of one model
     /// where it is named; may be repeated
@@ -47,6 +47,11 @@ pub(crate) struct SourceFlags {
     /// How long all tries of a download together may bring nothing [default: 60s]
     #[arg(long, value_parser = duration)]
     pub(crate) download_timeout: Option<Duration>,
+}
+
+/// A variable of a script that is not set leaves nothing.
+fn parse_place(text: &str) -> Result<String, String> {
+    if text.is_empty() { Err("it is empty; expected a path or a URI".to_owned()) } else { Ok(text.to_owned()) }
 }
 
 /// `NAME=URI`
@@ -127,6 +132,12 @@ impl SourceFlags {
             },
             download_timeout: self.download_timeout.or(lower.download_timeout),
         }
+    }
+
+    /// What is named for nothing.
+    pub(super) fn without_effect(&self) -> Option<String> {
+        let is_lost = self.model_name.is_some() && self.model_dir.is_none();
+        is_lost.then(|| "--model-name has no effect without --model-dir".to_owned())
     }
 
     /// Whether the embedded model is what is served.

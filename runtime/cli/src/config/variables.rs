@@ -2,11 +2,9 @@
 
 use corymb_repository::nearest;
 
-use super::environment::Environment;
+use super::environment::{Environment, PREFIX};
 use super::flags::ServeFlags;
 use super::layer::{LISTS, keys, parse};
-
-const PREFIX: &str = "CORYMB_";
 
 /// The flags that are set by variables. Variables that no flag has are warned of.
 pub(super) fn read(environment: &Environment, warnings: &mut Vec<String>) -> anyhow::Result<ServeFlags> {

@@ -24,7 +24,7 @@ use crate::config::{CompilerFlags, InstanceFlags, NamedFile};
 
 pub(crate) use libraries::library_search;
 pub(crate) use log_bridge::LogBridge;
-pub(crate) use signals::Signals;
+pub(crate) use signals::{Signals, check_push};
 
 /// The backends that are compiled in, best first. One run may take `run_bytes`.
 pub(crate) fn backends(libraries: Search, run_bytes: u64) -> Vec<Arc<dyn Backend>> {

@@ -33,6 +33,20 @@ pub(crate) struct Signals {
     tracing: Option<Arc<dyn Tracing>>,
 }
 
+/// Whether what pushes signals can be made as it is asked for.
+pub(crate) fn check_push(options: &TelemetryOptions) -> anyhow::Result<()> {
+    if let Some(push) = options.metrics {
+        otlp::metrics(push).context("push metrics")?;
+    }
+    if let Some(push) = options.traces {
+        otlp::spans(push).context("push traces")?;
+    }
+    if let Some(push) = options.logs {
+        otlp::logs(push).context("push logs")?;
+    }
+    Ok(())
+}
+
 impl Signals {
     /// Makes every instrument of this process, from here on, record. To be called inside the tokio runtime, on which
     /// gRPC's connections live.

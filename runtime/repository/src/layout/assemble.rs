@@ -1,12 +1,11 @@
 //! The files of one version, checked against what is demanded of them and put together.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use corymb_core::{FileSource, ModelFiles};
+use corymb_core::{FileSource, ModelFiles, files};
 
 use super::folder::{Held, ModelFolder, PluginFile};
 use crate::cache::key;
@@ -93,6 +92,12 @@ pub(super) fn assemble(
     manifest_path: &Path,
     known: &Known,
 ) -> Result<ModelFolder, RepositoryError> {
+    for file in [&files.model, &files.plugin].into_iter().flatten() {
+        // Engines open it by its name, and would wait for who writes to a pipe.
+        if let FileSource::Path(path) = file {
+            files::open(path).map_err(|reason| RepositoryError::unreadable(path, reason))?;
+        }
+    }
     if let Some(signed) = &known.signed {
         files.check_signed(signed)?;
     }
@@ -105,9 +110,12 @@ pub(super) fn assemble(
     }
     let labels = match &files.labels {
         Some(file) => {
-            let bytes = file
-                .read_up_to(MOST_LABELS)
-                .map_err(|reason| RepositoryError::unreadable(Path::new(&file.name()), reason))?;
+            let path = match file {
+                FileSource::Path(path) => path.clone(),
+                FileSource::Embedded { name, .. } => PathBuf::from(name),
+            };
+            let bytes = file.read_up_to(MOST_LABELS);
+            let bytes = bytes.map_err(|reason| RepositoryError::unreadable(&path, reason))?;
             String::from_utf8_lossy(&bytes).lines().map(|line| line.trim().to_owned()).collect()
         }
         None => Vec::new(),
@@ -166,7 +174,7 @@ fn verify(file: &FileSource, expected: &str, verified: &Verified) -> Result<(), 
         }
         FileSource::Path(path) if verified.contains_key(path) => path.clone(),
         FileSource::Path(path) => {
-            let mut reader = fs::File::open(path).map_err(|reason| RepositoryError::unreadable(path, reason))?;
+            let mut reader = files::open(path).map_err(|reason| RepositoryError::unreadable(path, reason))?;
             let mut piece = vec![0; 256 * 1024];
             loop {
                 match reader.read(&mut piece).map_err(|reason| RepositoryError::unreadable(path, reason))? {

@@ -1,5 +1,6 @@
 //! One version of a model as it is handed out: where its files are, and what is known of them.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use corymb_core::{FileSource, ModelFiles};
@@ -33,6 +34,18 @@ pub struct ModelFolder {
     pub stamp: String,
     /// What was fetched stays in the cache as long as this or a copy of it lives.
     pub held: Held,
+}
+
+impl ModelFolder {
+    /// Where it is, by its model's file, else its plugin's; none where it is inside the binary.
+    #[must_use]
+    pub fn path(&self) -> Option<&Path> {
+        let model = self.model.as_ref().map(|files| &files.model);
+        match model.or_else(|| Some(&self.plugin.as_ref()?.file))? {
+            FileSource::Path(path) => Some(path),
+            FileSource::Embedded { .. } => None,
+        }
+    }
 }
 
 /// A hold on a model's files in the cache; on nothing for a model that was not fetched. Cheap to clone.

@@ -71,7 +71,7 @@ fn mistakes_name_the_file() {
     assert!(message("absent").contains("absent: No such file"));
     assert!(open("m", "s3://bucket/x").expect_err("scheme").to_string().contains("expected a path or file://"));
     manifest("m", "file = 'other.onnx'");
-    assert!(message("m").contains("other.onnx: no such file, but the manifest names it"));
+    assert!(message("m").contains("other.onnx: no such file, but model.toml names it"));
     manifest("m", &format!("sha256 = '{}'", "0".repeat(64)));
     assert!(message("m").contains("the manifest says 0000"));
     for outside in ["../m/model.onnx", "/etc/passwd", ""] {

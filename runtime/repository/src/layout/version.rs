@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use corymb_core::FileSource;
+use corymb_core::{FileSource, files};
 
 use super::assemble::{Files, Known, assemble};
 use super::folder::ModelFolder;
@@ -51,7 +51,11 @@ pub(super) fn manifest_of(name: &str, folder: &Path) -> Result<Said, RepositoryE
         });
         match text {
             Ok(text) => Ok(Some((path, text))),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && path.symlink_metadata().is_err() => Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let reason = io::Error::new(error.kind(), "it is a link to what is not there");
+                Err(RepositoryError::unreadable(&path, reason))
+            }
             Err(reason) => Err(RepositoryError::unreadable(&path, reason)),
         }
     };
@@ -89,7 +93,16 @@ pub(super) fn folder(
         let places = [path, said.folder.as_path()].map(|folder| folder.join(file));
         match places.iter().find(|place| place.is_file()) {
             Some(found) => Ok(FileSource::Path(found.clone())),
-            None => Err(RepositoryError::Missing { path: places[0].clone() }),
+            None => {
+                // One that is there and is no file is what was meant.
+                let place = places.iter().find(|place| place.exists()).unwrap_or(&places[0]);
+                match files::open(place) {
+                    Err(reason) if reason.kind() != io::ErrorKind::NotFound => {
+                        Err(RepositoryError::unreadable(place, reason))
+                    }
+                    _ => Err(RepositoryError::Missing { path: place.clone(), by: file_name(&said.path) }),
+                }
+            }
         }
     };
     let manifest = &said.manifest;
@@ -133,7 +146,7 @@ fn raw_sample(said: &Said, sample: &RawSample) -> Result<Sample, RepositoryError
     }
     let path = said.folder.join(WARMUP).join(&sample.file);
     if !path.is_file() {
-        return Err(RepositoryError::Missing { path });
+        return Err(RepositoryError::Missing { path, by: file_name(&said.path) });
     }
     let raw = Some((sample.dtype, sample.shape.clone()));
     Ok(Sample { input: sample.input.clone(), file: FileSource::Path(path), raw })

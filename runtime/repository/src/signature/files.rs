@@ -1,9 +1,11 @@
 //! Whether the files of a folder are those that were signed: no more, no fewer, no others.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Read, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
+
+use corymb_core::files;
 
 use crate::error::RepositoryError;
 use crate::onnx::external_data;
@@ -111,7 +113,7 @@ impl Signed {
 fn read(folder: &Path, trust: &Trust) -> Result<Option<(Statement, String)>, RepositoryError> {
     let path = folder.join(SIGNATURE);
     let unreadable = |reason| RepositoryError::Unreadable { path: path.clone(), reason };
-    let file = match File::open(&path) {
+    let file = match files::open(&path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(unreadable(error)),
@@ -235,7 +237,7 @@ fn walk(
 fn compare(path: &Path, pieces: &[Piece], kept: Kept) -> Result<Checked, RepositoryError> {
     let unreadable = |reason| RepositoryError::Unreadable { path: path.to_owned(), reason };
     let state = kept.state(path).map_err(unreadable)?;
-    let mut file = File::open(path).map_err(unreadable)?;
+    let mut file = files::open(path).map_err(unreadable)?;
     for piece in pieces {
         file.seek(SeekFrom::Start(piece.start)).map_err(unreadable)?;
         let length = piece.end.map_or(u64::MAX, |end| end - piece.start);

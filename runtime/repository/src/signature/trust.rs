@@ -1,9 +1,8 @@
 //! Whom to believe: public keys, and the root certificates of signers.
 
-use std::fs::File;
-use std::io::Read as _;
 use std::path::Path;
 
+use corymb_core::files;
 use rustls_pki_types::pem::{PemObject as _, SectionKind};
 use rustls_pki_types::{CertificateDer, SignatureVerificationAlgorithm, SubjectPublicKeyInfoDer, UnixTime};
 use webpki::ring::{ECDSA_P256_SHA256, ECDSA_P384_SHA384};
@@ -44,12 +43,8 @@ impl Trust {
     /// # Errors
     /// When it cannot be read, or holds none or something else.
     pub fn read(path: &Path) -> Result<Self, RepositoryError> {
-        let read = || -> std::io::Result<Vec<u8>> {
-            let mut text = Vec::new();
-            File::open(path)?.take(MAX_KEYS).read_to_end(&mut text)?;
-            Ok(text)
-        };
-        let text = read().map_err(|reason| RepositoryError::Unreadable { path: path.to_owned(), reason })?;
+        let text = files::read(path, MAX_KEYS);
+        let text = text.map_err(|reason| RepositoryError::Unreadable { path: path.to_owned(), reason })?;
         Self::parse(&text).map_err(|reason| RepositoryError::Signature { path: path.to_owned(), reason })
     }
 

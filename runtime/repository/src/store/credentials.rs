@@ -1,15 +1,16 @@
 //! Who asks: each provider's usual chain from what the environment says, unsigned where nobody is found.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use corymb_core::files;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
 use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
 use object_store::{CredentialProvider, ObjectStore, RetryConfig};
+use url::Url;
 
 use crate::store::client::Client;
 use crate::store::fault::{Fault, causes};
@@ -86,7 +87,7 @@ async fn s3(
         return Err(Fault::refused("AWS_ENDPOINT_URL is http:// and AWS_ALLOW_HTTP forbids it"));
     }
     if let Some(endpoint) = endpoint {
-        builder = builder.with_endpoint(endpoint);
+        builder = builder.with_endpoint(address("AWS_ENDPOINT_URL", endpoint)?);
     }
     let builder = builder
         .with_bucket_name(&place.bucket)
@@ -111,6 +112,14 @@ async fn s3(
     Ok((Arc::new(store), false))
 }
 
+/// The address of a store that a variable gives: what is none is not asked.
+fn address<'a>(variable: &str, text: &'a str) -> Result<&'a str, Fault> {
+    let expected = || Fault::refused(format!("{variable} is '{text}'; expected a URL such as http://minio:9000"));
+    let url = Url::parse(text).map_err(|_| expected())?;
+    let is_whole = matches!(url.scheme(), "http" | "https") && url.host_str().is_some_and(|host| !host.is_empty());
+    if is_whole { Ok(text) } else { Err(expected()) }
+}
+
 async fn gcs(
     place: &BucketPlace,
     client: &Client,
@@ -125,7 +134,8 @@ async fn gcs(
     let mut unsigned = is_true(set(environment, "GOOGLE_SKIP_SIGNATURE"));
     if let Some(emulator) = set(environment, "STORAGE_EMULATOR_HOST") {
         let url = if emulator.contains("://") { emulator.to_owned() } else { format!("http://{emulator}") };
-        builder = builder.with_config(GoogleConfigKey::BaseUrl, url.trim_end_matches('/'));
+        let url = address("STORAGE_EMULATOR_HOST", url.trim_end_matches('/'))?;
+        builder = builder.with_config(GoogleConfigKey::BaseUrl, url);
         unsigned = true;
     }
     let builder = builder.with_bucket_name(&place.bucket).with_retry(once()).with_http_connector(client.clone());
@@ -264,8 +274,7 @@ impl SharedFiles {
         let home = set(environment, "HOME").map(|home| PathBuf::from(home).join(".aws"));
         let file = |variable: &str, name: &str| {
             let path = set(environment, variable).map(PathBuf::from).or_else(|| Some(home.as_ref()?.join(name)))?;
-            let small = fs::metadata(&path).is_ok_and(|meta| meta.len() <= Self::MAX);
-            small.then(|| fs::read_to_string(path).ok()).flatten()
+            files::read_text(&path, Self::MAX).ok()
         };
         let profile = set(environment, "AWS_PROFILE").unwrap_or("default");
         let credentials = file("AWS_SHARED_CREDENTIALS_FILE", "credentials").unwrap_or_default();
@@ -317,7 +326,7 @@ mod tests {
         let root = tempfile::tempdir().expect("a temporary folder");
         let credentials = root.path().join("credentials");
         let text = "[default]\naws_access_key_id = A\n[work]\n# x\naws_access_key_id=B\naws_secret_access_key = S=\n";
-        fs::write(&credentials, text).expect("written");
+        std::fs::write(&credentials, text).expect("written");
         let path = credentials.to_string_lossy().into_owned();
         let mut environment = Environment::from([("AWS_SHARED_CREDENTIALS_FILE".to_owned(), path)]);
         assert!(SharedFiles::read(&environment).keys.is_none());

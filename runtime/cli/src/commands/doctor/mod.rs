@@ -88,6 +88,8 @@ impl Report {
         let devices = devices::devices(&config.engine.device, &backends, &nvidia);
         let mut failures = failures(&config.engine.backend, &config.engine.device, &backends, &devices);
         failures.extend(sources::signatures(&config.sources).err().map(|error| format!("{error:#}")));
+        failures.extend(probe::unreachable(&config));
+        failures.extend(wiring::check_push(&config.telemetry).err().map(|error| format!("{error:#}")));
         let mut surroundings = probe::surroundings(&config, &hardware);
         // What is known to fail needs no trial.
         if failures.is_empty() {

@@ -1,5 +1,6 @@
 //! What else serving needs, tried: plugins, the cache folder, the ports.
 
+use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::mpsc::{RecvTimeoutError, channel};
@@ -73,6 +74,16 @@ fn cache(folder: Option<&Path>) -> Finding {
     }
 }
 
+/// Why the server could not listen where it is told to. A port that is taken is no reason: the server may be running already.
+pub(super) fn unreachable(config: &Config) -> Vec<String> {
+    let refused = |address: SocketAddr| {
+        let error = bind_one(address).err()?;
+        let is_taken = error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::AddrInUse);
+        (!is_taken).then(|| format!("{error:#}"))
+    };
+    std::iter::once(config.listen).chain(config.second).filter_map(refused).collect()
+}
+
 fn port(address: SocketAddr) -> Finding {
     let subject = format!("port {}", address.port());
     if address.port() == 0 {
@@ -81,7 +92,7 @@ fn port(address: SocketAddr) -> Finding {
     match bind_one(address) {
         Ok(_) => Finding::usable(subject, format!("{address} is free")),
         Err(error) => {
-            let remedy = "where a server runs already, nothing; else name another by --port";
+            let remedy = "where a server runs already, nothing; else name others by --host and --port";
             Finding::unusable(subject, format!("cannot {error:#}"), Some(remedy))
         }
     }

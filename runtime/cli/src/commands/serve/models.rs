@@ -2,13 +2,16 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::anyhow;
 use corymb_engine::{Engine, Live, Opening, Seen, Sources};
 use corymb_repository::{ModelFolder, Repository};
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 
 use crate::config::Config;
 use crate::sources;
+
+/// What helps where one model of several fails.
+const KEEP_GOING: &str = "; --keep-going serves the other models";
 
 /// The models that are to be served, and what opens them.
 pub(super) struct Models<'a> {
@@ -62,7 +65,7 @@ impl<'a> Models<'a> {
         }
         let others = opened.failed.len() > 1 || !opened.folders.is_empty();
         let folders = opened.all().map_err(|error| match others {
-            true => anyhow!("{error}; --keep-going serves the other models"),
+            true => anyhow!("{error}{KEEP_GOING}"),
             false => error.into(),
         })?;
         Ok(Found { seen, folders, failed: Vec::new() })
@@ -116,12 +119,15 @@ async fn load(live: &Live, folders: Vec<ModelFolder>, config: &Config) -> anyhow
     // Versions of a model stand side by side, ascending.
     let models: Vec<Vec<ModelFolder>> =
         folders.chunk_by(|one, two| one.name == two.name).map(<[ModelFolder]>::to_vec).collect();
+    let hint = if models.len() > 1 { KEEP_GOING } else { "" };
     let loads = models.into_iter().map(|folders| async move {
         let name = folders[0].name.clone();
+        let place = folders.last().and_then(|newest| Some(format!(" ({})", newest.path()?.display())));
         match live.load_or_older(&name, folders).await {
             // The engine has logged the reason; the model stays `failed`.
             Err(_) if keep_going => Ok(()),
-            result => result.with_context(|| format!("load model '{name}'")),
+            Err(error) => Err(anyhow!("load model '{name}'{}: {error:#}{hint}", place.unwrap_or_default())),
+            Ok(()) => Ok(()),
         }
     });
     stream::iter(loads).buffer_unordered(config.engine.workers).try_collect().await

@@ -41,7 +41,11 @@ pub(crate) fn bind_one(address: SocketAddr) -> anyhow::Result<TcpSocket> {
 }
 
 pub(super) fn listen(sockets: Vec<TcpSocket>) -> anyhow::Result<Vec<TcpListener>> {
-    sockets.into_iter().map(|socket| socket.listen(BACKLOG).context("listen")).collect()
+    let listen = |socket: TcpSocket| {
+        let address = socket.local_addr()?;
+        socket.listen(BACKLOG).with_context(|| format!("listen on {address}"))
+    };
+    sockets.into_iter().map(listen).collect()
 }
 
 /// As the log names them.
