@@ -121,7 +121,7 @@ fn the_configuration_is_that_of_serve() {
 
     let output = run(&["doctor", "--config", "/absent.toml"]);
     assert_eq!((output.status.code(), output.stdout.len()), (Some(1), 0));
-    assert!(stderr(&output).starts_with("error: /absent.toml: "), "{}", stderr(&output));
+    assert!(stderr(&output).starts_with("error: --config /absent.toml: "), "{}", stderr(&output));
 }
 
 /// What `serve` refuses is refused here, with the same words.

@@ -55,15 +55,23 @@ class Dim:
         return () if self.scalar else (1, len(self.sizes)) if self.row else (len(self.sizes),)
 
 
-def values(dtype, shape, seed=0, low=-3, high=3):
-    """Numbers of all signs; of integers in `low..=high`, or from 0 where the dtype has no sign."""
+WIDE = 2**40 + 3
+"""An integer that 32 bits do not hold."""
+
+
+def values(dtype, shape, seed=0, low=-3, high=3, wide=None):
+    """Numbers of all signs; of integers in `low..=high`, or from 0 where the dtype has no sign. The last of INT64 is a wide one, unless a range is named."""
+    wide = (low, high) == (-3, 3) if wide is None else wide
     random = np.random.default_rng(seed)
     kind = np.dtype(DTYPES[dtype][0])
     if kind == np.bool_:
         return random.integers(0, 2, shape).astype(bool)
     if kind.kind == "f":
         return random.normal(0, 1, shape).astype(kind)
-    return random.integers(max(low, 0) if kind.kind == "u" else low, high + 1, shape).astype(kind)
+    made = np.asarray(random.integers(max(low, 0) if kind.kind == "u" else low, high + 1, shape)).astype(kind)
+    if wide and kind == np.int64 and made.size > 1:
+        made.flat[-1] = WIDE
+    return made
 
 
 def ints(*numbers):

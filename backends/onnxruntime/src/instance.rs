@@ -33,6 +33,8 @@ pub(crate) struct Shared {
     pub(crate) memory: MemoryInfo<'static>,
     /// The node that ends the process when it is given no elements.
     pub(crate) deadly: Option<String>,
+    /// Whether kernels may leave some of what they make unwritten, whatever a request holds.
+    pub(crate) unwritten: bool,
     /// What one run may take, in bytes.
     pub(crate) run_bytes: u64,
     pub(crate) pool: MemoryPool,
@@ -145,7 +147,8 @@ impl OrtInstance {
         let output_names: Vec<*const c_char> = wanted.iter().map(|(_, name)| *name).collect();
         let mut outputs = vec![ptr::null_mut(); wanted.len()];
 
-        let bounded = Bounded::enter(shared.run_bytes, &shared.pool);
+        let clear = shared.unwritten || given.iter().any(|(_, tensor)| tensor.shape().contains(&0));
+        let bounded = Bounded::enter(shared.run_bytes, &shared.pool, clear);
         let watched = shared.watch.enter(&self.slot, options);
         // SAFETY: names are C strings that the model keeps; values are valid and outlive the call; all arrays are valid
         // for the lengths given. `Run` may be called by several threads on one session: ONNX Runtime promises so, and

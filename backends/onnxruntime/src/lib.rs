@@ -22,6 +22,7 @@ mod searched;
 mod session;
 mod support;
 mod types;
+mod unwritten;
 mod values;
 mod watch;
 mod weights;
@@ -279,10 +280,12 @@ fn examine(
         tables: tables(&file.model, &signature),
         shapes_bound_cost: shapes_bound_cost(&file.model),
         deadly: None,
+        unwritten: true,
     };
     match made_safe(library, files, file, weights, operators) {
-        Ok(Safe { content, changed, deadly, hazard }) => {
+        Ok(Safe { content, changed, deadly, unwritten, hazard }) => {
             graph.deadly = deadly;
+            graph.unwritten = unwritten;
             Ok(Examined { signature, graph, content, changed, hazard })
         }
         Err(reasons) => Err(Refused { signature, reasons }),
@@ -295,6 +298,7 @@ struct Safe {
     /// Whether there are any.
     changed: bool,
     deadly: Option<String>,
+    unwritten: bool,
     hazard: Option<Hazard>,
 }
 
@@ -346,7 +350,8 @@ fn made_safe(
     let hazard = ends.or_else(costs).or_else(tried);
     let hazard = hazard.map(|(node, danger)| Hazard { node, danger, digest: digest(&file) });
     let content = if changed { Bytes::from(encode(&file.model)) } else { file.bytes };
-    Ok(Safe { content, changed, deadly, hazard })
+    let unwritten = unwritten::may_be(&file.model);
+    Ok(Safe { content, changed, deadly, unwritten, hazard })
 }
 
 /// The weights in these files.

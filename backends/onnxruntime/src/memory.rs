@@ -6,7 +6,7 @@
 //! the run's error: most of its callers would write to a null pointer.
 #![allow(unsafe_code, reason = "an allocator behind a C interface")]
 
-use std::alloc::{Layout, alloc, dealloc};
+use std::alloc::{Layout, alloc, alloc_zeroed, dealloc};
 use std::cell::{Cell, RefCell};
 use std::ffi::c_void;
 use std::ptr::{self, NonNull};
@@ -65,6 +65,8 @@ struct Account {
     /// What it may hold without asking the shared memory for more.
     granted: u64,
     refusal: Option<Refusal>,
+    /// Whether blocks are zeroed.
+    clear: bool,
 }
 
 thread_local! {
@@ -79,10 +81,10 @@ thread_local! {
 pub(crate) struct Bounded(());
 
 impl Bounded {
-    /// At most `limit` bytes at the same time, and what `pool` has.
-    pub(crate) fn enter(limit: u64, pool: &MemoryPool) -> Self {
+    /// At most `limit` bytes at the same time, and what `pool` has; zeroed where they are to be `clear`, see `unwritten.rs`.
+    pub(crate) fn enter(limit: u64, pool: &MemoryPool, clear: bool) -> Self {
         HOLDER.set(Some(pool.holder()));
-        ACCOUNT.set(Some(Account { limit, held: 0, granted: UNCOUNTED, refusal: None }));
+        ACCOUNT.set(Some(Account { limit, held: 0, granted: UNCOUNTED, refusal: None, clear }));
         Self(())
     }
 
@@ -168,7 +170,7 @@ unsafe extern "system" fn free(_this: *mut OrtAllocator, block: *mut c_void) {
 
 /// A block of `size` bytes behind its size, if the run may have it.
 fn take(size: usize) -> Option<NonNull<u8>> {
-    let Some(mut account) = ACCOUNT.get() else { return new_block(size) };
+    let Some(mut account) = ACCOUNT.get() else { return new_block(size, false) };
     let Account { limit, held, granted, .. } = account;
     let asked = size as u64;
     let mut shortage = None;
@@ -179,7 +181,7 @@ fn take(size: usize) -> Option<NonNull<u8>> {
             Err(missing) => (allowed, shortage) = (false, Some(missing)),
         }
     }
-    let block = if allowed { new_block(size) } else { None };
+    let block = if allowed { new_block(size, account.clear) } else { None };
     match block {
         Some(_) => account.held += asked,
         None => account.refusal = Some(Refusal { asked, held, limit, shortage }),
@@ -207,11 +209,12 @@ fn layout(size: usize) -> Option<Layout> {
     Layout::from_size_align(size.checked_add(alignment + OVERRUN)?, alignment).ok()
 }
 
-fn new_block(size: usize) -> Option<NonNull<u8>> {
+fn new_block(size: usize, clear: bool) -> Option<NonNull<u8>> {
     let layout = layout(size)?;
     // SAFETY: the layout is not empty; the block begins where its alignment ends, and its size lies just before it.
     unsafe {
-        let block = NonNull::new(alloc(layout))?.add(layout.align());
+        let memory = if clear { alloc_zeroed(layout) } else { alloc(layout) };
+        let block = NonNull::new(memory)?.add(layout.align());
         block.cast::<usize>().sub(1).write(size);
         Some(block)
     }
@@ -249,7 +252,7 @@ mod tests {
     #[test]
     fn a_run_holds_what_it_may_and_no_byte_more() {
         let pool = MemoryPool::default();
-        let bounded = Bounded::enter(1000, &pool);
+        let bounded = Bounded::enter(1000, &pool, false);
         let (first, second) = (taken(600), taken(400));
         assert_eq!(take(1), None);
         assert_eq!(bounded.refusal(), Some(Refusal { asked: 1, held: 1000, limit: 1000, shortage: None }));
@@ -259,15 +262,33 @@ mod tests {
         drop(bounded);
         let unbounded = taken(2000);
         // What was taken before the run is not credited to it.
-        let bounded = Bounded::enter(1000, &pool);
+        let bounded = Bounded::enter(1000, &pool, false);
         given_back(unbounded);
         assert_eq!((take(1001), bounded.refusal().map(|refusal| refusal.held)), (None, Some(0)));
     }
 
     #[test]
+    fn a_run_finds_nothing_of_others_where_that_is_asked_for() {
+        const SIZE: usize = 5000;
+        let pool = MemoryPool::default();
+        for clear in [false, true, true] {
+            let _bounded = Bounded::enter(u64::MAX, &pool, clear);
+            let block = taken(SIZE);
+            // SAFETY: the block is this large, and zeroed where that was asked for.
+            unsafe {
+                if clear {
+                    assert!(std::slice::from_raw_parts(block.as_ptr(), SIZE).iter().all(|&byte| byte == 0));
+                }
+                block.write_bytes(7, SIZE);
+            }
+            given_back(block);
+        }
+    }
+
+    #[test]
     fn runs_share_what_there_is() {
         let pool = MemoryPool::fixed(8 << 20);
-        let bounded = Bounded::enter(u64::MAX, &pool);
+        let bounded = Bounded::enter(u64::MAX, &pool, false);
         let little = taken(UNCOUNTED as usize);
         assert_eq!(pool.held(), 0, "too little to be counted");
         let more = taken(1000);
@@ -289,7 +310,7 @@ mod tests {
     #[test]
     fn a_size_that_no_machine_has_is_refused() {
         for size in [TOO_MUCH, isize::MAX as usize, usize::MAX] {
-            let bounded = Bounded::enter(u64::MAX, &MemoryPool::default());
+            let bounded = Bounded::enter(u64::MAX, &MemoryPool::default(), false);
             assert_eq!((take(size), bounded.refusal().map(|refusal| refusal.asked)), (None, Some(size as u64)));
         }
     }

@@ -20,6 +20,8 @@ pub(crate) struct Graph {
     pub(crate) shapes_bound_cost: bool,
     /// The node that ends the process when it is given no elements.
     pub(crate) deadly: Option<String>,
+    /// Whether kernels may leave some of what they make unwritten, whatever a request holds.
+    pub(crate) unwritten: bool,
 }
 
 /// A model on one device.
@@ -55,6 +57,7 @@ impl OrtModel {
             device: recipe.device,
             without_rows: axes_without_rows(&graph.rows, &signature),
             deadly: graph.deadly.clone(),
+            unwritten: graph.unwritten,
             axes: graph.rows.axes.clone(),
             signature,
             watch,

@@ -174,6 +174,25 @@ fn an_output_that_is_an_input_or_a_weight_outlives_both() {
     drop(others);
 }
 
+/// Of an operand without elements `Concat` counts the size all the same, and writes nothing there.
+#[test]
+fn what_others_left_in_memory_is_not_answered() {
+    const SIZE: usize = 2000;
+    const TOLD: f32 = 777.25;
+    let Some(backend) = place::backend() else { return };
+    let (mut others, mut joined) = (instance(&backend, "identity_fp32"), instance(&backend, "join"));
+    let tensor = |rows: usize, columns: usize, number: f32| {
+        Tensor::from_slice([rows, columns], &vec![number; rows * columns]).expect("a tensor")
+    };
+    for _ in 0..20 {
+        try_run(&mut *others, Tensors::from_iter([("x", tensor(SIZE, 2, TOLD))])).expect("answered");
+        let given = Tensors::from_iter([("x", tensor(0, SIZE, 0.0)), ("z", tensor(2, SIZE, 1.0))]);
+        let Ok(answer) = try_run(&mut *joined, given) else { continue };
+        let numbers = answer.get("y").and_then(Tensor::as_slice::<f32>).expect("numbers");
+        assert!(!numbers.contains(&TOLD), "of {} numbers some are another's", numbers.len());
+    }
+}
+
 #[test]
 fn maps_are_refused_with_the_way_out() {
     let Some(backend) = place::backend() else { return };

@@ -24,6 +24,7 @@ mod simplify;
 mod stay;
 mod steering;
 mod stored;
+mod sums;
 mod support;
 mod values;
 mod verified;

@@ -51,11 +51,22 @@ pub(crate) fn known(node: &NodeProto, around: &Surroundings<'_>) -> Option<Strin
             Some("between DequantizeLinear and QuantizeLinear tract gets it wrong, before operator set 13")
         }
         "LogSoftmax" if around.quantised => Some("between DequantizeLinear and QuantizeLinear tract gets it wrong"),
+        "ReduceSum" | "ReduceMean" | "ReduceL1" | "ReduceLogSum" | "Einsum" if is_wide_sum(node, around) => {
+            Some("adds up stored integers that 32 bits do not hold, before it runs, in 32 bits")
+        }
         "ReduceSum" | "ReduceMean" => of_extreme_products(node, around),
         "Cast" | "RandomNormal" | "RandomUniform" | "EyeLike" => return dtype_attribute(node),
         _ => None,
     };
     reason.map(str::to_owned).or_else(|| filled(node, around))
+}
+
+/// A sum of stored integers, of which tract makes a constant, and that `sums.rs` comes too late for.
+fn is_wide_sum(node: &NodeProto, around: &Surroundings<'_>) -> bool {
+    let stored = around.constant(node, 0).filter(|stored| stored.data_type == DataType::Int64 as i32);
+    let Some(stored) = stored else { return false };
+    let sum = integers(stored).into_iter().fold(0_u64, |sum, number| sum.saturating_add(number.unsigned_abs()));
+    i32::try_from(sum).is_err()
 }
 
 /// A sum of products with a constant, of which tract makes the product of the sum: other numbers where either overflows.
@@ -138,7 +149,8 @@ fn filled(node: &NodeProto, around: &Surroundings<'_>) -> Option<String> {
     bytes.is_none().then(|| format!("asks for a tensor of shape {dims:?}; at most {MAX_FILLED_BYTES} bytes are filled"))
 }
 
-fn integers(tensor: &TensorProto) -> Vec<i64> {
+/// The elements of INT64.
+pub(crate) fn integers(tensor: &TensorProto) -> Vec<i64> {
     if tensor.raw_data.is_empty() {
         return tensor.int64_data.clone();
     }

@@ -24,8 +24,8 @@ use crate::explain::refuse;
 use crate::memory::{self, Need};
 use crate::ops;
 use crate::simplify::SYMBOL_PREFIX;
-use crate::stay;
 use crate::window::Window;
+use crate::{stay, sums};
 
 /// A graph as tract reads it.
 #[derive(Clone, Debug)]
@@ -168,6 +168,7 @@ fn tried(plan: Arc<TypedSimplePlan>) -> TractResult<Arc<TypedSimplePlan>> {
 
 fn optimise(mut model: TypedModel) -> TractResult<TypedModel> {
     stay::hold(&mut model)?;
+    sums::widen(&mut model)?;
     let mut declutter = Optimizer::declutter();
     // Half of decluttering time goes into moving axes, which pays only where a transposition could vanish.
     let moves_axes = |op: &AxisOp| matches!(op, AxisOp::Move(..) | AxisOp::Reshape(..));

@@ -1,15 +1,19 @@
 //! Sizes that come from what a request holds, rather than from its shapes: a few bytes may ask for any amount of memory,
 //! and a failed allocation ends the process.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use corymb_onnx::is_standard;
-use tract_onnx::pb::{GraphProto, NodeProto};
+use tract_onnx::pb::{GraphProto, NodeProto, TensorProto};
 
+use crate::mistakes::integers;
+use crate::proto::integer_attribute;
 use crate::steering::steering;
 
 const REASON: &str = "its size comes from a value of the request, which tract cannot bound";
 const COUNTED: &str = "the size that it asks for comes from values of the request, and tract does not learn it";
+
+const CUT: &str = "it takes so many of what a request's values make more or fewer of, and tract takes no more than there are for a mistake";
 
 /// Names of values that depend on the elements of an input, not on its shape alone.
 #[derive(Debug, Default)]
@@ -17,6 +21,8 @@ pub(crate) struct FromValues<'a> {
     names: HashSet<&'a str>,
     /// Those of which even the shape does.
     counted: HashSet<&'a str>,
+    /// Those that are a part of one of these, of so many places, wherever it ends.
+    cut: HashSet<&'a str>,
 }
 
 impl<'a> FromValues<'a> {
@@ -43,9 +49,15 @@ impl<'a> FromValues<'a> {
                 }
             }
             if (names.len(), counted.len()) == before {
-                return Self { names, counted };
+                let cut = cut(graph, &counted);
+                return Self { names, counted, cut };
             }
         }
+    }
+
+    /// Whether the node takes a part of what is counted when the request is there.
+    fn cuts(&self, node: &NodeProto) -> bool {
+        node.output.first().is_some_and(|output| self.cut.contains(output.as_str()))
     }
 
     /// Whether the value of this name depends on a request's elements.
@@ -57,6 +69,9 @@ impl<'a> FromValues<'a> {
     pub(crate) fn report(&self, node: &NodeProto) -> Option<&'static str> {
         if !is_standard(&node.domain) {
             return None;
+        }
+        if self.cuts(node) {
+            return Some(CUT);
         }
         let operands: &[usize] = match node.op_type.as_str() {
             "ConstantOfShape" => &[0],
@@ -78,6 +93,51 @@ impl<'a> FromValues<'a> {
     }
 }
 
+/// The outputs of slices along the dimension that says how many there are, but to its end. What becomes of that dimension is
+/// followed through operators that leave it where it is.
+fn cut<'a>(graph: &'a GraphProto, counted: &HashSet<&str>) -> HashSet<&'a str> {
+    let stored: HashMap<&str, &TensorProto> =
+        graph.initializer.iter().map(|tensor| (tensor.name.as_str(), tensor)).collect();
+    let constant = |node: &NodeProto, place: usize| Some(integers(stored.get(node.input.get(place)?.as_str())?));
+    let mut axes: HashMap<&str, i64> = HashMap::new();
+    let mut cut = HashSet::new();
+    for node in &graph.node {
+        let (Some(input), Some(output)) = (node.input.first(), node.output.first()) else { continue };
+        let first = axes.get(input.as_str()).copied();
+        let axis = match (node.op_type.as_str(), first) {
+            ("NonMaxSuppression", _) => Some(0),
+            ("NonZero", _) => Some(1),
+            ("Cast" | "Identity" | "Neg" | "Abs", axis) => axis,
+            ("Transpose", Some(axis)) => {
+                let order = node.attribute.iter().find(|attribute| attribute.name == "perm");
+                let place = order.and_then(|order| order.ints.iter().position(|from| *from == axis));
+                // Without an order of two dimensions one takes the place of the other.
+                place.map(|place| place as i64).or_else(|| order.is_none().then_some(1 - axis))
+            }
+            ("Gather", Some(axis)) if integer_attribute(node, "axis").unwrap_or(0) > axis => Some(axis),
+            ("Slice", Some(axis)) => {
+                let along = constant(node, 3);
+                let place = match &along {
+                    Some(along) => along.iter().position(|other| *other == axis),
+                    None if node.input.get(3).is_none_or(String::is_empty) => usize::try_from(axis).ok(),
+                    None => None,
+                };
+                let ends = constant(node, 2);
+                let end = place.and_then(|place| ends.as_ref()?.get(place).copied());
+                if end.is_some_and(|end| end.unsigned_abs() < u64::from(u32::MAX >> 1)) {
+                    cut.insert(output.as_str());
+                }
+                Some(axis)
+            }
+            _ => None,
+        };
+        if let Some(axis) = axis.filter(|_| counted.contains(output.as_str())) {
+            axes.insert(output, axis);
+        }
+    }
+    cut
+}
+
 /// Whether it gives as many elements as its operand's values say.
 fn counts(node: &NodeProto) -> bool {
     is_standard(&node.domain)
@@ -94,6 +154,40 @@ mod tests {
 
     use super::*;
     use crate::proto::plain_node as node;
+
+    #[test]
+    fn a_part_of_what_is_counted_is_refused() {
+        let numbers = |name: &str, numbers: &[i64]| TensorProto {
+            name: name.to_owned(),
+            int64_data: numbers.to_vec(),
+            ..TensorProto::default()
+        };
+        let graph = GraphProto {
+            input: vec![ValueInfoProto { name: "x".to_owned(), ..ValueInfoProto::default() }],
+            initializer: vec![
+                numbers("zero", &[0]),
+                numbers("one", &[1]),
+                numbers("five", &[5]),
+                numbers("all", &[i64::MAX]),
+            ],
+            node: vec![
+                node("NonZero", &["x"], "places"),
+                node("Slice", &["places", "zero", "five", "one"], "few"),
+                node("Slice", &["places", "zero", "one", "zero"], "rows"),
+                node("Slice", &["places", "one", "all", "one"], "rest"),
+                node("Transpose", &["places"], "turned"),
+                node("Slice", &["turned", "zero", "five"], "few_turned"),
+                node("Slice", &["turned", "zero", "one", "one"], "columns"),
+                node("NonMaxSuppression", &["x", "x"], "kept"),
+                node("Slice", &["kept", "zero", "five", "zero"], "best"),
+                node("Slice", &["x", "zero", "five", "zero"], "of_a_request"),
+            ],
+            ..GraphProto::default()
+        };
+        let values = FromValues::of(&graph, None);
+        let reported = graph.node.iter().filter(|node| values.report(node).is_some());
+        assert_eq!(reported.map(|node| node.output[0].as_str()).collect::<Vec<_>>(), ["few", "few_turned", "best"]);
+    }
 
     #[test]
     fn shapes_may_size_what_values_may_not() {

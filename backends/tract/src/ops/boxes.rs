@@ -1,8 +1,6 @@
 //! `NonMaxSuppression` as ONNX Runtime has it: without a number of boxes, or with none, tract keeps them all, and it does not look
 //! whether a threshold is one.
 
-use std::cmp::Ordering;
-
 use tract_onnx::model::{ParsingContext, optional_inputs};
 use tract_onnx::pb::NodeProto;
 use tract_onnx::prelude::SpecialOps as _;
@@ -90,9 +88,7 @@ impl Suppression {
     fn select(&self, boxes: &[f32], scores: &[f32], limits: &Limits) -> Vec<usize> {
         let mut candidates: Vec<usize> =
             (0..scores.len()).filter(|at| limits.least.is_none_or(|least| scores[*at] > least)).collect();
-        let higher_first = |a: &usize, b: &usize| {
-            scores[*b].partial_cmp(&scores[*a]).unwrap_or(Ordering::Equal).then_with(|| a.cmp(b))
-        };
+        let higher_first = |a: &usize, b: &usize| scores[*b].total_cmp(&scores[*a]).then_with(|| a.cmp(b));
         candidates.sort_by(higher_first);
         let mut kept: Vec<(usize, Extents)> = Vec::new();
         for at in candidates {
@@ -204,6 +200,10 @@ impl EvalOp for Suppression {
                 inputs[0].shape(),
                 inputs[1].shape()
             ));
+        }
+        // Above a threshold it never is; without one it would be anywhere.
+        if limits.least.is_none() && scores.iter().any(|score| score.is_nan()) {
+            return refuse("a score is NaN".to_owned());
         }
         let mut selected = Vec::new();
         for batch in 0..batches {

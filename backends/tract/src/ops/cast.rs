@@ -1,5 +1,5 @@
 //! `Cast` to INT64: tract takes whatever is cast to INT64 for a size, which it makes of a floating-point number, and of one without a
-//! sign, by way of 32 bits.
+//! sign, by way of 32 bits, and computes with in 32 bits.
 
 use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
@@ -20,13 +20,12 @@ pub(super) fn cast(context: &ParsingContext, node: &NodeProto) -> TractResult<(B
     super::plain("Cast", context, node)
 }
 
-/// Of an integer with a sign what tract calls a size, of all else an integer.
+/// Of what tract calls a size such a size again, of all else an integer.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct CastToInt64;
 
 fn outcome(from: DatumType) -> DatumType {
-    let is_wide = matches!(from, DatumType::U32 | DatumType::U64);
-    if from.is_float() || is_wide { i64::datum_type() } else { TDim::datum_type() }
+    if from == TDim::datum_type() { from } else { i64::datum_type() }
 }
 
 impl Expansion for CastToInt64 {

@@ -1,4 +1,4 @@
-//! `Div`, `Pow` and `Sqrt` as they are written: tract's optimiser makes a product with the reciprocal of a quotient, whose last digit
+//! `Div`, `Mul`, `Pow` and `Sqrt` as they are written: tract's optimiser makes a product with the reciprocal of a quotient, whose last digit
 //! is another, and that overflows where the quotient does not; the number itself of the square of its root, also below zero; and
 //! the root of a power of one half, which of what is infinite is none.
 
@@ -12,7 +12,7 @@ use tract_onnx::tract_core::internal::{
 use tract_onnx::tract_core::ops::binary::{BinMiniOp, TypedBinOp};
 use tract_onnx::tract_core::ops::cast::cast;
 use tract_onnx::tract_core::ops::element_wise::{ElementWiseMiniOp, ElementWiseOp};
-use tract_onnx::tract_core::ops::math::{Div, Pow, Sqrt};
+use tract_onnx::tract_core::ops::math::{Div, Mul, Pow, Sqrt};
 use tract_onnx::tract_hir::infer::{InferenceResult, Solver, TensorProxy};
 use tract_onnx::tract_hir::internal::{Expansion, expand};
 use tract_onnx::tract_hir::ops::binary::{self, wire_cast, wire_rank_broadcast};
@@ -21,11 +21,15 @@ use tract_onnx::tract_hir::ops::element_wise::ElementWiseIntoHir as _;
 use super::Read;
 
 pub(super) fn quotient(_: &ParsingContext, _: &NodeProto) -> Read {
-    Ok((expand(Fractions(Exact::Quotient)), Vec::new()))
+    Ok((expand(Written(Exact::Quotient)), Vec::new()))
+}
+
+pub(super) fn product(_: &ParsingContext, _: &NodeProto) -> Read {
+    Ok((expand(Written(Exact::Product)), Vec::new()))
 }
 
 pub(super) fn power(_: &ParsingContext, _: &NodeProto) -> Read {
-    Ok((expand(Fractions(Exact::Power)), Vec::new()))
+    Ok((expand(Written(Exact::Power)), Vec::new()))
 }
 
 pub(super) fn root(_: &ParsingContext, _: &NodeProto) -> Read {
@@ -58,6 +62,9 @@ impl ElementWiseMiniOp for Root {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Exact {
     Quotient,
+    /// Of integers: of a number with itself tract makes a square, which stops at the largest where a product goes on from the
+    /// smallest.
+    Product,
     Power,
 }
 
@@ -65,6 +72,7 @@ impl Exact {
     fn plain(self) -> Box<dyn BinMiniOp> {
         match self {
             Self::Quotient => Box::new(Div),
+            Self::Product => Box::new(Mul),
             Self::Power => Box::new(Pow),
         }
     }
@@ -74,6 +82,7 @@ impl BinMiniOp for Exact {
     fn name(&self) -> &'static str {
         match self {
             Self::Quotient => "Quotient",
+            Self::Product => "Product",
             Self::Power => "Power",
         }
     }
@@ -112,7 +121,9 @@ impl BinMiniOp for Exact {
 
     fn declutter(&self, model: &TypedModel, node: &TypedNode) -> TractResult<Option<TypedModelPatch>> {
         match self {
-            Self::Quotient => Ok(None),
+            Self::Quotient | Self::Product => Ok(None),
+            // As of a product.
+            Self::Power if model.outlet_fact(node.inputs[0])?.datum_type.is_integer() => Ok(None),
             Self::Power => {
                 let exponent = model.outlet_fact(node.inputs[1])?.uniform.clone();
                 let is_half = exponent
@@ -123,11 +134,11 @@ impl BinMiniOp for Exact {
     }
 }
 
-/// The operator on floating-point numbers; on others tract's own.
+/// The operator on the numbers that it is for; on others tract's own.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Fractions(Exact);
+struct Written(Exact);
 
-impl Expansion for Fractions {
+impl Expansion for Written {
     fn name(&self) -> StaticName {
         self.0.name().into()
     }
@@ -141,7 +152,7 @@ impl Expansion for Fractions {
         let exact = self.0;
         // Of a power the exponent may be of another type.
         let dtype = move |a: DatumType, b: DatumType| match exact {
-            Exact::Quotient => exact.result_datum_type(a, b),
+            Exact::Quotient | Exact::Product => exact.result_datum_type(a, b),
             Exact::Power => Ok(a),
         };
         binary::rules(solver, inputs, outputs, dtype)
@@ -158,7 +169,13 @@ impl Expansion for Fractions {
         }
         let dtype = self.0.operating_datum_type(a, b)?;
         let wires = wire_cast(prefix, model, &wires, dtype)?;
-        let operator = if dtype.is_float() { Box::new(self.0) } else { self.0.plain() };
+        // Sizes are computed with as tract does, which sees through them.
+        let is_own = match self.0 {
+            Exact::Quotient => dtype.is_float(),
+            Exact::Product => dtype.is_integer(),
+            Exact::Power => dtype.is_float() || dtype.is_integer(),
+        };
+        let operator = if is_own { Box::new(self.0) } else { self.0.plain() };
         model.wire_node(prefix, TypedBinOp(operator, None), &wires)
     }
 }

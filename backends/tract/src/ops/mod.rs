@@ -27,6 +27,7 @@ pub(crate) fn reader() -> Onnx {
     onnx.op_register.insert("Cast", cast::cast);
     onnx.op_register.insert("Div", exact::quotient);
     onnx.op_register.insert("If", branches::branches);
+    onnx.op_register.insert("Mul", exact::product);
     onnx.op_register.insert("NonMaxSuppression", boxes::non_max_suppression);
     onnx.op_register.insert("Pow", exact::power);
     onnx.op_register.insert("Sqrt", exact::root);

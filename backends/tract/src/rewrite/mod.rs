@@ -12,6 +12,7 @@ mod indices;
 mod losses;
 mod recurrent;
 mod reductions;
+mod saturated;
 mod shapes;
 mod softmax;
 mod writer;
@@ -81,6 +82,10 @@ fn stands_for(node: &NodeProto, facts: &Facts, quantised: bool, writer: &mut Wri
         "Attention" => attention::spelled(node, facts, writer),
         "Mod" => arithmetic::modulo(node, facts, writer),
         "Mul" => zeros::product(node, facts, writer),
+        "ArgMax" | "ArgMin" => saturated::last_place(node, facts, writer),
+        "Clip" => saturated::clip(node, facts, writer),
+        "QuantizeLinear" => saturated::quantised(node, facts, writer),
+        "DynamicQuantizeLinear" => saturated::scale_of_nothing(node, writer),
         "PRelu" => zeros::slope(node, facts, writer),
         "LayerNormalization" | "RMSNormalization" => zeros::scale(node, facts, writer),
         "BatchNormalization" => zeros::scale_of_batch(node, facts, writer),
@@ -97,6 +102,7 @@ fn stands_for(node: &NodeProto, facts: &Facts, quantised: bool, writer: &mut Wri
         "Upsample" => shapes::repeated(node, facts, writer),
         operator if operator.starts_with("Reduce") => {
             reductions::of_integers(node, facts, writer)
+                || reductions::in_wider(node, facts, writer)
                 || reductions::of_truth(node, facts, writer)
                 || reductions::of_infinities(node, facts, writer)
                 || reductions::of_exponentials(node, facts, writer)

@@ -29,10 +29,28 @@ pub(super) fn of_integers(node: &NodeProto, facts: &Facts, writer: &mut Writer) 
     let Some(dtype) = facts.dtype(input).filter(|dtype| INTEGERS.contains(dtype)) else { return false };
     let Some(axes) = axes(node, facts) else { return false };
     let keep = integer_attribute(node, "keepdims").unwrap_or(1) != 0;
-    let sum = writer.reduce("ReduceSum", input, &axes, keep);
+    // A sum of smaller ones goes beyond their type.
+    let is_small = !matches!(dtype, DataType::Int64 | DataType::Uint64);
+    let input = if is_small { writer.cast(input, DataType::Int64) } else { input.clone() };
+    let sum = writer.reduce("ReduceSum", &input, &axes, keep);
     let wide = writer.cast(&sum, DataType::Double);
     let logarithm = writer.op("Log", &[&wide], vec![]);
     writer.named("Cast", &[&logarithm], output, vec![integer("to", dtype as i64)]);
+    true
+}
+
+/// Reductions of 32-bit integers that go beyond these on their way: computed in FP64, and cut off.
+pub(super) fn in_wider(node: &NodeProto, facts: &Facts, writer: &mut Writer) -> bool {
+    let (Some(input), [output]) = (node.input.first(), node.output.as_slice()) else { return false };
+    let is_one = matches!(node.op_type.as_str(), "ReduceMean" | "ReduceL2");
+    if !is_one || facts.dtype(input) != Some(DataType::Int32) {
+        return false;
+    }
+    let wide = writer.cast(input, DataType::Double);
+    let mut operands = vec![wide.as_str()];
+    operands.extend(node.input[1..].iter().map(String::as_str));
+    let found = writer.op(&node.op_type, &operands, node.attribute.clone());
+    writer.named("Cast", &[&found], output, vec![integer("to", DataType::Int32 as i64)]);
     true
 }
 
