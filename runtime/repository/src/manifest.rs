@@ -240,6 +240,20 @@ impl VersionsSection {
         Ok(chosen)
     }
 
+    fn check_policy(&self) -> Result<(), String> {
+        let policies = [self.latest.is_some(), self.all, self.only.is_some()];
+        if policies.into_iter().filter(|given| *given).count() > 1 {
+            return Err("`versions` has several of `latest`, `all` and `only`; expected one".to_owned());
+        }
+        if self.latest == Some(0) {
+            return Err("`versions.latest` is 0; expected at least 1".to_owned());
+        }
+        if self.only.as_ref().is_some_and(Vec::is_empty) {
+            return Err("`versions.only` is empty; expected at least one version".to_owned());
+        }
+        Ok(())
+    }
+
     fn check_split(&self) -> Result<(), String> {
         if let Some(canary) = self.canary.filter(|canary| *canary > 100) {
             return Err(format!("`versions.canary` is {canary}; expected at most 100, in percent"));
@@ -332,16 +346,7 @@ impl Manifest {
         if let Some((key, _)) = durations.into_iter().chain([max_delay]).find(too_long) {
             return Err(format!("`{key}` is longer than a year; expected a duration such as \"50ms\""));
         }
-        let policies = [self.versions.latest.is_some(), self.versions.all, self.versions.only.is_some()];
-        if policies.into_iter().filter(|given| *given).count() > 1 {
-            return Err("`versions` has several of `latest`, `all` and `only`; expected one".to_owned());
-        }
-        if self.versions.latest == Some(0) {
-            return Err("`versions.latest` is 0; expected at least 1".to_owned());
-        }
-        if self.versions.only.as_ref().is_some_and(Vec::is_empty) {
-            return Err("`versions.only` is empty; expected at least one version".to_owned());
-        }
+        self.versions.check_policy()?;
         self.versions.check_split()?;
         if let Some(sha256) = &self.sha256
             && (sha256.len() != 64 || !sha256.bytes().all(|byte| byte.is_ascii_hexdigit()))

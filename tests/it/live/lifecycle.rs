@@ -3,7 +3,13 @@
 
 use std::collections::BTreeMap;
 
-use super::*;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::{eventually, identity, index, infer, load, put, shown, under_load, unload, version};
+use crate::harness::{Server, folder, root};
 
 /// An array of so many FP32 numbers in NumPy's format.
 fn npy(count: usize) -> Vec<u8> {
