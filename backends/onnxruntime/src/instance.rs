@@ -41,6 +41,13 @@ pub(crate) struct Shared {
     pub(crate) watch: Arc<Watch>,
 }
 
+impl Shared {
+    /// Whether kernels may leave unwritten some of what they make of these.
+    fn clears(&self, given: &[(usize, &Tensor)]) -> bool {
+        self.unwritten || given.iter().any(|(_, tensor)| tensor.shape().contains(&0))
+    }
+}
+
 impl Drop for Shared {
     /// The last of a model's sessions has gone before.
     fn drop(&mut self) {
@@ -147,8 +154,7 @@ impl OrtInstance {
         let output_names: Vec<*const c_char> = wanted.iter().map(|(_, name)| *name).collect();
         let mut outputs = vec![ptr::null_mut(); wanted.len()];
 
-        let clear = shared.unwritten || given.iter().any(|(_, tensor)| tensor.shape().contains(&0));
-        let bounded = Bounded::enter(shared.run_bytes, &shared.pool, clear);
+        let bounded = Bounded::enter(shared.run_bytes, &shared.pool, shared.clears(given));
         let watched = shared.watch.enter(&self.slot, options);
         // SAFETY: names are C strings that the model keeps; values are valid and outlive the call; all arrays are valid
         // for the lengths given. `Run` may be called by several threads on one session: ONNX Runtime promises so, and
