@@ -32,7 +32,7 @@ fn few_addresses_are_named() {
 #[test]
 fn few_threads_are_named() {
     for threads in [2, 6, 10] {
-        let Some(stranger) = as_a_stranger(&format!("prlimit --nproc={threads}")) else { return };
+        let Some(stranger) = as_a_stranger(54_321, &format!("prlimit --nproc={threads}")) else { return };
         let error = refusal(corymb_after(&stranger));
         assert!(error.starts_with("error: this process may start ") && error.contains("raise `ulimit -u`"), "{error}");
     }
@@ -41,7 +41,7 @@ fn few_threads_are_named() {
 /// As OpenShift runs containers: any user, whose home is the root of the file system.
 #[test]
 fn what_is_downloaded_has_a_place_without_a_home() {
-    let Some(stranger) = as_a_stranger("") else { return };
+    let Some(stranger) = as_a_stranger(54_322, "") else { return };
     let model = std::fs::read(root().join("tests/fixtures/models/identity_fp32.onnx")).expect("the fixture");
     let store = Store::start(&[("m.onnx", &model)]);
     let temporary = tempfile::tempdir().expect("made");
@@ -52,5 +52,5 @@ fn what_is_downloaded_has_a_place_without_a_home() {
     let warned = server.event(|event| event["level"] == "WARN" && event["message"].to_string().contains("--cache"));
     let message = warned["message"].as_str().expect("a text");
     assert!(message.starts_with("/.cache/corymb cannot be written; "), "{message}");
-    assert!(temporary.path().join("corymb-54321/models").is_dir());
+    assert!(temporary.path().join("corymb-54322/models").is_dir());
 }

@@ -99,14 +99,20 @@ pub(crate) fn corymb_after(commands: &str) -> Command {
     command
 }
 
-/// The commands that have another user, who owns nothing, run Corymb, by way of `through`; none where this user may not do so.
-pub(crate) fn as_a_stranger(through: &str) -> Option<String> {
+/// The commands that have another user, who owns nothing, run Corymb, by way of `through`; none where this user may not do so. Limits
+/// count all that a user runs, so each test has one of its own.
+pub(crate) fn as_a_stranger(user: u32, through: &str) -> Option<String> {
     let is_root = std::fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0);
     if !is_root {
         skip("only root can run a program as another user");
     }
     // By a descriptor: the other user may have no way to the file.
-    let user = "setpriv --reuid 54321 --regid 54321 --clear-groups --no-new-privs";
+    let has = |program: &str| Command::new(program).arg("--version").output().is_ok();
+    if !has("setpriv") || !has("prlimit") {
+        skip("no setpriv or prlimit (util-linux)");
+        return None;
+    }
+    let user = format!("setpriv --reuid {user} --regid {user} --clear-groups --no-new-privs");
     is_root.then(|| format!("exec 3<\"$0\" && exec {through} {user} /proc/self/fd/3 \"$@\""))
 }
 

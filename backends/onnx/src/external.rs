@@ -61,10 +61,6 @@ fn tensor(tensor: &TensorProto, folder: Option<&Path>, files: &mut Vec<(String, 
             "the weights '{name}' are in '{location}', and a model in memory has no folder to look in"
         )));
     };
-    let inside = Path::new(location).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
-    if location.is_empty() || !inside {
-        return Err(invalid(format!("are in '{location}', which is outside the model's folder")));
-    }
     let size = match files.iter().find(|(known, _)| known == location) {
         Some((_, size)) => *size,
         None => {
@@ -88,6 +84,12 @@ fn tensor(tensor: &TensorProto, folder: Option<&Path>, files: &mut Vec<(String, 
 /// # Errors
 /// What is there instead, as the end of a line that names the location.
 pub fn external_file(folder: &Path, location: &str) -> Result<(PathBuf, bool), String> {
+    let inside = Path::new(location).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+    if location.is_empty() || !inside {
+        return Err("which is outside the model's folder".to_owned());
+    }
+    // Of a model that is named without a folder.
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
     let path = folder.join(location);
     let unreadable = |error: std::io::Error| format!("which cannot be read: {error}");
     let real = path.canonicalize().map_err(unreadable)?;
@@ -106,7 +108,8 @@ pub fn external_file(folder: &Path, location: &str) -> Result<(PathBuf, bool), S
 fn is_beside(path: &Path, folder: &Path, real: &Path) -> bool {
     let Some(store) = real.parent() else { return false };
     let Ok(entries) = folder.read_dir() else { return false };
-    let others = entries.flatten().map(|entry| entry.path()).filter(|other| other != path);
+    let others = entries.flatten().map(|entry| entry.path());
+    let others = others.filter(|other| other != path && other.extension().is_some_and(|ending| ending == "onnx"));
     others.filter_map(|other| other.canonicalize().ok()).any(|other| other.parent() == Some(store))
 }
 
@@ -139,7 +142,7 @@ mod tests {
             ("../Cargo.toml", "1", "outside the model's folder"),
             ("/etc/hostname", "1", "outside the model's folder"),
             ("", "1", "outside the model's folder"),
-            ("absent.bin", "1", "'absent.bin': No such file"),
+            ("absent.bin", "1", "'absent.bin', which cannot be read: No such file"),
             (".", "1", "not a file"),
             ("lib.rs", "99999999", "end beyond 'lib.rs'"),
             ("lib.rs", "-1", "length '-1'"),
@@ -148,5 +151,31 @@ mod tests {
             assert!(error.starts_with("the weights 'w' ") && error.contains(says), "{location}: {error}");
         }
         assert!(check_external(&model("lib.rs", "1"), None).is_err());
+    }
+
+    #[test]
+    fn links_lead_out_only_beside_those_of_the_model() {
+        let place = tempfile::tempdir().expect("made");
+        let (store, folder) = (place.path().join("blobs"), place.path().join("model"));
+        for made in [&store, &folder, &place.path().join("other")] {
+            std::fs::create_dir(made).expect("made");
+        }
+        let put = |path: &str| std::fs::write(place.path().join(path), "12345678").expect("written");
+        ["blobs/a", "blobs/b", "other/c", "other/d"].into_iter().for_each(put);
+        let link = |from: &str, to: &str| {
+            std::os::unix::fs::symlink(place.path().join(to), folder.join(from)).expect("linked");
+        };
+        link("w.bin", "blobs/b");
+        link("notes.txt", "blobs/a");
+        let refused = external_file(&folder, "w.bin");
+        assert!(refused.is_err_and(|reason| reason == "a link out of the model's folder"), "another link is no model");
+        link("model.onnx", "blobs/a");
+        assert_eq!(external_file(&folder, "w.bin"), Ok((store.canonicalize().expect("made").join("b"), true)));
+        link("other.bin", "other/c");
+        link("beside.bin", "other/d");
+        assert!(external_file(&folder, "other.bin").is_err());
+        for outside in ["../blobs/b", "/etc/hostname", "x/../../blobs/b"] {
+            assert!(external_file(&folder, outside).is_err_and(|reason| reason.contains("outside")), "{outside}");
+        }
     }
 }

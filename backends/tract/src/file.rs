@@ -1,7 +1,5 @@
 //! Reads an ONNX file into protobuf types, checks what tract takes on trust, and rewrites what tract gets wrong.
 
-use std::path::{Path, PathBuf};
-
 use corymb_core::{BackendError, FileSource, ModelFiles};
 use corymb_onnx::{Calls, FileStamp, Named, Names, is_standard};
 use tract_onnx::pb::tensor_shape_proto::Dimension;
@@ -20,8 +18,6 @@ const MAX_FILE: u64 = 1 << 31;
 /// A file that holds a well-formed graph, in operators that tract runs.
 pub(crate) struct OnnxFile {
     pub(crate) proto: ModelProto,
-    /// From where the files of its weights are named; none for a model in memory.
-    pub(crate) folder: Option<PathBuf>,
     pub(crate) size: u64,
     /// Which content it had, cheaply: enough to notice that it was replaced under a loaded model.
     pub(crate) stamp: Option<FileStamp>,
@@ -64,13 +60,11 @@ impl OnnxFile {
         check(&proto).map_err(wrong)?;
         let outside = proto.graph.as_ref().map_or(Ok(Outside::default()), |graph| stored::check(graph, folder));
         let outside = outside.map_err(wrong)?;
-        let mut folder = folder.map(Path::to_owned);
-        if let (true, Some(own), Some(graph)) = (outside.leads_out, &folder, &mut proto.graph) {
-            stored::follow_links(graph, own).map_err(|reason| wrong(format!("keeps weights in a file {reason}")))?;
-            folder = Some(PathBuf::from("/"));
+        if let (true, Some(folder), Some(graph)) = (outside.leads_out, folder, &mut proto.graph) {
+            stored::take_in(graph, folder).map_err(wrong)?;
         }
         rewrite(&mut proto);
-        Ok(Self { proto, folder, size: size + outside.bytes, stamp })
+        Ok(Self { proto, size: size + outside.bytes, stamp })
     }
 
     /// The graph; there is one, since the file was checked.

@@ -113,7 +113,7 @@ impl Backend for Tract {
             let (mut declared, mut unsupported) = describe(&file);
             if unsupported.is_empty() {
                 // What the rules do not know tract says itself, if it is asked.
-                let look = || self.look_closer(&mut file, &mut declared, options);
+                let look = || self.look_closer(&mut file, &mut declared, files, options);
                 let looked = catch_unwind(AssertUnwindSafe(look));
                 unsupported
                     .extend(looked.unwrap_or_else(|panic| Err(vec![panicked(&*panic)])).err().unwrap_or_default());
@@ -178,11 +178,12 @@ impl Tract {
         self,
         file: &mut OnnxFile,
         declared: &mut Declared,
+        files: &ModelFiles,
         options: &LoadOptions,
     ) -> Result<(), Vec<UnsupportedOperator>> {
         let Simplified { symbols, constants } = simplify(&mut file.proto, &[]);
         let blame = |file: &OnnxFile, error: &TractError| explain::report(file.graph(), error);
-        let parsed = plan::parse(&file.proto, constants, file.folder.as_deref(), self.run_bytes)
+        let parsed = plan::parse(&file.proto, constants, files.model.folder(), self.run_bytes)
             .map_err(|error| vec![blame(file, &error)])?;
         if !options.unverified {
             let mut reports = forms::examine(file, &parsed, Table::embedded()).doubtful;
@@ -209,7 +210,7 @@ impl Tract {
         guarded(files, || {
             let mut file = OnnxFile::read(files)?;
             let Simplified { constants, .. } = simplify(&mut file.proto, &[]);
-            let parsed = plan::parse(&file.proto, constants, file.folder.as_deref(), self.run_bytes)
+            let parsed = plan::parse(&file.proto, constants, files.model.folder(), self.run_bytes)
                 .map_err(|error| refused(files, &[explain::report(file.graph(), &error)]))?;
             let mut found = Vec::new();
             forms::walk(&file.proto, &parsed, &mut |node, form| {
@@ -257,7 +258,7 @@ impl Tract {
         let widened = constants.iter().map(|(_, tensor)| tensor.as_bytes().len());
         let weights = stored.chain(widened).sum::<usize>() as u64;
         let refused_by = |file: &OnnxFile, error: &TractError| refused(files, &[explain::report(file.graph(), error)]);
-        let parsed = plan::parse(&file.proto, constants, file.folder.as_deref(), self.run_bytes)
+        let parsed = plan::parse(&file.proto, constants, files.model.folder(), self.run_bytes)
             .map_err(|error| refused_by(&file, &error))?;
         let Examined { doubtful, compares_sizes, fit_is_open } = forms::examine(&file, &parsed, Table::embedded());
         let doubtful = (!doubtful.is_empty()).then(|| explain::few(&doubtful));

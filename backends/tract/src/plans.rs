@@ -337,7 +337,7 @@ impl Plans {
             return Err(BackendError::Failed(format!("'{name}' has changed since it was loaded; load it again")));
         }
         let simplified = simplify(&mut file.proto, replaced);
-        let parsed = plan::parse(&file.proto, simplified.constants, file.folder.as_deref(), self.source.run_bytes)
+        let parsed = plan::parse(&file.proto, simplified.constants, files.model.folder(), self.source.run_bytes)
             .map_err(|error| BackendError::Failed(format!("{error:#}")))?;
         Ok((file, parsed))
     }

@@ -99,26 +99,31 @@ fn cut<'a>(graph: &'a GraphProto, counted: &HashSet<&str>) -> HashSet<&'a str> {
     let stored: HashMap<&str, &TensorProto> =
         graph.initializer.iter().map(|tensor| (tensor.name.as_str(), tensor)).collect();
     let constant = |node: &NodeProto, place: usize| Some(integers(stored.get(node.input.get(place)?.as_str())?));
-    let mut axes: HashMap<&str, i64> = HashMap::new();
+    // The dimension, and how many there are; 0 where that is not known.
+    let mut axes: HashMap<&str, (i64, i64)> = HashMap::new();
     let mut cut = HashSet::new();
     for node in &graph.node {
         let (Some(input), Some(output)) = (node.input.first(), node.output.first()) else { continue };
         let first = axes.get(input.as_str()).copied();
         let axis = match (node.op_type.as_str(), first) {
-            ("NonMaxSuppression", _) => Some(0),
-            ("NonZero", _) => Some(1),
+            ("NonMaxSuppression", _) => Some((0, 2)),
+            ("NonZero", _) => Some((1, 2)),
             ("Cast" | "Identity" | "Neg" | "Abs", axis) => axis,
-            ("Transpose", Some(axis)) => {
+            ("Transpose", Some((axis, rank))) => {
                 let order = node.attribute.iter().find(|attribute| attribute.name == "perm");
                 let place = order.and_then(|order| order.ints.iter().position(|from| *from == axis));
                 // Without an order of two dimensions one takes the place of the other.
-                place.map(|place| place as i64).or_else(|| order.is_none().then_some(1 - axis))
+                let place = place.map(|place| place as i64).or_else(|| order.is_none().then_some(1 - axis));
+                place.map(|place| (place, rank))
             }
-            ("Gather", Some(axis)) if integer_attribute(node, "axis").unwrap_or(0) > axis => Some(axis),
-            ("Slice", Some(axis)) => {
+            ("Gather", Some((axis, _))) if integer_attribute(node, "axis").unwrap_or(0) > axis => Some((axis, 0)),
+            ("Slice", Some((axis, rank))) => {
                 let along = constant(node, 3);
                 let place = match &along {
-                    Some(along) => along.iter().position(|other| *other == axis),
+                    Some(along) => {
+                        let is_it = |other: &i64| *other == axis || (rank > 0 && *other == axis - rank);
+                        along.iter().position(is_it)
+                    }
                     None if node.input.get(3).is_none_or(String::is_empty) => usize::try_from(axis).ok(),
                     None => None,
                 };
@@ -127,7 +132,7 @@ fn cut<'a>(graph: &'a GraphProto, counted: &HashSet<&str>) -> HashSet<&'a str> {
                 if end.is_some_and(|end| end.unsigned_abs() < u64::from(u32::MAX >> 1)) {
                     cut.insert(output.as_str());
                 }
-                Some(axis)
+                Some((axis, rank))
             }
             _ => None,
         };
@@ -169,10 +174,12 @@ mod tests {
                 numbers("one", &[1]),
                 numbers("five", &[5]),
                 numbers("all", &[i64::MAX]),
+                numbers("last", &[-1]),
             ],
             node: vec![
                 node("NonZero", &["x"], "places"),
                 node("Slice", &["places", "zero", "five", "one"], "few"),
+                node("Slice", &["places", "zero", "five", "last"], "few_from_the_end"),
                 node("Slice", &["places", "zero", "one", "zero"], "rows"),
                 node("Slice", &["places", "one", "all", "one"], "rest"),
                 node("Transpose", &["places"], "turned"),
@@ -186,7 +193,10 @@ mod tests {
         };
         let values = FromValues::of(&graph, None);
         let reported = graph.node.iter().filter(|node| values.report(node).is_some());
-        assert_eq!(reported.map(|node| node.output[0].as_str()).collect::<Vec<_>>(), ["few", "few_turned", "best"]);
+        assert_eq!(
+            reported.map(|node| node.output[0].as_str()).collect::<Vec<_>>(),
+            ["few", "few_from_the_end", "few_turned", "best"]
+        );
     }
 
     #[test]

@@ -45,13 +45,6 @@ impl Engine {
         }
     }
 
-    /// That it can again, and is what answers.
-    pub(crate) fn source_recovered(&self, model: &str) {
-        if let Ok(entry) = self.0.registry.find(model) {
-            entry.served().names().iter().for_each(|version| entry.forgive(version));
-        }
-    }
-
     /// Serves this version of its model and no other: see [`Engine::update`].
     ///
     /// # Errors

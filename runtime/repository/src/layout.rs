@@ -152,7 +152,9 @@ pub(crate) fn open_path(
             let opened = version::folder(name, "1", path, None, &Known::of(&demands, signed))?;
             // It is the only version.
             let chosen = opened.manifest.versions.select(&[1]);
-            chosen.map_err(|reason| RepositoryError::Manifest { path: path.join(MANIFEST), reason })?;
+            if let Err(reason) = chosen {
+                return Err(RepositoryError::Manifest { path: manifest_of(name, path)?.path, reason });
+            }
             Ok(vec![opened])
         }
         Shape::Versions(versions) => open_versions(name, path, &versions, demands),
@@ -177,7 +179,8 @@ fn open_versions(
         let (number, error) = match open_these(name, path, &top, &left, demands) {
             Ok(opened) => return Ok(opened),
             Err((Some(number), error)) if !is_named => (number, error),
-            Err((_, error)) => return Err(error),
+            // Without those that were passed over there may be none of those that are asked for.
+            Err((_, error)) => return Err(first.unwrap_or(error)),
         };
         left.retain(|(other, _)| *other != number);
         if left.is_empty() {

@@ -346,6 +346,9 @@ impl Manifest {
         if let Some((key, _)) = durations.into_iter().chain([max_delay]).find(too_long) {
             return Err(format!("`{key}` is longer than a year; expected a duration such as \"50ms\""));
         }
+        if let Some(wrong) = self.plugin.iter().flat_map(|plugin| &plugin.headers).find(|name| !is_header(name)) {
+            return Err(format!("`plugin.headers` names '{wrong}'; expected names of headers such as \"x-tenant\""));
+        }
         self.versions.check_policy()?;
         self.versions.check_split()?;
         if let Some(sha256) = &self.sha256
@@ -355,6 +358,12 @@ impl Manifest {
         }
         Ok(())
     }
+}
+
+/// Whether it is a token of HTTP: <https://www.rfc-editor.org/rfc/rfc9110#name-tokens>.
+fn is_header(name: &str) -> bool {
+    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    !name.is_empty() && name.bytes().all(is_token)
 }
 
 /// toml's own text spans lines and draws arrows: kept to its message and a line number.
@@ -458,6 +467,7 @@ mod tests {
             ("file = 'x'\nsha256 = 'abc'", "`sha256` is 'abc'; expected 64 hexadecimal digits"),
             ("[versions]\nlatest = 1\nall = true", "several of `latest`, `all` and `only`"),
             ("[versions]\nonly = []", "`versions.only` is empty"),
+            ("[plugin]\nfile = 'p'\nheaders = ['a b']", "`plugin.headers` names 'a b'; expected names of headers"),
             ("[versions]\nlatest = 0", "`versions.latest` is 0; expected at least 1"),
             ("[versions]\nweights = { 01 = 1 }", "`versions.weights` names '01'; expected numbers"),
             ("[versions]\ncanary = 101", "`versions.canary` is 101; expected at most 100"),

@@ -61,7 +61,12 @@ impl Message {
     pub(crate) fn numbers(&self, path: &str) -> Result<Vec<u64>, String> {
         let name = path.rsplit('.').next().unwrap_or(path);
         let number = |value: &Value| match value {
-            Value::Word(word) => word.parse().map_err(|_| format!("`{path}` is {word}; expected a number, 0 or more")),
+            Value::Word(word) => {
+                let digits = |start: &str, radix| u64::from_str_radix(word.strip_prefix(start)?, radix).ok();
+                let read =
+                    digits("0x", 16).or_else(|| digits("0X", 16)).or_else(|| digits("0", 8)).or(word.parse().ok());
+                read.ok_or_else(|| format!("`{path}` is {word}; expected a number, 0 or more"))
+            }
             Value::Text(text) => Err(format!("`{path}` is the text \"{text}\"; expected a number without quotes")),
             Value::Message(_) => Err(format!("`{path}` is a message; expected a number")),
         };

@@ -107,10 +107,10 @@ impl Triton {
         let gpus = group.numbers("instance_group.gpus")?;
         let gpus = gpus.into_iter().map(|number| format!("cuda:{number}")).collect::<Vec<_>>().join(",");
         let device = match group.text("kind") {
-            Some("KIND_CPU") => Some("cpu".to_owned()),
-            Some("KIND_GPU") if gpus.is_empty() => Some("cuda".to_owned()),
-            Some("KIND_GPU") => Some(gpus),
-            None | Some("KIND_AUTO" | "KIND_MODEL") => None,
+            Some("KIND_CPU" | "2") => Some("cpu".to_owned()),
+            Some("KIND_GPU" | "1") if gpus.is_empty() => Some("cuda".to_owned()),
+            Some("KIND_GPU" | "1") => Some(gpus),
+            None | Some("KIND_AUTO" | "0" | "KIND_MODEL" | "3") => None,
             Some(other) => {
                 return Err(format!(
                     "`instance_group.kind` is {other}; expected KIND_AUTO, KIND_CPU, KIND_GPU or KIND_MODEL"
@@ -275,6 +275,8 @@ mod tests {
         let device = manifest("instance_group { kind: KIND_GPU gpus: [ 0, 1 ] }").device;
         assert_eq!(device.as_deref(), Some("cuda:0,cuda:1"));
         assert_eq!(manifest("max_batch_size: 0").batching.enabled, Some(false));
+        assert_eq!(manifest("max_batch_size: 0x8").batching.max_size, Some(8));
+        assert_eq!(manifest("instance_group { kind: 2 count: 010 }").instances.count, Some(8));
         let triton = Triton::parse("instance_group [ { kind: KIND_CPU }, { kind: KIND_GPU } ]", "m").expect("valid");
         assert_eq!(triton.ignored, ["instance_group (all but the first kind)"]);
     }

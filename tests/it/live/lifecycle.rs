@@ -133,3 +133,18 @@ fn a_model_is_let_go_while_it_is_asked() {
         assert_eq!(loaded.status, 200, "{}", loaded.text());
     }
 }
+
+/// Under `--poll` nobody asks: the index says it for as long as it is so.
+#[test]
+fn what_is_wrong_with_a_source_is_said_until_it_is_right() {
+    let files = folder(&[("m/model.onnx", &identity()), ("n/model.onnx", &identity())]);
+    let server = Server::start(&["--model-dir", &shown(files.path()), "--admin", "--poll", "100ms"]);
+    put(files.path(), "m/model.toml", b"bakend = 'tract'");
+    let says = |part: &str| index(&server).iter().any(|line| line.starts_with("m 1 READY") && line.contains(part));
+    eventually("it is said", || says("did you mean `backend`?"));
+    std::thread::sleep(Duration::from_secs(1));
+    assert!(says("did you mean `backend`?"), "{:?}", index(&server));
+    std::fs::remove_file(files.path().join("m/model.toml")).expect("it was put there");
+    eventually("it is no longer so", || index(&server) == ["m 1 READY", "n 1 READY"]);
+    assert_eq!(version(&server, "m"), "1");
+}

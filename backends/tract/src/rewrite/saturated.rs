@@ -80,6 +80,11 @@ pub(super) fn quantised(node: &NodeProto, facts: &Facts, writer: &mut Writer) ->
     let (Some(dtype), Some(zero)) = (facts.dtype(scale), zero.first().filter(|name| !name.is_empty())) else {
         return false;
     };
+    let fits =
+        facts.dtype(input) == Some(dtype) && facts.rank(input).is_some_and(|rank| facts.rank(scale) <= Some(rank));
+    if !fits {
+        return false;
+    }
     // Those of several scales are computed in FP32.
     if !matches!(facts.rank(scale), Some(0 | 1)) || facts.rank(scale) == Some(1) && facts.size(scale, 0) != Some(1) {
         return false;

@@ -41,7 +41,8 @@ impl AddressFlags {
         if self.port.is_none()
             && let Some(port) = environment.get(KNATIVE_PORT)
         {
-            self.port = Some(port.parse().with_context(|| format!("$PORT is '{port}'; expected a port number"))?);
+            let number = port.parse().ok();
+            self.port = Some(number.with_context(|| format!("$PORT is '{port}'; expected a port number"))?);
         }
         Ok(self)
     }

@@ -3,6 +3,7 @@
 use std::fs::{self, DirBuilder, File, symlink_metadata};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::process::geteuid;
 
@@ -49,7 +50,9 @@ fn users(environment: &Environment) -> Option<PathBuf> {
 pub(crate) fn try_to_write(folder: &Path) -> std::io::Result<()> {
     let missing: Vec<&Path> = folder.ancestors().take_while(|part| fs::symlink_metadata(part).is_err()).collect();
     let written = fs::create_dir_all(folder).and_then(|()| {
-        let probe = folder.join(format!(".corymb-{}", std::process::id()));
+        // Others may try at the same time, in containers where all have one number.
+        let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+        let probe = folder.join(format!(".corymb-{}-{time}", std::process::id()));
         File::create_new(&probe)?;
         fs::remove_file(&probe)
     });
@@ -111,7 +114,8 @@ mod tests {
 
     #[test]
     fn trying_to_write_leaves_nothing() {
-        let root = std::env::temp_dir().join(format!("corymb-doctor-{}", std::process::id()));
+        let place = tempfile::tempdir().expect("made");
+        let root = place.path().join("root");
         let folder = root.join("a/b");
         try_to_write(&folder).expect("written");
         assert!(!root.exists());
@@ -119,6 +123,5 @@ mod tests {
         fs::write(root.join("a"), "a file").expect("written");
         assert!(try_to_write(&folder).is_err());
         assert!(root.join("a").is_file());
-        fs::remove_dir_all(&root).expect("removed");
     }
 }

@@ -25,6 +25,7 @@ const DOWNLOAD_TIMEOUT: Duration = Duration::from_secs(60);
 pub(crate) fn repository(flags: &SourceFlags) -> anyhow::Result<Repository> {
     let environment = environment();
     let signatures = signatures(flags)?;
+    libraries(flags)?;
     Ok(Repository::new(RepositoryOptions {
         cache: cache(flags.cache.as_ref(), &environment).folder,
         cache_size: flags.cache_size.map(|size| size.as_u64()),
@@ -33,6 +34,12 @@ pub(crate) fn repository(flags: &SourceFlags) -> anyhow::Result<Repository> {
         progress: Some(progress::of_this_terminal()),
         signatures,
     }))
+}
+
+/// Fails where a library of custom operators is named that is not there, whether or not a model asks for it.
+pub(crate) fn libraries(flags: &SourceFlags) -> anyhow::Result<()> {
+    let absent = flags.custom_operators.iter().find(|library| !library.file.exists());
+    absent.map_or(Ok(()), |library| bail!("--custom-operators {}: is not there", library.file.display()))
 }
 
 /// Who must have signed which models.

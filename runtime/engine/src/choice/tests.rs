@@ -146,7 +146,7 @@ fn what_is_named_is_what_runs() {
     assert_eq!(what, "first on cpu");
     assert!(why.contains("cuda:0: first is not usable here: cuda:0 does not work"), "{why}");
     let error = choose_from(&[&gpu, &Fake::new("second")], "first", "cuda").expect_err("not substituted");
-    assert_eq!(error, "first: first is not usable here: cuda:0 does not work");
+    assert_eq!(error, "first is not usable here: cuda:0 does not work");
     assert!(choose_from(&[&gpu, &Fake::new("second")], "auto", "cuda").is_err());
     let (what, why) = chosen(&[&gpu], "first", "cuda-or-cpu");
     assert_eq!(what, "first on cpu");

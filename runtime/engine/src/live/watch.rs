@@ -43,6 +43,8 @@ struct Look {
     revision: Option<String>,
     /// The last that was said of it, by model.
     complaints: BTreeMap<String, String>,
+    /// Whether it could not even be asked whether it has changed.
+    away: bool,
     /// Models of a folder of models that were there.
     models: BTreeSet<String>,
     /// Whether it was a folder of models.
@@ -54,15 +56,10 @@ impl Look {
         let error = error.to_string();
         if self.complaints.get(model) != Some(&error) {
             tracing::error!(model, error, "its source cannot be used; what serves is left as it is");
-            engine.source_failed(model, &error);
+            // What is wrong with all of it is wrong with each.
+            let all = self.models.iter().map(String::as_str).filter(|_| model.is_empty());
+            all.chain([model]).for_each(|model| engine.source_failed(model, &error));
             self.complaints.insert(model.to_owned(), error);
-        }
-    }
-
-    /// It is as it was when there was nothing to complain of.
-    fn settle(&mut self, engine: &Engine, model: &str) {
-        if self.complaints.remove(model).is_some() {
-            engine.source_recovered(model);
         }
     }
 }
@@ -182,11 +179,16 @@ impl Live {
             Ok(first) => first,
             Err(error) => {
                 look.complain(&self.0.engine, name, &error);
+                look.away = true;
                 return None;
             }
         };
+        // Whoever comes back is opened again: what was said of it in between is no longer so, or is said anew.
+        if std::mem::take(&mut look.away) {
+            look.complaints.remove(name);
+            look.revision = None;
+        }
         if look.revision.as_ref() == Some(&first) {
-            look.settle(&self.0.engine, name);
             return None;
         }
         if Repository::is_local(uri) {

@@ -130,9 +130,13 @@ pub(super) fn folder(
 
 /// The samples of the first of these folders that has any.
 fn samples_in(folders: &[&Path]) -> Result<Vec<Sample>, RepositoryError> {
-    let Some(folder) = folders.iter().map(|folder| folder.join(WARMUP)).find(|folder| folder.is_dir()) else {
+    let Some(folder) = folders.iter().map(|folder| folder.join(WARMUP)).find(|folder| folder.exists()) else {
         return Ok(Vec::new());
     };
+    if !folder.is_dir() {
+        let reason = io::Error::new(io::ErrorKind::NotADirectory, "it is not a folder of samples");
+        return Err(RepositoryError::unreadable(&folder, reason));
+    }
     let entries = Disk(folder.clone()).entries("")?;
     let files = entries.into_iter().filter(|(_, is_folder)| !is_folder);
     Ok(files.map(|(file, _)| Sample::new(FileSource::Path(folder.join(file)))).collect())

@@ -87,7 +87,8 @@ impl Report {
         let warnings = config.warnings.iter().chain(&hardware.notes).cloned().collect();
         let devices = devices::devices(&config.engine.device, &backends, &nvidia);
         let mut failures = failures(&config.engine.backend, &config.engine.device, &backends, &devices);
-        failures.extend(sources::signatures(&config.sources).err().map(|error| format!("{error:#}")));
+        let sources = [sources::signatures(&config.sources).err(), sources::libraries(&config.sources).err()];
+        failures.extend(sources.into_iter().flatten().map(|error| format!("{error:#}")));
         failures.extend(probe::unreachable(&config));
         failures.extend(wiring::check_push(&config.telemetry).err().map(|error| format!("{error:#}")));
         let mut surroundings = probe::surroundings(&config, &hardware);
