@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Output};
 
 use serde::Deserialize;
 
@@ -91,7 +91,22 @@ impl Refusal {
         let folder = tempfile::tempdir().expect("made");
         let path = folder.path().canonicalize().expect("made").to_string_lossy().into_owned();
         self.set_up(Path::new(&path));
-        let mut command = corymb(&["serve"]);
+        let output = self.run("serve", &path);
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        let lines: Vec<&str> = text.lines().filter(|line| line.starts_with("error: ")).collect();
+        let line = self.line.replace(FOLDER, &path);
+        if output.status.code() != Some(self.exit) || lines != [line.as_str()] || text.contains("panicked") {
+            return Err(format!("{}: {}, expected {line}\n{text}", self.title, output.status).replace(&path, FOLDER));
+        }
+        // Whoever asks before is told the same.
+        let doctor = self.run("doctor", &path);
+        let text = String::from_utf8_lossy(&doctor.stdout);
+        let agrees = doctor.status.code() == Some(self.exit);
+        if agrees { Ok(()) } else { Err(format!("{}: doctor: {}\n{text}", self.title, doctor.status)) }
+    }
+
+    fn run(&self, subcommand: &str, path: &str) -> Output {
+        let mut command = corymb(&[subcommand]);
         // What a case is about is not given twice.
         let given = |flag: &str| self.arguments.iter().any(|argument| argument.split('=').next() == Some(flag));
         if !given("--host") {
@@ -100,16 +115,9 @@ impl Refusal {
         if !given("--port") && !["PORT", "CORYMB_PORT"].iter().any(|name| self.environment.contains_key(*name)) {
             command.args(["--port", "0"]);
         }
-        command.args(self.arguments.iter().map(|argument| argument.replace(FOLDER, &path)));
-        command.envs(self.environment.iter().map(|(name, value)| (name, value.replace(FOLDER, &path))));
-        let output = run_command(command);
-        let text = String::from_utf8_lossy(&output.stderr).into_owned();
-        let lines: Vec<&str> = text.lines().filter(|line| line.starts_with("error: ")).collect();
-        let line = self.line.replace(FOLDER, &path);
-        if output.status.code() == Some(self.exit) && lines == [line.as_str()] && !text.contains("panicked") {
-            return Ok(());
-        }
-        Err(format!("{}: {}, expected {line}\n{text}", self.title, output.status).replace(&path, FOLDER))
+        command.args(self.arguments.iter().map(|argument| argument.replace(FOLDER, path)));
+        command.envs(self.environment.iter().map(|(name, value)| (name, value.replace(FOLDER, path))));
+        run_command(command)
     }
 }
 

@@ -104,7 +104,7 @@ pub fn external_file(folder: &Path, location: &str) -> Result<(PathBuf, bool), S
 }
 
 /// Whether a linked file is one of a store that all files of the folder link to, as a mounted Kubernetes volume
-/// (`..data/`) or a cache of downloads (`blobs/`) makes them: some other file of the folder links to the same place.
+/// (`..data/`) or a cache of downloads (`blobs/`) makes them: a model of the folder links to the same place.
 fn is_beside(path: &Path, folder: &Path, real: &Path) -> bool {
     let Some(store) = real.parent() else { return false };
     let Ok(entries) = folder.read_dir() else { return false };

@@ -26,12 +26,7 @@ pub(crate) struct Surroundings<'a> {
 
 impl<'a> Surroundings<'a> {
     pub(crate) fn of(graph: &'a GraphProto, opset: i64) -> Self {
-        let mut constants: HashMap<&str, &TensorProto> =
-            graph.initializer.iter().map(|tensor| (tensor.name.as_str(), tensor)).collect();
-        for node in graph.node.iter().filter(|node| node.op_type == "Constant") {
-            let value = node.attribute.iter().find_map(|attribute| attribute.t.as_ref());
-            constants.extend(node.output.first().map(String::as_str).zip(value));
-        }
+        let constants = constants(graph);
         let makers = graph.node.iter().flat_map(|node| node.output.iter().map(move |output| (output.as_str(), node)));
         Self { constants, makers: makers.collect(), quantised: is_quantised(graph), opset }
     }
@@ -39,6 +34,17 @@ impl<'a> Surroundings<'a> {
     fn constant(&self, node: &NodeProto, operand: usize) -> Option<&'a TensorProto> {
         self.constants.get(node.input.get(operand)?.as_str()).copied()
     }
+}
+
+/// What a graph stores, as initializers or as nodes, by name.
+pub(crate) fn constants(graph: &GraphProto) -> HashMap<&str, &TensorProto> {
+    let mut constants: HashMap<&str, &TensorProto> =
+        graph.initializer.iter().map(|tensor| (tensor.name.as_str(), tensor)).collect();
+    for node in graph.node.iter().filter(|node| node.op_type == "Constant") {
+        let value = node.attribute.iter().find_map(|attribute| attribute.t.as_ref());
+        constants.extend(node.output.first().map(String::as_str).zip(value));
+    }
+    constants
 }
 
 /// Why tract must not run this node; none where nothing is known against it.

@@ -4,9 +4,9 @@
 use std::collections::{HashMap, HashSet};
 
 use corymb_onnx::is_standard;
-use tract_onnx::pb::{GraphProto, NodeProto, TensorProto};
+use tract_onnx::pb::{GraphProto, NodeProto};
 
-use crate::mistakes::integers;
+use crate::mistakes::{constants, integers};
 use crate::proto::integer_attribute;
 use crate::steering::steering;
 
@@ -96,8 +96,7 @@ impl<'a> FromValues<'a> {
 /// The outputs of slices along the dimension that says how many there are, but to its end. What becomes of that dimension is
 /// followed through operators that leave it where it is.
 fn cut<'a>(graph: &'a GraphProto, counted: &HashSet<&str>) -> HashSet<&'a str> {
-    let stored: HashMap<&str, &TensorProto> =
-        graph.initializer.iter().map(|tensor| (tensor.name.as_str(), tensor)).collect();
+    let stored = constants(graph);
     let constant = |node: &NodeProto, place: usize| Some(integers(stored.get(node.input.get(place)?.as_str())?));
     // The dimension, and how many there are; 0 where that is not known.
     let mut axes: HashMap<&str, (i64, i64)> = HashMap::new();
@@ -155,7 +154,7 @@ fn asks_for_shape(node: &NodeProto) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use tract_onnx::pb::ValueInfoProto;
+    use tract_onnx::pb::{AttributeProto, TensorProto, ValueInfoProto};
 
     use super::*;
     use crate::proto::plain_node as node;
@@ -167,16 +166,18 @@ mod tests {
             int64_data: numbers.to_vec(),
             ..TensorProto::default()
         };
+        // As exporters write it.
+        let stored = AttributeProto { t: Some(numbers("", &[5])), ..AttributeProto::default() };
         let graph = GraphProto {
             input: vec![ValueInfoProto { name: "x".to_owned(), ..ValueInfoProto::default() }],
             initializer: vec![
                 numbers("zero", &[0]),
                 numbers("one", &[1]),
-                numbers("five", &[5]),
                 numbers("all", &[i64::MAX]),
                 numbers("last", &[-1]),
             ],
             node: vec![
+                NodeProto { attribute: vec![stored], ..node("Constant", &[], "five") },
                 node("NonZero", &["x"], "places"),
                 node("Slice", &["places", "zero", "five", "one"], "few"),
                 node("Slice", &["places", "zero", "five", "last"], "few_from_the_end"),

@@ -11,7 +11,7 @@ use super::layer::{LISTS, keys, parse};
 /// A larger file is none, in bytes.
 const MOST: u64 = 1 << 20;
 
-/// The flags that a file sets. An error begins with its path.
+/// The flags that a file sets. An error names it.
 pub(super) fn read(path: &Path) -> anyhow::Result<ServeFlags> {
     let named = || format!("--config {}", path.display());
     let text = files::read_text(path, MOST).with_context(named)?;
