@@ -64,6 +64,7 @@ mod tests {
     #[tokio::test]
     async fn a_socket_of_ipv6_takes_connections_of_ipv4() {
         if TcpSocket::new_v6().is_err() {
+            assert!(std::env::var("CI").as_deref() != Ok("true"), "missing under CI: IPv6");
             eprintln!("skipped: the kernel has no IPv6");
             return;
         }
