@@ -12,6 +12,7 @@ import time
 
 import elementwise
 import empty
+import extremes
 import network
 import onnx_suites
 import other
@@ -33,7 +34,7 @@ def main():
     chosen = parser.parse_args()
     began = time.monotonic()
     suite = Suite(chosen.tenth)
-    for family in (elementwise.all_of, repeated.elementwise, shaping.all_of, network.all_of, other.all_of, repeated.all_of, empty.all_of):
+    for family in (elementwise.all_of, repeated.elementwise, shaping.all_of, network.all_of, other.all_of, repeated.all_of, extremes.all_of, empty.all_of):
         suite.elementwise = family in (elementwise.all_of, repeated.elementwise)
         suite.group = "empty" if family is empty.all_of else ""
         family(suite)

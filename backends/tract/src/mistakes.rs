@@ -7,7 +7,7 @@ use corymb_onnx::is_standard;
 use tract_onnx::pb::tensor_proto::DataType;
 use tract_onnx::pb::{GraphProto, NodeProto, TensorProto};
 
-use crate::proto::integer_attribute;
+use crate::proto::{integer_attribute, integers};
 use crate::rewrite::{SOFTMAX_OF_ONE_AXIS, is_quantised};
 
 /// The largest constant that the file may ask for by its shape alone: it would be allocated while loading.
@@ -71,7 +71,10 @@ pub(crate) fn known(node: &NodeProto, around: &Surroundings<'_>) -> Option<Strin
 fn is_wide_sum(node: &NodeProto, around: &Surroundings<'_>) -> bool {
     let stored = around.constant(node, 0).filter(|stored| stored.data_type == DataType::Int64 as i32);
     let Some(stored) = stored else { return false };
-    let sum = integers(stored).into_iter().fold(0_u64, |sum, number| sum.saturating_add(number.unsigned_abs()));
+    let sum = integers(stored)
+        .unwrap_or_default()
+        .into_iter()
+        .fold(0_u64, |sum, number| sum.saturating_add(number.unsigned_abs()));
     i32::try_from(sum).is_err()
 }
 
@@ -139,10 +142,10 @@ pub(crate) fn unread(data_type: i32) -> Option<&'static str> {
 /// A constant that a few bytes of shape blow up.
 fn filled(node: &NodeProto, around: &Surroundings<'_>) -> Option<String> {
     let dims: Vec<i64> = match node.op_type.as_str() {
-        "ConstantOfShape" => integers(around.constant(node, 0)?),
-        "Expand" => integers(around.constant(node, 1)?),
+        "ConstantOfShape" => integers(around.constant(node, 0)?)?,
+        "Expand" => integers(around.constant(node, 1)?)?,
         "Range" => {
-            let ends = [0, 1, 2].map(|operand| Some(*integers(around.constant(node, operand)?).first()?));
+            let ends = [0, 1, 2].map(|operand| integers(around.constant(node, operand)?)?.first().copied());
             let [Some(start), Some(end), Some(step)] = ends else { return None };
             vec![end.checked_sub(start)?.checked_div(step)?]
         }
@@ -153,13 +156,4 @@ fn filled(node: &NodeProto, around: &Surroundings<'_>) -> Option<String> {
         .try_fold(WIDEST_ELEMENT, |bytes, &dim| bytes.checked_mul(dim.max(1).unsigned_abs()))
         .filter(|&bytes| bytes <= MAX_FILLED_BYTES);
     bytes.is_none().then(|| format!("asks for a tensor of shape {dims:?}; at most {MAX_FILLED_BYTES} bytes are filled"))
-}
-
-/// The elements of INT64.
-pub(crate) fn integers(tensor: &TensorProto) -> Vec<i64> {
-    if tensor.raw_data.is_empty() {
-        return tensor.int64_data.clone();
-    }
-    let (elements, _) = tensor.raw_data.as_chunks::<8>();
-    elements.iter().map(|element| i64::from_le_bytes(*element)).collect()
 }

@@ -1,7 +1,8 @@
 //! What tract's protobuf types of a model do not say directly: its operator set, a node's attributes and its subgraphs.
 
 use corymb_onnx::is_standard;
-use tract_onnx::pb::{AttributeProto, GraphProto, ModelProto, NodeProto};
+use tract_onnx::pb::tensor_proto::DataType;
+use tract_onnx::pb::{AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto};
 
 /// The version of the standard operator set; 0 where none is named.
 pub(crate) fn standard_opset(model: &ModelProto) -> i64 {
@@ -47,6 +48,26 @@ pub(crate) fn subgraphs(node: &NodeProto) -> impl Iterator<Item = &GraphProto> {
 /// As [`subgraphs`], to be changed in place.
 pub(crate) fn subgraphs_mut(node: &mut NodeProto) -> impl Iterator<Item = &mut GraphProto> {
     node.attribute.iter_mut().flat_map(|AttributeProto { g, graphs, .. }| g.iter_mut().chain(graphs))
+}
+
+/// The elements of a tensor of INT64 or INT32 that lies in the file itself.
+pub(crate) fn integers(tensor: &TensorProto) -> Option<Vec<i64>> {
+    if tensor.data_location.is_some_and(|location| location != 0) {
+        return None;
+    }
+    match DataType::try_from(tensor.data_type).ok()? {
+        DataType::Int64 if tensor.raw_data.is_empty() => Some(tensor.int64_data.clone()),
+        DataType::Int64 => {
+            Some(tensor.raw_data.as_chunks::<8>().0.iter().map(|element| i64::from_le_bytes(*element)).collect())
+        }
+        DataType::Int32 if tensor.raw_data.is_empty() => {
+            Some(tensor.int32_data.iter().map(|&element| element.into()).collect())
+        }
+        DataType::Int32 => {
+            Some(tensor.raw_data.as_chunks::<4>().0.iter().map(|element| i32::from_le_bytes(*element).into()).collect())
+        }
+        _ => None,
+    }
 }
 
 /// A node without a name or attributes.

@@ -6,8 +6,8 @@ use std::collections::{HashMap, HashSet};
 use corymb_onnx::is_standard;
 use tract_onnx::pb::{GraphProto, NodeProto};
 
-use crate::mistakes::{constants, integers};
-use crate::proto::integer_attribute;
+use crate::mistakes::constants;
+use crate::proto::{integer_attribute, integers, integers_attribute};
 use crate::steering::steering;
 
 const REASON: &str = "its size comes from a value of the request, which tract cannot bound";
@@ -97,7 +97,11 @@ impl<'a> FromValues<'a> {
 /// followed through operators that leave it where it is.
 fn cut<'a>(graph: &'a GraphProto, counted: &HashSet<&str>) -> HashSet<&'a str> {
     let stored = constants(graph);
-    let constant = |node: &NodeProto, place: usize| Some(integers(stored.get(node.input.get(place)?.as_str())?));
+    // Before operator set 10 they were attributes.
+    let constant = |node: &NodeProto, place: usize, name: &str| match node.input.get(place) {
+        Some(operand) if !operand.is_empty() => integers(stored.get(operand.as_str())?),
+        _ => integers_attribute(node, name).map(<[i64]>::to_vec),
+    };
     // The dimension, and how many there are; 0 where that is not known.
     let mut axes: HashMap<&str, (i64, i64)> = HashMap::new();
     let mut cut = HashSet::new();
@@ -117,7 +121,7 @@ fn cut<'a>(graph: &'a GraphProto, counted: &HashSet<&str>) -> HashSet<&'a str> {
             }
             ("Gather", Some((axis, _))) if integer_attribute(node, "axis").unwrap_or(0) > axis => Some((axis, 0)),
             ("Slice", Some((axis, rank))) => {
-                let along = constant(node, 3);
+                let along = constant(node, 3, "axes");
                 let place = match &along {
                     Some(along) => {
                         let is_it = |other: &i64| *other == axis || (rank > 0 && *other == axis - rank);
@@ -126,7 +130,7 @@ fn cut<'a>(graph: &'a GraphProto, counted: &HashSet<&str>) -> HashSet<&'a str> {
                     None if node.input.get(3).is_none_or(String::is_empty) => usize::try_from(axis).ok(),
                     None => None,
                 };
-                let ends = constant(node, 2);
+                let ends = constant(node, 2, "ends");
                 let end = place.and_then(|place| ends.as_ref()?.get(place).copied());
                 if end.is_some_and(|end| end.unsigned_abs() < u64::from(u32::MAX >> 1)) {
                     cut.insert(output.as_str());
@@ -154,6 +158,7 @@ fn asks_for_shape(node: &NodeProto) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use tract_onnx::pb::tensor_proto::DataType;
     use tract_onnx::pb::{AttributeProto, TensorProto, ValueInfoProto};
 
     use super::*;
@@ -163,8 +168,14 @@ mod tests {
     fn a_part_of_what_is_counted_is_refused() {
         let numbers = |name: &str, numbers: &[i64]| TensorProto {
             name: name.to_owned(),
+            data_type: DataType::Int64 as i32,
             int64_data: numbers.to_vec(),
             ..TensorProto::default()
+        };
+        let integers = |name: &str, ints: &[i64]| AttributeProto {
+            name: name.to_owned(),
+            ints: ints.to_vec(),
+            ..AttributeProto::default()
         };
         // As exporters write it.
         let stored = AttributeProto { t: Some(numbers("", &[5])), ..AttributeProto::default() };
@@ -175,6 +186,12 @@ mod tests {
                 numbers("one", &[1]),
                 numbers("all", &[i64::MAX]),
                 numbers("last", &[-1]),
+                TensorProto {
+                    data_type: DataType::Int32 as i32,
+                    int64_data: Vec::new(),
+                    int32_data: vec![5],
+                    ..numbers("short", &[])
+                },
             ],
             node: vec![
                 NodeProto { attribute: vec![stored], ..node("Constant", &[], "five") },
@@ -183,6 +200,11 @@ mod tests {
                 node("Slice", &["places", "zero", "five", "last"], "few_from_the_end"),
                 node("Slice", &["places", "zero", "one", "zero"], "rows"),
                 node("Slice", &["places", "one", "all", "one"], "rest"),
+                node("Slice", &["places", "zero", "short", "one"], "few_by_short"),
+                NodeProto {
+                    attribute: vec![integers("axes", &[1]), integers("starts", &[0]), integers("ends", &[5])],
+                    ..node("Slice", &["places"], "few_by_attributes")
+                },
                 node("Transpose", &["places"], "turned"),
                 node("Slice", &["turned", "zero", "five"], "few_turned"),
                 node("Slice", &["turned", "zero", "one", "one"], "columns"),
@@ -196,7 +218,7 @@ mod tests {
         let reported = graph.node.iter().filter(|node| values.report(node).is_some());
         assert_eq!(
             reported.map(|node| node.output[0].as_str()).collect::<Vec<_>>(),
-            ["few", "few_from_the_end", "few_turned", "best"]
+            ["few", "few_from_the_end", "few_by_short", "few_by_attributes", "few_turned", "best"]
         );
     }
 

@@ -4,6 +4,7 @@ mod boxes;
 mod branches;
 mod cast;
 mod exact;
+mod place;
 mod squeeze;
 
 use std::sync::LazyLock;
@@ -24,6 +25,8 @@ static PLAIN: LazyLock<Onnx> = LazyLock::new(tract_onnx::onnx);
 /// What reads ONNX.
 pub(crate) fn reader() -> Onnx {
     let mut onnx = PLAIN.clone();
+    onnx.op_register.insert("ArgMax", place::largest);
+    onnx.op_register.insert("ArgMin", place::smallest);
     onnx.op_register.insert("Cast", cast::cast);
     onnx.op_register.insert("Div", exact::quotient);
     onnx.op_register.insert("If", branches::branches);

@@ -1,10 +1,10 @@
-//! Single operators on numbers: `Mod`, `Pow` of integers, `Softplus`, `BitShift`, `IsInf` and the `Einsum` that adds everything up.
+//! Single operators on numbers: `Mod`, `Pow` of integers, `Softplus`, `Asinh`, `HardSwish`, `BitShift`, `IsInf` and the `Einsum` that adds everything up.
 
 use tract_onnx::pb::NodeProto;
 use tract_onnx::pb::tensor_proto::DataType;
 
 use super::facts::{Fact, Facts};
-use super::writer::{Writer, integer};
+use super::writer::{Writer, float, integer};
 use crate::proto::{integer_attribute, text_attribute};
 
 /// `Mod` whose first operand is broadcast, which tract gets wrong: it is brought to the result's shape first. By a selection
@@ -175,5 +175,40 @@ pub(super) fn sum_of_all(node: &NodeProto, writer: &mut Writer) -> bool {
         return false;
     }
     writer.reduce_to("ReduceSum", input, &[], false, output);
+    true
+}
+
+/// `Asinh` of FP32, which tract squares: of what is large that overflows.
+pub(super) fn in_double(node: &NodeProto, facts: &Facts, writer: &mut Writer) -> bool {
+    let ([input], [output]) = (node.input.as_slice(), node.output.as_slice()) else { return false };
+    let Some(dtype @ (DataType::Float | DataType::Float16)) = facts.dtype(input) else { return false };
+    let wide = writer.cast(input, DataType::Double);
+    let found = writer.op(&node.op_type, &[&wide], vec![]);
+    writer.named("Cast", &[&found], output, vec![integer("to", dtype as i64)]);
+    true
+}
+
+/// `HardSwish`, which tract multiplies by the number before it divides by 6: of what is large that overflows.
+pub(super) fn hard_swish(node: &NodeProto, writer: &mut Writer) -> bool {
+    let ([input], [output]) = (node.input.as_slice(), node.output.as_slice()) else { return false };
+    let sixth = writer.op("HardSigmoid", &[input], vec![float("alpha", 1.0 / 6.0), float("beta", 0.5)]);
+    writer.named("Mul", &[input, &sixth], output, vec![]);
+    true
+}
+
+/// `Sign` of FP16: ONNX Runtime's is nothing where there is no number.
+pub(super) fn sign_of_half(node: &NodeProto, facts: &Facts, writer: &mut Writer) -> bool {
+    let ([input], [output]) = (node.input.as_slice(), node.output.as_slice()) else { return false };
+    if facts.dtype(input) != Some(DataType::Float16) {
+        return false;
+    }
+    let wide = writer.cast(input, DataType::Float);
+    let zero = writer.scalar(DataType::Float, 0.0);
+    let [above, below] = ["Greater", "Less"].map(|operator| {
+        let is_so = writer.op(operator, &[&wide, &zero], vec![]);
+        writer.cast(&is_so, DataType::Float)
+    });
+    let sign = writer.op("Sub", &[&above, &below], vec![]);
+    writer.named("Cast", &[&sign], output, vec![integer("to", DataType::Float16 as i64)]);
     true
 }

@@ -8,7 +8,7 @@ use tract_onnx::pb::tensor_shape_proto::dimension::Value as DimValue;
 use tract_onnx::pb::type_proto::Value as TypeValue;
 use tract_onnx::pb::{GraphProto, NodeProto, TensorProto, ValueInfoProto};
 
-use crate::proto::{integer_attribute, subgraphs};
+use crate::proto::{integer_attribute, integers, subgraphs};
 
 /// The most elements of a constant that are kept.
 const FEW: usize = 64;
@@ -248,26 +248,6 @@ fn is_zero(tensor: &TensorProto) -> Option<bool> {
     let stored = raw_data.chunks(size).all(is_nothing) && int32_data.iter().all(|half| half & 0x7fff == 0);
     let listed = float_data.iter().all(|element| *element == 0.0) && double_data.iter().all(|element| *element == 0.0);
     Some(!is_empty && stored && listed)
-}
-
-/// The elements of a tensor of integers that lies in the file itself.
-fn integers(tensor: &TensorProto) -> Option<Vec<i64>> {
-    if tensor.data_location.is_some_and(|location| location != 0) {
-        return None;
-    }
-    match DataType::try_from(tensor.data_type).ok()? {
-        DataType::Int64 if tensor.raw_data.is_empty() => Some(tensor.int64_data.clone()),
-        DataType::Int64 => {
-            Some(tensor.raw_data.as_chunks::<8>().0.iter().map(|element| i64::from_le_bytes(*element)).collect())
-        }
-        DataType::Int32 if tensor.raw_data.is_empty() => {
-            Some(tensor.int32_data.iter().map(|&element| element.into()).collect())
-        }
-        DataType::Int32 => {
-            Some(tensor.raw_data.as_chunks::<4>().0.iter().map(|element| i32::from_le_bytes(*element).into()).collect())
-        }
-        _ => None,
-    }
 }
 
 #[cfg(test)]

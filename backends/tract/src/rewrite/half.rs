@@ -15,7 +15,7 @@ use crate::proto::{label, subgraphs_mut};
 
 /// Operators that compute, and whose operands of fractions are all of one type.
 #[rustfmt::skip]
-const ARITHMETIC: [&str; 98] = [
+const ARITHMETIC: [&str; 97] = [
     "Abs", "Acos", "Acosh", "Add", "ArgMax", "ArgMin", "Asin", "Asinh", "Atan", "Atanh", "AveragePool",
     "BatchNormalization", "Ceil", "Celu", "Clip", "Conv", "ConvTranspose", "Cos", "Cosh", "CumSum", "Det", "Div",
     "Einsum", "Elu", "Equal", "Erf", "Exp", "Floor", "GRU", "Gelu", "Gemm", "GlobalAveragePool", "GlobalLpPool",
@@ -24,7 +24,7 @@ const ARITHMETIC: [&str; 98] = [
     "LogSoftmax", "LpNormalization", "LpPool", "MatMul", "Max", "MaxPool", "Mean", "MeanVarianceNormalization", "Min",
     "Mish", "Mod", "Mul", "Neg", "PRelu", "Pow", "RMSNormalization", "RNN", "Reciprocal", "ReduceL1", "ReduceL2",
     "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum",
-    "ReduceSumSquare", "Relu", "Resize", "RotaryEmbedding", "Round", "Selu", "Shrink", "Sigmoid", "Sign", "Sin", "Sinh",
+    "ReduceSumSquare", "Relu", "Resize", "RotaryEmbedding", "Round", "Selu", "Shrink", "Sigmoid", "Sin", "Sinh",
     "Softmax", "Softplus", "Softsign", "Sqrt", "Sub", "Sum", "Swish", "Tan", "Tanh", "ThresholdedRelu", "Where",
 ];
 

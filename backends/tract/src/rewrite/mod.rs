@@ -57,6 +57,7 @@ fn rewrite_graph(graph: &mut GraphProto, outer: Facts, opset: i64) -> bool {
         for subgraph in subgraphs_mut(&mut node) {
             halves |= rewrite_graph(subgraph, facts.clone(), opset);
         }
+        shapes::constant(&mut node);
         facts.learn(&node);
         if is_standard(&node.domain) {
             shapes::complete(&mut node, &facts, opset);
@@ -82,7 +83,6 @@ fn stands_for(node: &NodeProto, facts: &Facts, quantised: bool, writer: &mut Wri
         "Attention" => attention::spelled(node, facts, writer),
         "Mod" => arithmetic::modulo(node, facts, writer),
         "Mul" => zeros::product(node, facts, writer),
-        "ArgMax" | "ArgMin" => saturated::last_place(node, facts, writer),
         "Clip" => saturated::clip(node, facts, writer),
         "QuantizeLinear" => saturated::quantised(node, facts, writer),
         "DynamicQuantizeLinear" => saturated::scale_of_nothing(node, writer),
@@ -90,6 +90,9 @@ fn stands_for(node: &NodeProto, facts: &Facts, quantised: bool, writer: &mut Wri
         "LayerNormalization" | "RMSNormalization" => zeros::scale(node, facts, writer),
         "BatchNormalization" => zeros::scale_of_batch(node, facts, writer),
         "Softplus" => arithmetic::softplus(node, writer),
+        "Asinh" => arithmetic::in_double(node, facts, writer),
+        "Sign" => arithmetic::sign_of_half(node, facts, writer),
+        "HardSwish" => arithmetic::hard_swish(node, writer),
         "BitShift" => arithmetic::shift(node, facts, writer),
         "IsInf" => arithmetic::is_infinite(node, facts, writer),
         "Einsum" => arithmetic::sum_of_all(node, writer),

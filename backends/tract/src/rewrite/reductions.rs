@@ -134,7 +134,7 @@ pub(super) fn of_exponentials(node: &NodeProto, facts: &Facts, writer: &mut Writ
 }
 
 /// 0 in place of infinity.
-fn finite(name: &str, dtype: DataType, writer: &mut Writer) -> String {
+pub(super) fn finite(name: &str, dtype: DataType, writer: &mut Writer) -> String {
     let (infinity, zero) = (writer.scalar(dtype, f64::INFINITY), writer.scalar(dtype, 0.0));
     let size = writer.op("Abs", &[name], vec![]);
     let infinite = writer.op("Equal", &[&size, &infinity], vec![]);

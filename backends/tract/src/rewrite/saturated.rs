@@ -6,7 +6,6 @@ use tract_onnx::pb::{AttributeProto, NodeProto};
 
 use super::facts::Facts;
 use super::writer::Writer;
-use crate::proto::integer_attribute;
 
 /// Since this operator set the bounds of `Clip` are operands.
 const BOUNDS_AS_OPERANDS: i64 = 11;
@@ -15,37 +14,15 @@ const LARGEST_HALF: f64 = 65504.0;
 /// More quotients than an integer of 8 or 16 bits has values, and far from the ends of 32 bits.
 const BEYOND: f64 = 16_777_216.0;
 
-/// The largest finite number.
-fn largest(dtype: DataType) -> Option<f64> {
-    match dtype {
-        DataType::Float => Some(f64::from(f32::MAX)),
-        DataType::Double => Some(f64::MAX),
-        DataType::Float16 => Some(LARGEST_HALF),
-        _ => None,
-    }
-}
-
-/// `ArgMax` and `ArgMin` that take the last of equal numbers: of nothing but infinite ones tract takes none.
-pub(super) fn last_place(node: &NodeProto, facts: &Facts, writer: &mut Writer) -> bool {
-    let ([input], [output]) = (node.input.as_slice(), node.output.as_slice()) else { return false };
-    if integer_attribute(node, "select_last_index").unwrap_or(0) == 0 {
-        return false;
-    }
-    let Some((dtype, largest)) = facts.dtype(input).and_then(|dtype| Some((dtype, largest(dtype)?))) else {
-        return false;
-    };
-    let (operator, end) = if node.op_type == "ArgMax" { ("Max", -largest) } else { ("Min", largest) };
-    let end = writer.scalar(dtype, end);
-    let finite = writer.op(operator, &[input, &end], vec![]);
-    writer.named(&node.op_type, &[&finite], output, node.attribute.clone());
-    true
-}
-
-/// `Clip` without a bound, which is the largest finite number then: tract leaves what is infinite.
+/// `Clip` without a bound, which is the largest finite number then: tract leaves what is infinite. Of FP16 at
+/// first it was infinity.
 pub(super) fn clip(node: &NodeProto, facts: &Facts, writer: &mut Writer) -> bool {
     let (Some(input), [output]) = (node.input.first(), node.output.as_slice()) else { return false };
-    let Some((dtype, largest)) = facts.dtype(input).and_then(|dtype| Some((dtype, largest(dtype)?))) else {
-        return false;
+    let (dtype, largest) = match facts.dtype(input) {
+        Some(dtype @ DataType::Float) => (dtype, f64::from(f32::MAX)),
+        Some(dtype @ DataType::Double) => (dtype, f64::MAX),
+        Some(dtype @ DataType::Float16) if writer.opset > BOUNDS_AS_OPERANDS => (dtype, LARGEST_HALF),
+        _ => return false,
     };
     let bounds = [("min", -largest), ("max", largest)];
     if writer.opset < BOUNDS_AS_OPERANDS {

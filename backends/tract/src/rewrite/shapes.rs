@@ -1,5 +1,6 @@
 //! Operators about shapes: what tract takes another default for, and `Upsample`, which it does not have.
 
+use corymb_onnx::is_standard;
 use tract_onnx::pb::attribute_proto::AttributeType;
 use tract_onnx::pb::tensor_proto::DataType;
 use tract_onnx::pb::{AttributeProto, NodeProto, TensorProto};
@@ -10,6 +11,37 @@ use crate::proto::{integer_attribute, text_attribute};
 
 /// The operator set in which the axes of `Squeeze` became an operand.
 const SQUEEZE_AXES_AS_OPERAND: i64 = 13;
+
+/// A `Constant` of numbers that are attributes becomes one of a tensor, which is what all others read.
+pub(super) fn constant(node: &mut NodeProto) {
+    if node.op_type != "Constant" || !is_standard(&node.domain) {
+        return;
+    }
+    for attribute in &mut node.attribute {
+        let tensor = match attribute.name.as_str() {
+            "value_int" => TensorProto { int64_data: vec![attribute.i], ..TensorProto::default() },
+            "value_float" => TensorProto { float_data: vec![attribute.f], ..TensorProto::default() },
+            "value_ints" => TensorProto {
+                dims: vec![attribute.ints.len() as i64],
+                int64_data: std::mem::take(&mut attribute.ints),
+                ..TensorProto::default()
+            },
+            "value_floats" => TensorProto {
+                dims: vec![attribute.floats.len() as i64],
+                float_data: std::mem::take(&mut attribute.floats),
+                ..TensorProto::default()
+            },
+            _ => continue,
+        };
+        let dtype = if attribute.name.starts_with("value_int") { DataType::Int64 } else { DataType::Float };
+        *attribute = AttributeProto {
+            name: "value".to_owned(),
+            r#type: AttributeType::Tensor as i32,
+            t: Some(TensorProto { data_type: dtype as i32, ..tensor }),
+            ..AttributeProto::default()
+        };
+    }
+}
 
 /// Says what the node leaves to a default that tract does not know.
 pub(super) fn complete(node: &mut NodeProto, facts: &Facts, opset: i64) {

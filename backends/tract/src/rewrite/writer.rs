@@ -187,6 +187,10 @@ pub(super) fn integer(name: &str, value: i64) -> AttributeProto {
     AttributeProto { name: name.to_owned(), r#type: AttributeType::Int as i32, i: value, ..AttributeProto::default() }
 }
 
+pub(super) fn float(name: &str, value: f32) -> AttributeProto {
+    AttributeProto { name: name.to_owned(), r#type: AttributeType::Float as i32, f: value, ..AttributeProto::default() }
+}
+
 pub(super) fn integers(name: &str, values: &[i64]) -> AttributeProto {
     let r#type = AttributeType::Ints as i32;
     AttributeProto { name: name.to_owned(), r#type, ints: values.to_vec(), ..AttributeProto::default() }
