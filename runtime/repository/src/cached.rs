@@ -11,7 +11,7 @@ use crate::error::RepositoryError;
 use crate::layout::{Demands, ModelFolder, Verified, check_name, open_dir, open_path};
 use crate::onnx::is_onnx;
 use crate::signature::{Kept, SignaturePolicy, Trust};
-use crate::store::Algorithm;
+use crate::store::Check;
 use crate::uri::{ModelUri, Place, redact};
 
 /// A model in the cache.
@@ -37,7 +37,7 @@ pub struct CheckedFile {
     /// Bytes.
     pub bytes: u64,
     /// The checksums that were compared.
-    pub checksums: Vec<&'static str>,
+    pub checksums: Vec<String>,
     /// What is wrong; none when it is what was downloaded.
     pub fault: Option<String>,
 }
@@ -107,7 +107,7 @@ pub fn verify(folder: &Path, uri: Option<&str>) -> Result<Vec<CheckedFile>, Repo
         if fault.is_some() {
             cache.drop_blob(&key);
         }
-        let checksums = record.digests.0.keys().map(|algorithm| algorithm.name()).collect();
+        let checksums = record.digests.0.keys().map(ToString::to_string).collect();
         checked.push(CheckedFile { uri: record.uri, bytes: record.size, checksums, fault });
     }
     Ok(checked)
@@ -194,10 +194,10 @@ fn check(path: &Path, record: &BlobRecord) -> Result<(), String> {
     if size != record.size {
         return Err(format!("it has {size} bytes, and had {}", record.size));
     }
-    let algorithms: Vec<Algorithm> = record.digests.0.keys().copied().collect();
-    let found = digests_of(&file, &algorithms).map_err(|error| error.to_string())?;
+    let checks: Vec<Check> = record.digests.0.keys().copied().collect();
+    let found = digests_of(&file, &checks).map_err(|error| error.to_string())?;
     match found.conflict(&record.digests) {
-        Some((algorithm, found, known)) => Err(format!("its {} is {found}, and was {known}", algorithm.name())),
+        Some((check, found, known)) => Err(format!("its {check} is {found}, and was {known}")),
         None => Ok(()),
     }
 }

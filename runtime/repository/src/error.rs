@@ -37,7 +37,7 @@ pub enum RepositoryError {
         /// The URI of the object, without secrets.
         object: String,
         /// The checksum's name.
-        algorithm: &'static str,
+        algorithm: Box<str>,
         /// As computed.
         found: String,
         /// Who states the other.

@@ -64,6 +64,10 @@ impl<'a> Gathering<'a> {
 
     /// One `.onnx` file and what it refers to.
     pub(crate) async fn file(self, file: &str, sha256: Option<&str>) -> Result<Gathered, RepositoryError> {
+        if self.listing.is_some_and(|listing| !listing.contains_key(file)) {
+            let object = self.source.shown(file);
+            return Err(RepositoryError::Remote { object, reason: "there is no such file".to_owned() });
+        }
         if let Some(trust) = self.trust
             && self.statement("", trust).await?.is_none()
         {
@@ -379,7 +383,7 @@ impl<'a> Gathering<'a> {
             object: uri.clone(),
             reason,
         })?;
-        let digest = |blob: &Blob| blob.record.digests.0.get(&Algorithm::Sha256).cloned();
+        let digest = |blob: &Blob| blob.record.digests.0.get(&Algorithm::Sha256.into()).cloned();
         let verified = taken.iter().filter_map(|(path, blob)| Some((tree.path.join(path), digest(blob)?))).collect();
         Ok(Gathered { tree, verified, held: Held::new(hold) })
     }

@@ -297,9 +297,10 @@ impl Remote {
         let shown = crate::uri::shown_place(&uri.place);
         let opened = self.downloads.ask(&shown, || Source::open(&place, &self.client, &self.environment)).await;
         let source = opened?;
+        // The hub tells the checksum of a file where it lists the folder around it.
         let listing = match &file {
-            Some(_) => None,
-            None => self.downloads.ask(&source.shown(""), || source.list()).await?,
+            Some(_) if !matches!(source, Source::Hub(_)) => None,
+            _ => self.downloads.ask(&source.shown(""), || source.list()).await?,
         };
         Ok(Opened { source, listing, file, sha256: uri.sha256.clone() })
     }
@@ -344,13 +345,17 @@ impl Remote {
 
     async fn revision(&self, opened: &Opened) -> Result<String, RepositoryError> {
         let mut words: Vec<String> = Vec::new();
-        if let Some(listing) = &opened.listing {
+        if let (Some(listing), None) = (&opened.listing, &opened.file) {
             for (path, object) in listing {
                 words.extend([path.clone(), object.tag.clone().unwrap_or_default(), object.size.to_string()]);
             }
         } else {
             let file = opened.file.as_deref().unwrap_or(crate::shape::MANIFEST);
-            let (object, _) = self.downloads.probe(&opened.source, file).await?;
+            let listed = opened.listing.as_ref().and_then(|listing| listing.get(file)).cloned();
+            let object = match listed {
+                Some(object) => object,
+                None => self.downloads.probe(&opened.source, file).await?.0,
+            };
             words.extend([object.tag.unwrap_or_default(), object.size.to_string()]);
         }
         Ok(key(&words.iter().map(String::as_str).collect::<Vec<_>>()))

@@ -221,7 +221,7 @@ mod tests {
     use crate::store::{Digests, Object};
 
     fn listing(paths: &[&str]) -> Listing {
-        let object = Object { size: 0, tag: None, digests: Digests::default() };
+        let object = Object { size: 0, tag: None, digests: Digests::default(), composite: None };
         paths.iter().map(|path| ((*path).to_owned(), object.clone())).collect()
     }
 

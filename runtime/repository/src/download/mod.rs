@@ -22,7 +22,7 @@ pub use progress::{Meter, Progress};
 use crate::cache::{BlobRecord, Cache, CacheFull, Hold, boot_id};
 use crate::download::transfer::Transfer;
 use crate::error::RepositoryError;
-use crate::store::{Algorithm, Answer, Digests, Fault, FaultKind, Object, Source};
+use crate::store::{Algorithm, Answer, Check, Digests, Fault, FaultKind, Object, Source};
 
 /// Requests at a time, of all downloads together.
 const REQUESTS: usize = 32;
@@ -55,8 +55,8 @@ enum Failure {
     Store(Fault),
     Cache(io::Error),
     Full(CacheFull),
-    /// The content is not what was stated: `(by whom, algorithm, found, stated)`.
-    Content(&'static str, Algorithm, String, String),
+    /// The content is not what was stated: `(by whom, what of it, found, stated)`.
+    Content(&'static str, Check, String, String),
 }
 
 impl From<io::Error> for Failure {
@@ -80,8 +80,15 @@ impl Downloads {
     pub(crate) async fn ask<T, F: Future<Output = Result<T, Fault>>>(
         &self,
         object: &str,
-        mut request: impl FnMut() -> F,
+        request: impl FnMut() -> F,
     ) -> Result<T, RepositoryError> {
+        self.ask_store(request).await.map_err(|fault| remote(object, &fault))
+    }
+
+    async fn ask_store<T, F: Future<Output = Result<T, Fault>>>(
+        &self,
+        mut request: impl FnMut() -> F,
+    ) -> Result<T, Fault> {
         let patience = Patience::new(self.timeout);
         let mut tries = 0;
         loop {
@@ -91,7 +98,7 @@ impl Downloads {
             };
             match result {
                 Ok(answer) => return Ok(answer),
-                Err(fault) => patience.wait(fault, &mut tries).await.map_err(|fault| remote(object, &fault))?,
+                Err(fault) => patience.wait(fault, &mut tries).await?,
             }
         }
     }
@@ -132,8 +139,8 @@ impl Downloads {
                     let reason = io::Error::new(io::ErrorKind::StorageFull, full);
                     return Err(RepositoryError::Cache { path: self.cache.folder().to_owned(), object: uri, reason });
                 }
-                Failure::Content(by, algorithm, found, stated) => {
-                    let algorithm = algorithm.name();
+                Failure::Content(by, check, found, stated) => {
+                    let algorithm = check.to_string().into();
                     return Err(RepositoryError::Content { object: uri, algorithm, found, by, stated });
                 }
             }
@@ -213,9 +220,9 @@ impl Downloads {
     /// A blob that was downloaded before may have to be something now that was not asked of it then.
     async fn known(&self, mut blob: Blob, sha256: Option<&str>) -> Result<Blob, Failure> {
         let Some(stated) = sha256 else { return Ok(blob) };
-        if !blob.record.digests.0.contains_key(&Algorithm::Sha256) {
+        if !blob.record.digests.0.contains_key(&Algorithm::Sha256.into()) {
             let file = File::open(self.cache.blob(&blob.key))?;
-            let digests = in_background(move || digests_of(&file, &[Algorithm::Sha256])).await?;
+            let digests = in_background(move || digests_of(&file, &[Algorithm::Sha256.into()])).await?;
             blob.record.digests.0.extend(digests.0);
             crate::cache::write_json(&self.cache.blob_file(&blob.key, "json"), &blob.record)?;
         }
@@ -241,7 +248,7 @@ impl Downloads {
         self.cache.make_room(object.size.saturating_sub(present)).map_err(Failure::Full)?;
         let started = Instant::now();
         let file = File::options().create(true).truncate(false).read(true).write(true).open(&part)?;
-        let mut stated = Algorithms::of(object, sha256);
+        let mut stated = Checksums::of(object, sha256);
         let transfer = Transfer::new(self, source, path, object, file, state.try_clone()?, &part, &mut stated)?;
         let (received, found, stated) = transfer.run(first).await?;
         if let Err(failure) = compare(&found, &stated, sha256) {
@@ -260,6 +267,9 @@ impl Downloads {
         self.cache.keep(key, &part, record.clone())?;
         let milliseconds = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         tracing::info!(object = uri, bytes = object.size, received, milliseconds, "downloaded");
+        if stated.0.is_empty() && sha256.is_none() {
+            tracing::info!(object = uri, "not checked: the store states no checksum of it, and nobody else does");
+        }
         Ok(record)
     }
 
@@ -269,13 +279,13 @@ impl Downloads {
 }
 
 /// Which checksums to compute: one always, so that the cache can be verified later.
-pub(crate) struct Algorithms(pub(crate) Digests, pub(crate) Vec<Algorithm>);
+pub(crate) struct Checksums(pub(crate) Digests, pub(crate) Vec<Check>);
 
-impl Algorithms {
+impl Checksums {
     fn of(object: &Object, sha256: Option<&str>) -> Self {
-        let mut computed = vec![Algorithm::Crc32c];
+        let mut computed = vec![Check::from(Algorithm::Crc32c)];
         computed.extend(object.digests.0.keys().copied());
-        computed.extend(sha256.map(|_| Algorithm::Sha256));
+        computed.extend(sha256.map(|_| Check::from(Algorithm::Sha256)));
         computed.sort_unstable();
         computed.dedup();
         Self(object.digests.clone(), computed)
@@ -284,13 +294,13 @@ impl Algorithms {
 
 /// What was found against what the store and the user say.
 fn compare(found: &Digests, store: &Digests, sha256: Option<&str>) -> Result<(), Failure> {
-    if let Some((algorithm, found, stated)) = found.conflict(store) {
-        return Err(Failure::Content("the store", algorithm, found.to_owned(), stated.to_owned()));
+    if let Some((check, found, stated)) = found.conflict(store) {
+        return Err(Failure::Content("the store", check, found.to_owned(), stated.to_owned()));
     }
-    let own = found.0.get(&Algorithm::Sha256);
+    let own = found.0.get(&Algorithm::Sha256.into());
     match (own, sha256) {
         (Some(found), Some(stated)) if !found.eq_ignore_ascii_case(stated) => {
-            Err(Failure::Content("the manifest or the URI", Algorithm::Sha256, found.clone(), stated.to_owned()))
+            Err(Failure::Content("the manifest or the URI", Algorithm::Sha256.into(), found.clone(), stated.to_owned()))
         }
         _ => Ok(()),
     }

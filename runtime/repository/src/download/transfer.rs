@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -15,8 +15,8 @@ use rustix::io::Errno;
 
 use crate::download::hashing::Hashing;
 use crate::download::parts::Parts;
-use crate::download::{Algorithms, Downloads, Failure, Meter, Patience, in_background};
-use crate::store::{Algorithm, Answer, Digests, Expected, Fault, Object, Source};
+use crate::download::{Checksums, Downloads, Failure, Meter, Patience, in_background};
+use crate::store::{Answer, Check, Composite, Digests, Expected, Fault, Object, Source};
 
 /// Requests at a time for one object.
 const CONNECTIONS: usize = 8;
@@ -35,12 +35,14 @@ pub(super) struct Transfer<'a> {
     expected: Mutex<Expected>,
     checks: Mutex<Checks>,
     received: AtomicU64,
+    /// Whether it was asked which bytes the parts have that the object was uploaded in.
+    is_resolved: AtomicBool,
 }
 
 /// What the store says of the content, and what follows it.
 struct Checks {
     stated: Digests,
-    computed: Vec<Algorithm>,
+    computed: Vec<Check>,
     hashing: Vec<Hashing>,
 }
 
@@ -54,14 +56,14 @@ impl<'a> Transfer<'a> {
         file: File,
         record: File,
         part: &Path,
-        algorithms: &mut Algorithms,
+        checksums: &mut Checksums,
     ) -> io::Result<Self> {
         let size = object.size;
         // Looks at the file's length, so it comes before that is set.
         let parts = Parts::open(record, size, part)?;
         reserve(&file, size)?;
         let tag = if matches!(source, Source::Hub(_)) { None } else { object.tag.clone() };
-        let Algorithms(stated, computed) = algorithms;
+        let Checksums(stated, computed) = checksums;
         let hashing = vec![Hashing::start(&file, size, computed)?];
         let checks = Checks { stated: std::mem::take(stated), computed: std::mem::take(computed), hashing };
         let meter = downloads.progress.begin(&source.shown(path), size, parts.present());
@@ -77,13 +79,24 @@ impl<'a> Transfer<'a> {
             expected: Mutex::new(Expected { size: Some(size), tag }),
             checks: Mutex::new(checks),
             received: AtomicU64::new(0),
+            is_resolved: AtomicBool::new(false),
         })
     }
 
     /// To the end. Answers the bytes that came, the checksums, and what the store says they should be.
     pub(super) async fn run(self, first: Option<Answer>) -> Result<(u64, Digests, Digests), Failure> {
         self.follow();
+        if let Some(answer) = &first {
+            self.learn(answer).await?;
+        }
         let gaps: VecDeque<usize> = self.parts.gaps().iter().map(|gap| gap.part).collect();
+        // All came before the process that asked for it ended: what it must be was not written down.
+        if gaps.is_empty() && first.is_none() && self.size > 0 {
+            let expected = self.expected.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let ask = || self.source.get(self.path, Some(0..1), &expected);
+            let answer = self.downloads.ask_store(ask).await?;
+            self.learn(&answer).await?;
+        }
         if let Some(part) = gaps.front().copied() {
             // One request alone tells whether the server knows ranges.
             let answer = match first {
@@ -155,7 +168,7 @@ impl<'a> Transfer<'a> {
             };
             match result {
                 Ok(answer) => {
-                    self.learn(&answer)?;
+                    self.learn(&answer).await?;
                     return Ok(answer);
                 }
                 Err(fault) => self.patience.wait(fault, &mut tries).await?,
@@ -163,23 +176,49 @@ impl<'a> Transfer<'a> {
         }
     }
 
+    /// What is stated of the parts of an object is computed once it is known which bytes they have.
+    async fn resolve(&self, composite: &Composite) -> Result<(), Failure> {
+        if self.is_resolved.swap(true, Ordering::Relaxed) {
+            return Ok(());
+        }
+        match self.source.part_size(self.path, composite, self.size).await {
+            Ok(Some(size)) => self.compute([composite.of_parts(size)].into_iter()),
+            Ok(None) => Ok(()),
+            Err(fault) => {
+                tracing::debug!(
+                    object = self.path,
+                    reason = fault.reason,
+                    "the parts of an object cannot be asked for"
+                );
+                Ok(())
+            }
+        }
+    }
+
     /// The first answer's tag is what the others must have; a checksum that it states is computed from now on.
-    fn learn(&self, answer: &Answer) -> Result<(), Failure> {
+    async fn learn(&self, answer: &Answer) -> Result<(), Failure> {
         let Ok(object) = answer.object() else { return Ok(()) };
+        if let Some(composite) = &object.composite {
+            self.resolve(composite).await?;
+        }
         let mut expected = self.expected.lock().unwrap_or_else(PoisonError::into_inner);
         if expected.tag.is_none() {
             expected.tag = object.tag;
         }
         drop(expected);
+        self.compute(object.digests.0.into_iter())
+    }
+
+    fn compute(&self, stated: impl Iterator<Item = (Check, String)>) -> Result<(), Failure> {
         let mut checks = self.checks.lock().unwrap_or_else(PoisonError::into_inner);
-        for (algorithm, value) in object.digests.0 {
-            if !checks.computed.contains(&algorithm) {
-                let hashing = Hashing::start(&self.file, self.size, &[algorithm])?;
+        for (check, value) in stated {
+            if !checks.computed.contains(&check) {
+                let hashing = Hashing::start(&self.file, self.size, &[check])?;
                 hashing.reached(self.parts.prefix());
                 checks.hashing.push(hashing);
-                checks.computed.push(algorithm);
+                checks.computed.push(check);
             }
-            checks.stated.0.entry(algorithm).or_insert(value);
+            checks.stated.0.entry(check).or_insert(value);
         }
         Ok(())
     }

@@ -166,7 +166,7 @@ fn stamp_of(files: &Files, manifest: &Manifest) -> String {
 
 /// Read in pieces: a model may be larger than memory should be.
 fn verify(file: &FileSource, expected: &str, verified: &Verified) -> Result<(), RepositoryError> {
-    let mut hasher = Algorithm::Sha256.hasher();
+    let mut hasher = Algorithm::Sha256.hasher(0);
     let path = match file {
         FileSource::Embedded { name, bytes } => {
             hasher.update(bytes);

@@ -86,7 +86,7 @@ fn mistakes_name_the_file() {
 #[test]
 fn the_checksum_is_of_the_model() {
     let root = tree(&["m/model.onnx"]);
-    let mut hasher = Algorithm::Sha256.hasher();
+    let mut hasher = Algorithm::Sha256.hasher(0);
     hasher.update(b"m/model.onnx");
     let digest = hasher.finish();
     let file = uri(&root, "m/model.onnx");

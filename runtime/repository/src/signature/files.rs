@@ -258,7 +258,7 @@ fn compare(path: &Path, pieces: &[Piece], kept: Kept) -> Result<Checked, Reposit
 }
 
 fn digest(mut reader: impl Read) -> io::Result<(String, u64)> {
-    let mut hasher = Algorithm::Sha256.hasher();
+    let mut hasher = Algorithm::Sha256.hasher(0);
     let mut piece = vec![0; PIECE];
     let mut total = 0;
     loop {

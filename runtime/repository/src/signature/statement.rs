@@ -187,7 +187,7 @@ impl Resource {
 /// The subject is the digest of all digests, in the order of the list.
 fn check_subject(subjects: &[Subject], resources: &[Resource]) -> Result<(), String> {
     let [subject] = subjects else { return Err(format!("it is of {} subjects; expected one", subjects.len())) };
-    let mut hasher = Algorithm::Sha256.hasher();
+    let mut hasher = Algorithm::Sha256.hasher(0);
     for resource in resources {
         hasher
             .update(&bytes(&resource.digest).ok_or_else(|| format!("the digest of '{}' is no digest", resource.name))?);

@@ -166,7 +166,7 @@ fn in_words(error: &Error) -> String {
 }
 
 fn sha256(bytes: &[u8]) -> String {
-    let mut hasher = Algorithm::Sha256.hasher();
+    let mut hasher = Algorithm::Sha256.hasher(0);
     hasher.update(bytes);
     hasher.finish()
 }

@@ -9,7 +9,7 @@ use reqwest::Response;
 
 use crate::store::Object;
 use crate::store::body::read;
-use crate::store::digests::Digests;
+use crate::store::digests::{Digests, composite};
 use crate::store::fault::{Fault, FaultKind};
 
 /// Of a refusal's body, where stores say why.
@@ -46,7 +46,9 @@ impl Answer {
     pub(crate) fn object(&self) -> Result<Object, Fault> {
         let Some(size) = self.size else { return Err(Fault::refused("the server does not say how large it is")) };
         let headers = self.response.headers();
-        Ok(Object { size, tag: tag(headers), digests: Digests::of_headers(headers, size, self.is_s3) })
+        let digests = Digests::of_headers(headers, size, self.is_s3);
+        let composite = composite(headers).filter(|_| self.is_s3 && digests.0.is_empty());
+        Ok(Object { size, tag: tag(headers), digests, composite })
     }
 
     /// The next bytes; none at the end. What the client's patience allows has passed when it fails.

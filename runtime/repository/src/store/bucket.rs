@@ -11,7 +11,7 @@ use object_store::{GetOptions, GetRange, ObjectStore};
 use reqwest::Response;
 
 use crate::store::answer::normal_tag;
-use crate::store::client::{Catch, Client};
+use crate::store::client::{Catch, Client, Signing};
 use crate::store::credentials;
 use crate::store::digests::Digests;
 use crate::store::fault::{Fault, causes};
@@ -24,6 +24,8 @@ pub(crate) struct Bucket {
     place: BucketPlace,
     /// Whether requests carry a signature.
     signed: bool,
+    /// How S3's do.
+    signing: Option<Signing>,
 }
 
 impl Bucket {
@@ -32,8 +34,8 @@ impl Bucket {
         client: &Client,
         environment: &BTreeMap<String, String>,
     ) -> Result<Self, Fault> {
-        let (store, signed) = credentials::store(place, client, environment).await?;
-        Ok(Self { store, place: place.clone(), signed })
+        let credentials::Opened { store, signed, signing } = credentials::store(place, client, environment).await?;
+        Ok(Self { store, place: place.clone(), signed, signing })
     }
 
     pub(crate) fn is_s3(&self) -> bool {
@@ -59,7 +61,10 @@ impl Bucket {
             let Some(path) = below.filter(|path| !path.is_empty()) else { continue };
             // A listing does not say how an object is encrypted, so its ETag is not taken for an MD5 here.
             let tag = object.e_tag.as_deref().map(normal_tag);
-            found.insert(path.to_owned(), Object { size: object.size, tag, digests: Digests::default() });
+            found.insert(
+                path.to_owned(),
+                Object { size: object.size, tag, digests: Digests::default(), composite: None },
+            );
             if found.len() > MAX_LISTED {
                 return Err(Fault::refused(format!("more than {MAX_LISTED} objects")));
             }
@@ -68,8 +73,15 @@ impl Bucket {
     }
 
     pub(crate) async fn get(&self, path: &str, range: Option<Range<u64>>) -> Result<Response, Fault> {
-        let catch = Catch::default();
-        let mut options = GetOptions { range: range.map(GetRange::Bounded), ..GetOptions::default() };
+        let options = GetOptions { range: range.map(GetRange::Bounded), ..GetOptions::default() };
+        self.ask(path, options, None).await
+    }
+
+    async fn ask(&self, path: &str, mut options: GetOptions, part: Option<u64>) -> Result<Response, Fault> {
+        let catch = match &self.place.provider {
+            Provider::S3 => Catch::with_checksums(self.signing.clone(), part),
+            Provider::Gcs | Provider::Azure => Catch::default(),
+        };
         options.extensions.insert(catch.clone());
         let result = self.store.get_opts(&self.path(path)?, options).await;
         match (catch.take(), result) {
@@ -77,6 +89,24 @@ impl Bucket {
             (None, Err(error)) => Err(self.fault(&error)),
             (None, Ok(_)) => Err(Fault::refused("the request was not sent")),
         }
+    }
+
+    /// The bytes of each part but the last, when an object of `size` bytes can be `count` even ones: its first and its last are
+    /// asked for.
+    pub(crate) async fn part_size(&self, path: &str, count: u64, size: u64) -> Result<Option<u64>, Fault> {
+        let head = |part| self.ask(path, GetOptions { head: true, ..GetOptions::default() }, Some(part));
+        let length = |answer: &Response| {
+            let text = answer.headers().get(http::header::CONTENT_LENGTH)?.to_str().ok()?;
+            text.parse::<u64>().ok().filter(|_| answer.status().is_success())
+        };
+        if count == 1 {
+            return Ok(Some(size));
+        }
+        let Some(first) = length(&head(1).await?) else { return Ok(None) };
+        let Some(last) = length(&head(count).await?) else { return Ok(None) };
+        let before = first.checked_mul(count.saturating_sub(1));
+        let are_even = before.and_then(|before| before.checked_add(last)) == Some(size) && last <= first;
+        Ok(are_even.then_some(first))
     }
 
     /// Without credentials a refusal may only mean that there were none.

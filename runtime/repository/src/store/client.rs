@@ -3,6 +3,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use http::HeaderValue;
+use object_store::aws::{AwsAuthorizer, AwsCredentialProvider};
 use object_store::client::{
     ClientOptions, HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpService,
 };
@@ -87,16 +89,58 @@ impl Client {
 /// Catches the answer to a request that `object_store` has addressed and signed, before it reads it. It hides what we
 /// need of it: the status and the headers of errors, checksums, a range that is shorter than asked.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Catch(Arc<Mutex<Option<Result<Response, Fault>>>>);
+pub(crate) struct Catch {
+    answer: Arc<Mutex<Option<Result<Response, Fault>>>>,
+    more: Option<Arc<More>>,
+}
+
+/// What is asked of S3 beside what the library asks.
+#[derive(Debug)]
+struct More {
+    signing: Option<Signing>,
+    /// Which part of the object, counted from 1.
+    part: Option<u64>,
+}
+
+/// By whom requests to S3 are signed.
+#[derive(Clone, Debug)]
+pub(crate) struct Signing {
+    pub(crate) credentials: AwsCredentialProvider,
+    pub(crate) region: String,
+}
+
+impl More {
+    /// A header that changes the answer must be signed, too, so the request is signed anew.
+    async fn add(&self, request: &mut HttpRequest) -> Result<(), HttpError> {
+        let failed = |reason: String| HttpError::new(HttpErrorKind::Unknown, std::io::Error::other(reason));
+        request.headers_mut().insert("x-amz-checksum-mode", HeaderValue::from_static("ENABLED"));
+        if let Some(part) = self.part {
+            let mut url: url::Url =
+                request.uri().to_string().parse().map_err(|_| failed("its address is not a URL".to_owned()))?;
+            url.query_pairs_mut().append_pair("partNumber", &part.to_string());
+            *request.uri_mut() = url.as_str().parse().map_err(|_| failed("its address is not a URI".to_owned()))?;
+        }
+        let Some(Signing { credentials, region }) = &self.signing else { return Ok(()) };
+        let credential = credentials.get_credential().await.map_err(|error| failed(causes(&error)))?;
+        request.headers_mut().remove(http::header::AUTHORIZATION);
+        let signer = AwsAuthorizer::new(&credential, "s3", region);
+        signer.try_authorize(request, None).map_err(|error| failed(causes(&error)))
+    }
+}
 
 impl Catch {
+    /// Of a request to S3 that asks for the checksums, too, and for one `part` alone where one is named.
+    pub(crate) fn with_checksums(signing: Option<Signing>, part: Option<u64>) -> Self {
+        Self { answer: Arc::default(), more: Some(Arc::new(More { signing, part })) }
+    }
+
     fn put(&self, answer: Result<Response, Fault>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(answer);
+        *self.answer.lock().unwrap_or_else(PoisonError::into_inner) = Some(answer);
     }
 
     /// What came, when the request was sent at all.
     pub(crate) fn take(&self) -> Option<Result<Response, Fault>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.answer.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
@@ -108,7 +152,10 @@ impl HttpConnector for Client {
 
 #[async_trait::async_trait]
 impl HttpService for Client {
-    async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+    async fn call(&self, mut request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        if let Some(more) = request.extensions().get::<Catch>().and_then(|catch| catch.more.clone()) {
+            more.add(&mut request).await?;
+        }
         let (parts, body) = request.into_parts();
         let failed = |reason: String| HttpError::new(HttpErrorKind::Unknown, std::io::Error::other(reason));
         let url: url::Url = parts.uri.to_string().parse().map_err(|_| failed("its address is not a URL".to_owned()))?;

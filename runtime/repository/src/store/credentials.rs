@@ -12,7 +12,7 @@ use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
 use object_store::{CredentialProvider, ObjectStore, RetryConfig};
 use url::Url;
 
-use crate::store::client::Client;
+use crate::store::client::{Client, Signing};
 use crate::store::fault::{Fault, causes};
 use crate::uri::{BucketPlace, Provider};
 
@@ -21,16 +21,27 @@ const METADATA_PATIENCE: Duration = Duration::from_secs(1);
 
 type Environment = BTreeMap<String, String>;
 
-/// The store of a bucket, and whether its requests are signed.
-pub(crate) async fn store(
-    place: &BucketPlace,
-    client: &Client,
-    environment: &Environment,
-) -> Result<(Arc<dyn ObjectStore>, bool), Fault> {
+/// The store of a bucket.
+pub(crate) struct Opened {
+    pub(crate) store: Arc<dyn ObjectStore>,
+    /// Whether its requests are signed.
+    pub(crate) signed: bool,
+    /// How those of S3 are.
+    pub(crate) signing: Option<Signing>,
+}
+
+impl From<(Arc<dyn ObjectStore>, bool)> for Opened {
+    fn from((store, signed): (Arc<dyn ObjectStore>, bool)) -> Self {
+        Self { store, signed, signing: None }
+    }
+}
+
+/// Opens the store of a bucket.
+pub(crate) async fn store(place: &BucketPlace, client: &Client, environment: &Environment) -> Result<Opened, Fault> {
     match place.provider {
         Provider::S3 => s3(place, client, environment).await,
-        Provider::Gcs => gcs(place, client, environment).await,
-        Provider::Azure => azure(place, client, environment).await,
+        Provider::Gcs => gcs(place, client, environment).await.map(Opened::from),
+        Provider::Azure => azure(place, client, environment).await.map(Opened::from),
     }
 }
 
@@ -59,11 +70,7 @@ where
     matches!(tokio::time::timeout(METADATA_PATIENCE, provider.get_credential()).await, Ok(Ok(_)))
 }
 
-async fn s3(
-    place: &BucketPlace,
-    client: &Client,
-    environment: &Environment,
-) -> Result<(Arc<dyn ObjectStore>, bool), Fault> {
+async fn s3(place: &BucketPlace, client: &Client, environment: &Environment) -> Result<Opened, Fault> {
     let mut builder = AmazonS3Builder::new();
     for (name, value) in environment.iter().filter(|(name, _)| name.starts_with("AWS_")) {
         if let Ok(key) = name.to_ascii_lowercase().parse::<AmazonS3ConfigKey>() {
@@ -106,10 +113,13 @@ async fn s3(
     let asked_not_to = is_true(set(environment, "AWS_SKIP_SIGNATURE"));
     let store = builder.clone().build().map_err(|error| wrong(&error))?;
     if !asked_not_to && (certain || given(store.credentials()).await) {
-        return Ok((Arc::new(store), true));
+        // The builder's own default.
+        let region = builder.get_config_value(&AmazonS3ConfigKey::Region).unwrap_or_else(|| "us-east-1".to_owned());
+        let signing = Signing { credentials: Arc::clone(store.credentials()), region };
+        return Ok(Opened { store: Arc::new(store), signed: true, signing: Some(signing) });
     }
     let store = builder.with_skip_signature(true).build().map_err(|error| wrong(&error))?;
-    Ok((Arc::new(store), false))
+    Ok(Opened { store: Arc::new(store), signed: false, signing: None })
 }
 
 /// The address of a store that a variable gives: what is none is not asked.

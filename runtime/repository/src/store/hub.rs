@@ -40,6 +40,7 @@ struct Entry {
     path: String,
     #[serde(default)]
     size: u64,
+    /// Git's id of what lies in the repository: of the file, or of what stands for a large one.
     oid: String,
     lfs: Option<Large>,
 }
@@ -91,12 +92,15 @@ impl Hub {
                 let mut digests = Digests::default();
                 let (size, tag) = match entry.lfs {
                     Some(large) => {
-                        digests.0.insert(Algorithm::Sha256, large.oid.to_ascii_lowercase());
+                        digests.0.insert(Algorithm::Sha256.into(), large.oid.to_ascii_lowercase());
                         (large.size, large.oid)
                     }
-                    None => (entry.size, entry.oid),
+                    None => {
+                        digests.0.insert(Algorithm::GitBlob.into(), entry.oid.to_ascii_lowercase());
+                        (entry.size, entry.oid)
+                    }
                 };
-                found.insert(path, Object { size, tag: Some(tag), digests });
+                found.insert(path, Object { size, tag: Some(tag), digests, composite: None });
             }
             if found.len() > MAX_LISTED {
                 return Err(Fault::refused(format!("more than {MAX_LISTED} files")));

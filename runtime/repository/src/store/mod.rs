@@ -17,7 +17,7 @@ use url::Url;
 
 pub(crate) use answer::{Answer, Expected};
 pub(crate) use client::Client;
-pub(crate) use digests::{Algorithm, Digests};
+pub(crate) use digests::{Algorithm, Check, Composite, Digests};
 pub(crate) use fault::{Fault, FaultKind};
 
 use crate::uri::Place;
@@ -34,6 +34,8 @@ pub(crate) struct Object {
     pub(crate) tag: Option<String>,
     /// What the store says the content's checksums are.
     pub(crate) digests: Digests,
+    /// What it says of the parts that they were uploaded in, where it says nothing of the whole.
+    pub(crate) composite: Option<Composite>,
 }
 
 /// Paths below the root of a source, and what lies there.
@@ -84,6 +86,15 @@ impl Source {
         let answer = self.get(path, Some(0..1), &Expected::default()).await?;
         let object = answer.object()?;
         Ok((object, answer.is_whole().then_some(answer)))
+    }
+
+    /// The bytes of each part but the last that the object at `path` of `size` bytes was uploaded in; none where the store
+    /// does not say, or they are not even.
+    pub(crate) async fn part_size(&self, path: &str, composite: &Composite, size: u64) -> Result<Option<u64>, Fault> {
+        match self {
+            Self::Bucket(bucket) => bucket.part_size(path, composite.count, size).await,
+            Self::Web(_) | Self::Hub(_) => Ok(None),
+        }
     }
 
     /// The content of `path`: of `range`, where the server honours it, else all of it.

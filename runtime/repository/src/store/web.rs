@@ -32,6 +32,8 @@ impl Web {
         if let Some((name, password)) = &self.user {
             request = request.basic_auth(name, password.as_ref());
         }
+        // Many servers state a checksum to who asks for one alone: RFC 3230, and RFC 9530 after it.
+        let request = request.header("want-digest", "sha-256").header("want-repr-digest", "sha-256=10");
         self.client.send(ranged(request, range)).await
     }
 }
