@@ -72,13 +72,29 @@ pub enum RepositoryError {
         /// The folder.
         path: PathBuf,
     },
-    /// The folder has several models in it and nothing says which.
-    #[error("{path}: {count} .onnx files; name one by `file` in model.toml")]
+    /// The folder has several files in it that may be the model, and nothing says which.
+    #[error(
+        "{path}: {count} .onnx files and none is called model.onnx ({listed}); choose one by `--model NAME={path}/{example}` \
+         or by `file` in model.toml",
+        count = files.len(), listed = listed(files), example = files.first().map_or("FILE.onnx", String::as_str)
+    )]
     Ambiguous {
         /// The folder.
         path: PathBuf,
-        /// How many.
-        count: usize,
+        /// Their names.
+        files: Vec<String>,
+    },
+    /// Several models lie below a place that was given one name.
+    #[error(
+        "{path}: several models lie below it ({listed}), and one name was given; name one of them, as in \
+         `--model NAME={path}/{example}`, or none, so that each is served as its folder is called",
+        listed = listed(names), example = names.first().map_or("FOLDER", String::as_str)
+    )]
+    Several {
+        /// The place.
+        path: PathBuf,
+        /// Their paths.
+        names: Vec<String>,
     },
     /// The manifest cannot be understood.
     #[error("{path}: {reason}")]
@@ -165,12 +181,14 @@ impl RepositoryError {
     pub(crate) fn unreadable(path: &Path, reason: std::io::Error) -> Self {
         Self::Unreadable { path: path.to_owned(), reason }
     }
+}
 
-    /// The same of a folder whose place is known better here.
-    pub(crate) fn at(self, folder: &Path) -> Self {
-        match self {
-            Self::Ambiguous { count, .. } => Self::Ambiguous { path: folder.to_owned(), count },
-            other => other,
-        }
+/// The first of them, and how many more there are.
+fn listed(names: &[String]) -> String {
+    const MOST: usize = 10;
+    let first = names.iter().take(MOST).map(String::as_str).collect::<Vec<_>>().join(", ");
+    match names.len().saturating_sub(MOST) {
+        0 => first,
+        more => format!("{first} and {more} more"),
     }
 }

@@ -13,13 +13,63 @@ use crate::error::RepositoryError;
 use crate::layout::{Held, Verified};
 use crate::manifest::Manifest;
 use crate::onnx::external_data;
-use crate::shape::{Folders as _, MANIFEST, Shape, TRITON, WARMUP, below, is_inside, only_onnx};
+use crate::plan::{Ask, Plan, Step, Texts, normal, step};
+use crate::shape::{Folders, MANIFEST, below, is_inside};
 use crate::signature::{Kept, MAX_SIGNATURE, SIGNATURE, Statement, Trust, statement, unsigned};
-use crate::store::{Algorithm, Listing, Object, Source};
-use crate::triton::Triton;
+use crate::store::{Algorithm, Digests, Listing, Object, Source};
 
 /// The largest manifest that is read.
 const MAX_MANIFEST: u64 = 1 << 20;
+
+/// What describes a model to others and is small: tokenizers, vocabularies, how pictures are prepared.
+const BESIDE: [&str; 17] = [
+    "added_tokens.json",
+    "config.json",
+    "generation_config.json",
+    "merges.txt",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "sentencepiece.bpe.model",
+    "special_tokens_map.json",
+    "spiece.model",
+    "spm.model",
+    "target.spm",
+    "source.spm",
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "vocab.json",
+    "vocab.txt",
+];
+/// The most bytes of one of them.
+const MAX_BESIDE: u64 = 256 << 20;
+
+/// The model's folder in a listing.
+struct Seen<'a> {
+    listing: &'a Listing,
+    source: &'a Source,
+    root: &'a str,
+}
+
+impl Seen<'_> {
+    fn at(&self, path: &str) -> String {
+        if path.is_empty() { self.root.to_owned() } else { below(self.root, path) }
+    }
+}
+
+impl Folders for Seen<'_> {
+    fn entries(&self, path: &str) -> Result<BTreeMap<String, bool>, RepositoryError> {
+        self.listing.entries(&self.at(path))
+    }
+
+    fn shown(&self, path: &str) -> String {
+        self.source.shown(&self.at(path))
+    }
+
+    fn is_forbidden(&self, file: &str) -> bool {
+        is_compiled(file)
+    }
+}
 
 /// A model of a store whose files are being collected.
 pub(crate) struct Gathering<'a> {
@@ -64,61 +114,92 @@ impl<'a> Gathering<'a> {
 
     /// One `.onnx` file and what it refers to.
     pub(crate) async fn file(self, file: &str, sha256: Option<&str>) -> Result<Gathered, RepositoryError> {
-        if self.listing.is_some_and(|listing| !listing.contains_key(file)) {
-            let object = self.source.shown(file);
-            return Err(RepositoryError::Remote { object, reason: "there is no such file".to_owned() });
-        }
         if let Some(trust) = self.trust
             && self.statement("", trust).await?.is_none()
         {
             return Err(self.unsigned(""));
         }
         self.onnx(file, sha256).await?;
+        self.beside([""; 3]).await;
         self.link(file)
     }
 
-    /// A folder with a model, or with versions of one.
-    pub(crate) async fn folder(self) -> Result<Gathered, RepositoryError> {
-        let shape = match self.listing {
-            Some(listing) => Shape::of(listing, self.root)?,
-            // Without a listing there is a manifest or nothing.
-            None => Shape::Model,
+    /// A folder with a model, or with versions of one, or above it.
+    pub(crate) async fn folder(self) -> Result<(Gathered, Plan), RepositoryError> {
+        let named;
+        let listing = match self.listing {
+            Some(listing) => listing,
+            None => {
+                named = self.named().await?;
+                &named
+            }
         };
-        let shown = || self.source.shown(self.root).into();
-        match shape {
-            Shape::Model => {
-                if !self.signed("").await? {
-                    return Err(self.unsigned(""));
+        let (ask, mut texts) = (Ask::of(self.name), Texts::new());
+        let plan = loop {
+            let seen = Seen { listing, source: self.source, root: self.root };
+            match step(&seen, &texts, &ask)? {
+                Step::Done(plan) => break plan,
+                Step::Read(path) => {
+                    let text = self.text(&path).await?;
+                    texts.insert(path, text);
                 }
-                let manifest = self.manifest("").await?;
-                self.version("", manifest.as_ref()).await?;
             }
-            Shape::Versions(versions) => {
-                let whole = self.signed("").await?;
-                let top = self.manifest("").await?;
-                let numbers: Vec<u64> = versions.iter().map(|(number, _)| *number).collect();
-                let policy = top.as_ref().map(|(manifest, _)| manifest.versions.clone()).unwrap_or_default();
-                let taken = policy.select(&numbers).map_err(|reason| self.wrong(MANIFEST, reason))?;
-                let wanted = versions.iter().filter(|(number, _)| taken.contains(number));
-                let (this, top) = (&self, top.as_ref());
-                let all: Vec<BoxFuture<'_, _>> = wanted
-                    .map(|(_, folder)| {
-                        let version = async move {
-                            if !whole && !this.signed(folder).await? {
-                                return Err(this.unsigned(folder));
-                            }
-                            let own = this.manifest(folder).await?;
-                            this.version(folder, own.as_ref().or(top)).await
-                        };
-                        version.boxed()
-                    })
-                    .collect();
-                try_join_all(all).await?;
+        };
+        plan.announce(self.name);
+        if !self.signed(&plan.base).await? {
+            if !plan.numbered {
+                return Err(self.unsigned(&plan.base));
             }
-            Shape::SavedModel => return Err(RepositoryError::SavedModel { path: shown() }),
-            Shape::Models(_) | Shape::Nothing => return Err(RepositoryError::Empty { path: shown() }),
+            for version in &plan.versions {
+                if !self.signed(&version.folder).await? {
+                    return Err(self.unsigned(&version.folder));
+                }
+            }
         }
-        self.link("")
+        let models = plan.versions.iter().filter_map(|version| {
+            let model = version.model.as_deref()?;
+            Some(self.onnx(model, version.manifest.sha256.as_deref()).boxed())
+        });
+        let models = try_join_all(models.collect::<Vec<BoxFuture<'_, _>>>());
+        let others = self.all(plan.files().map(str::to_owned));
+        let (models, others) = futures::join!(models, others);
+        // The model's own fault is the one to name.
+        models?;
+        others?;
+        for version in &plan.versions {
+            self.beside([version.folder.as_str(), &plan.base, ""]).await;
+        }
+        Ok((self.link("")?, plan))
+    }
+
+    /// What the manifest of a folder names that cannot be listed.
+    async fn named(&self) -> Result<Listing, RepositoryError> {
+        let text = self.text(MANIFEST).await?;
+        let manifest = Manifest::parse(&text).map_err(|reason| self.wrong(MANIFEST, reason))?;
+        if manifest.file.is_none() && manifest.plugin.is_none() {
+            let reason = "`file` is missing: a folder on a web server cannot be searched for an .onnx file".to_owned();
+            return Err(self.wrong(MANIFEST, reason));
+        }
+        let plugin = manifest.plugin.as_ref().map(|section| section.file.as_str());
+        let names = [Some(MANIFEST), manifest.file.as_deref(), plugin, manifest.labels.as_deref()];
+        let unknown = Object { size: 0, tag: None, digests: Digests::default(), composite: None };
+        Ok(names.into_iter().flatten().map(|name| (self.at(&normal(name)), unknown.clone())).collect())
+    }
+
+    /// Takes what describes a model to others, such as its tokenizer, from the first of the folders that has it. The model is
+    /// served without, so what is wrong with one is said and no more.
+    async fn beside(&self, folders: [&str; 3]) {
+        let Some(listing) = self.listing else { return };
+        let places = BESIDE.into_iter().filter_map(|name| {
+            let paths = folders.map(|folder| below(folder, name));
+            let known = |path: &String| listing.get(&self.at(path)).is_some_and(|object| object.size <= MAX_BESIDE);
+            paths.into_iter().find(known)
+        });
+        for path in places {
+            if let Err(error) = self.take(&path, None).await {
+                tracing::warn!(model = self.name, %error, "a file beside the model cannot be fetched");
+            }
+        }
     }
 
     /// Fetches what the signature of a folder covers, when it is one that is believed; false where there is none. True
@@ -194,69 +275,6 @@ impl<'a> Gathering<'a> {
         unsigned(self.source.shown(&self.at(&below(folder, SIGNATURE))).as_ref())
     }
 
-    /// What the folder says of itself; with Triton's also the samples that it names.
-    async fn manifest(&self, folder: &str) -> Result<Option<(Manifest, Vec<String>)>, RepositoryError> {
-        for name in [MANIFEST, TRITON] {
-            let path = below(folder, name);
-            // A web server is not asked for Triton's: without a listing its numbered folders could not be found.
-            if self.listing.is_none() && name == TRITON {
-                continue;
-            }
-            let Some(text) = self.text(&path).await? else { continue };
-            if name == MANIFEST {
-                let manifest = Manifest::parse(&text).map_err(|reason| self.wrong(&path, reason))?;
-                return Ok(Some((manifest, Vec::new())));
-            }
-            let triton = Triton::parse(&text, self.name).map_err(|reason| self.wrong(&path, reason))?;
-            let samples = triton.warmup.into_iter().map(|sample| below(WARMUP, &sample.file));
-            return Ok(Some((triton.manifest, samples.collect())));
-        }
-        Ok(None)
-    }
-
-    /// The files of one version: of those that several share, the ones that lie beside it count too.
-    async fn version(&self, folder: &str, said: Option<&(Manifest, Vec<String>)>) -> Result<(), RepositoryError> {
-        let manifest = said.map(|(manifest, _)| manifest.clone()).unwrap_or_default();
-        let model = match (&manifest.file, self.listing) {
-            (Some(file), _) => Some(self.inside("file", file)?.to_owned()),
-            (None, Some(listing)) => {
-                let place = below(self.root, folder);
-                let place = place.trim_end_matches('/');
-                only_onnx(listing, place).map_err(|error| error.at(self.source.shown(place).as_ref()))?
-            }
-            (None, None) if manifest.plugin.is_some() => None,
-            (None, None) => {
-                let reason =
-                    "`file` is missing: a folder on a web server cannot be searched for an .onnx file".to_owned();
-                return Err(self.wrong(&below(folder, MANIFEST), reason));
-            }
-        };
-        let mut shared = Vec::new();
-        if let Some(plugin) = &manifest.plugin {
-            shared.push(self.inside("plugin.file", &plugin.file)?);
-        }
-        if let Some(labels) = &manifest.labels {
-            shared.push(self.inside("labels", labels)?);
-        }
-        if model.is_none() && manifest.plugin.is_none() {
-            return Err(RepositoryError::Empty { path: self.source.shown(&self.at(folder)).into() });
-        }
-        let samples = self.samples(folder, said.map(|(_, samples)| samples.as_slice()).unwrap_or_default())?;
-        let onnx = async {
-            match &model {
-                Some(file) => self.onnx(&self.place(folder, file), manifest.sha256.as_deref()).await,
-                None => Ok(()),
-            }
-        };
-        let shared = self.all(shared.iter().map(|file| self.place(folder, file)));
-        let samples = self.all(samples.into_iter());
-        let (onnx, shared, samples) = futures::join!(onnx, shared, samples);
-        // The model's own fault is the one to name.
-        onnx?;
-        shared?;
-        samples
-    }
-
     /// Several files side by side.
     async fn all(&self, paths: impl Iterator<Item = String>) -> Result<(), RepositoryError> {
         let all: Vec<BoxFuture<'_, _>> =
@@ -278,54 +296,16 @@ impl<'a> Gathering<'a> {
         self.all(locations.iter().map(|location| below(folder, location))).await
     }
 
-    /// Samples: those that are named, else all that lie in their folder.
-    fn samples(&self, folder: &str, named: &[String]) -> Result<Vec<String>, RepositoryError> {
-        if let Some(outside) = named.iter().find(|file| !is_inside(file) || is_compiled(file)) {
-            return Err(self.wrong(TRITON, format!("'{outside}' leads out of the model's folder")));
-        }
-        let Some(listing) = self.listing.filter(|_| named.is_empty()) else { return Ok(named.to_vec()) };
-        for place in [folder, ""] {
-            let warmup = below(place, WARMUP);
-            let entries = listing.entries(&self.at(&warmup))?;
-            let files = entries.iter().filter(|(file, folder)| !**folder && !is_compiled(file));
-            let files: Vec<String> = files.map(|(file, _)| below(&warmup, file)).collect();
-            if !files.is_empty() {
-                return Ok(files);
-            }
-        }
-        Ok(Vec::new())
-    }
-
-    fn inside<'b>(&self, key: &'static str, file: &'b str) -> Result<&'b str, RepositoryError> {
-        if is_inside(file) && !is_compiled(file) {
-            return Ok(file);
-        }
-        let path = self.source.shown(&self.at(MANIFEST)).into();
-        Err(RepositoryError::Outside { path, key, value: file.to_owned() })
-    }
-
-    /// Where a file of a version is: in its folder, or beside it.
-    fn place(&self, folder: &str, file: &str) -> String {
-        let own = below(folder, file);
-        let absent = self.listing.is_some_and(|listing| !listing.contains_key(&self.at(&own)));
-        if absent && !folder.is_empty() { file.to_owned() } else { own }
-    }
-
-    /// The text of a small file; none where there is no such file.
-    async fn text(&self, path: &str) -> Result<Option<String>, RepositoryError> {
-        if self.listing.is_some_and(|listing| !listing.contains_key(&self.at(path))) {
-            return Ok(None);
-        }
+    /// The text of a small file.
+    async fn text(&self, path: &str) -> Result<String, RepositoryError> {
         let object = self.object(path).await?;
         if object.0.size > MAX_MANIFEST {
             return Err(self.wrong(path, format!("it has {} bytes; at most {MAX_MANIFEST} are read", object.0.size)));
         }
         let blob = self.take_object(path, object, None).await?;
         let blob_path = self.downloads.cache.blob(&blob.key);
-        match fs::read_to_string(&blob_path) {
-            Ok(text) => Ok(Some(text)),
-            Err(reason) => Err(RepositoryError::Unreadable { path: self.source.shown(&self.at(path)).into(), reason }),
-        }
+        fs::read_to_string(&blob_path)
+            .map_err(|reason| RepositoryError::Unreadable { path: self.source.shown(&self.at(path)).into(), reason })
     }
 
     async fn take(&self, path: &str, sha256: Option<&str>) -> Result<Blob, RepositoryError> {
@@ -354,7 +334,10 @@ impl<'a> Gathering<'a> {
         match self.listing {
             Some(listing) => match listing.get(&at) {
                 Some(object) => Ok((object.clone(), None)),
-                None => Err(RepositoryError::Missing { path: self.source.shown(&at).into(), by: MANIFEST.to_owned() }),
+                None => {
+                    let object = self.source.shown(&at);
+                    Err(RepositoryError::Remote { object, reason: "there is no such object".to_owned() })
+                }
             },
             None => self.downloads.probe(self.source, &at).await,
         }

@@ -14,10 +14,10 @@ pub(crate) use self::assemble::{Demands, Verified};
 pub use self::folder::{Held, ModelFolder, PluginFile};
 
 use self::assemble::{Files, Known, assemble};
-use self::version::{Said, bare_file, manifest_of, parse_manifest};
+use self::version::{bare_file, parse_manifest};
 use crate::error::RepositoryError;
-use crate::manifest::Manifest;
 use crate::onnx::is_onnx;
+use crate::plan::{self, Ask, Plan, Planned};
 use crate::sample::Sample;
 use crate::shape::{Disk, Item, MANIFEST, Shape, WARMUP, file_name};
 use crate::signature::{Kept, SIGNATURE, SignaturePolicy, Signed, check_file, check_folder, unsigned};
@@ -41,14 +41,12 @@ pub(crate) fn open_before(
     signatures: &SignaturePolicy,
 ) -> Result<Vec<ModelFolder>, RepositoryError> {
     let (path, _) = local(uri)?;
-    let none = || RepositoryError::Empty { path: path.clone() };
-    let Shape::Versions(mut versions) = Shape::of(&Disk(path.clone()), "")? else { return Err(none()) };
-    versions.retain(|(number, _)| *number < version);
-    if versions.is_empty() || manifest_of(name, &path)?.manifest.versions.only.is_some() {
-        return Err(none());
+    if !path.is_dir() {
+        return Err(RepositoryError::Empty { path });
     }
     let (verified, trust) = (Verified::new(), signatures.of(name));
-    open_versions(name, &path, &versions, Demands { verified: &verified, trust: trust.as_deref(), kept: Kept::All })
+    let demands = Demands { verified: &verified, trust: trust.as_deref(), kept: Kept::All };
+    open_folder(&path, Ask { before: Some(version), ..Ask::of(name) }, demands)
 }
 
 fn open_local(
@@ -84,14 +82,15 @@ pub(crate) fn look_into(uri: &str, name: Option<&str>, signatures: &SignaturePol
         return Ok(Found::One(name.to_owned(), open_local(name, &path, sha256.as_deref(), signatures)));
     }
     match Shape::of(&Disk(path.clone()), "")? {
-        Shape::Models(items) => {
+        Shape::Models(items) if name.is_none() => {
             let open = |item: Item| {
                 let models = open_local(&item.name, &path.join(item.path()), None, signatures);
                 (item.name, models)
             };
             Ok(Found::Many(items.into_iter().map(open).collect()))
         }
-        Shape::Nothing => Ok(Found::None(path)),
+        Shape::Nothing if name.is_none() => Ok(Found::None(path)),
+        // A name is that of the one model here, or below.
         _ => {
             let own_name = name.map_or_else(|| file_name(&path), str::to_owned);
             let opened = open_local(&own_name, &path, None, signatures);
@@ -141,95 +140,65 @@ pub(crate) fn open_path(
         announce(name, signed.as_ref());
         return Ok(vec![bare_file(name, path, sha256, &Known::of(&demands, signed))?]);
     }
-    let shape = Shape::of(&Disk(path.to_owned()), "")?;
-    match shape {
-        Shape::Model => {
-            let signed = signature_in(path, demands)?;
-            if demands.trust.is_some() && signed.is_none() {
-                return Err(unsigned(&path.join(SIGNATURE)));
-            }
-            announce(name, signed.as_ref());
-            let opened = version::folder(name, "1", path, None, &Known::of(&demands, signed))?;
-            // It is the only version.
-            let chosen = opened.manifest.versions.select(&[1]);
-            if let Err(reason) = chosen {
-                return Err(RepositoryError::Manifest { path: manifest_of(name, path)?.path, reason });
-            }
-            Ok(vec![opened])
-        }
-        Shape::Versions(versions) => open_versions(name, path, &versions, demands),
-        Shape::SavedModel => Err(RepositoryError::SavedModel { path: path.to_owned() }),
-        Shape::Models(_) | Shape::Nothing => Err(RepositoryError::Empty { path: path.to_owned() }),
-    }
+    open_folder(path, Ask::of(name), demands)
 }
 
-/// Of numbered folders those that the policy of the manifest beside them takes. One that cannot be opened, as while it is being
-/// written, counts as not there, unless it is named; an older one may stand for it.
-fn open_versions(
-    name: &str,
-    path: &Path,
-    versions: &[(u64, String)],
-    demands: Demands<'_>,
-) -> Result<Vec<ModelFolder>, RepositoryError> {
-    let top = manifest_of(name, path)?;
-    let is_named = top.manifest.versions.only.is_some();
-    let mut left = versions.to_vec();
+/// The versions of a folder. One that cannot be opened, as while it is being written, counts as not there, unless it is named; an
+/// older one may stand for it.
+fn open_folder(path: &Path, mut ask: Ask<'_>, demands: Demands<'_>) -> Result<Vec<ModelFolder>, RepositoryError> {
     let mut first = None;
     loop {
-        let (number, error) = match open_these(name, path, &top, &left, demands) {
+        // Without those that were passed over there may be none of those that are asked for.
+        let plan = match plan::of_disk(path, &ask) {
+            Ok(plan) => plan,
+            Err(error) => return Err(first.unwrap_or(error)),
+        };
+        plan.announce(ask.name);
+        let may_pass = plan.numbered && !plan.named;
+        let (number, error) = match open_plan(ask.name, path, plan, demands) {
             Ok(opened) => return Ok(opened),
-            Err((Some(number), error)) if !is_named => (number, error),
-            // Without those that were passed over there may be none of those that are asked for.
+            Err((Some(number), error)) if may_pass => (number, error),
             Err((_, error)) => return Err(first.unwrap_or(error)),
         };
-        left.retain(|(other, _)| *other != number);
-        if left.is_empty() {
-            return Err(first.unwrap_or(error));
-        }
-        tracing::warn!(model = name, version = number, %error, "this version cannot be opened; it is passed over");
+        tracing::warn!(model = ask.name, version = number, %error, "this version cannot be opened; it is passed over");
+        ask.without.push(number);
         first = first.or(Some(error));
     }
 }
 
-/// Of these numbered folders those that the policy takes; which could not be opened, where it is one of them.
-fn open_these(
+/// What was planned of the folder at `path`; which version could not be opened, where it is one of them.
+pub(crate) fn open_plan(
     name: &str,
     path: &Path,
-    top: &Said,
-    versions: &[(u64, String)],
+    plan: Plan,
     demands: Demands<'_>,
 ) -> Result<Vec<ModelFolder>, (Option<u64>, RepositoryError)> {
     let of_all = |error| (None, error);
-    let mut signed = signature_in(path, demands).map_err(of_all)?;
-    let numbers: Vec<u64> = versions.iter().map(|(number, _)| *number).collect();
-    let policy = &top.manifest.versions;
-    let taken = policy
-        .select(&numbers)
-        .map_err(|reason| of_all(RepositoryError::Manifest { path: top.path.clone(), reason }))?;
-    let wanted = versions.iter().filter(|(number, _)| taken.contains(number));
+    let base = path.join(&plan.base);
+    let mut signed = signature_in(&base, demands).map_err(of_all)?;
     if demands.trust.is_some() && signed.is_none() {
+        if !plan.numbered {
+            return Err(of_all(unsigned(&base.join(SIGNATURE))));
+        }
         // Without a signature of all there must be one of each, and nothing beside them counts.
         let mut each = Signed::default();
-        for (_, version) in wanted.clone() {
-            let place = path.join(version);
+        for version in &plan.versions {
+            let place = path.join(&version.folder);
             let own = signature_in(&place, demands).map_err(of_all)?;
             each = each.and(own.ok_or_else(|| of_all(unsigned(&place.join(SIGNATURE))))?);
         }
-        if top.path.exists() {
-            each.check_used(&top.path).map_err(of_all)?;
+        if let Some(top) = &plan.top {
+            each.check_used(&path.join(top)).map_err(of_all)?;
         }
         signed = Some(each);
     }
     announce(name, signed.as_ref());
     let known = Known::of(&demands, signed);
-    let open = |(number, folder): &(u64, String)| {
-        let own = version::folder(name, &number.to_string(), &path.join(folder), Some(top), &known)
-            .map_err(|error| (Some(*number), error))?;
-        // Which versions are served is not for one of them to say.
-        let manifest = Manifest { versions: policy.clone(), ..own.manifest };
-        Ok(ModelFolder { manifest, ..own })
+    let open = |version: Planned| {
+        let number = version.number;
+        version::planned(name, path, version, &known).map_err(|error| (Some(number), error))
     };
-    wanted.map(open).collect()
+    plan.versions.into_iter().map(open).collect()
 }
 
 /// What the signature in a folder covers, where one is demanded; none where there is none.

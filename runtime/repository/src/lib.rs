@@ -11,6 +11,8 @@ mod manifest;
 mod npy;
 mod onnx;
 mod onnxruntime;
+mod others;
+mod plan;
 mod repository;
 mod revision;
 mod sample;

@@ -200,6 +200,9 @@ pub struct VersionsSection {
     pub all: bool,
     /// These.
     pub only: Option<Vec<u64>>,
+    /// Of `only` those that are there, which may not be all: so Triton means it.
+    #[serde(skip)]
+    pub where_present: bool,
     /// Of a hundred requests so many go to the newest, the others to the one before it.
     pub canary: Option<u8>,
     /// Shares by version; one that is not named gets nothing.
@@ -221,10 +224,12 @@ impl VersionsSection {
         let chosen: Vec<u64> = if self.all {
             present.to_vec()
         } else if let Some(only) = &self.only {
-            if let Some(absent) = only.iter().find(|number| !present.contains(number)) {
+            let absent = only.iter().find(|number| !present.contains(number));
+            let found: Vec<u64> = present.iter().copied().filter(|number| only.contains(number)).collect();
+            if let Some(absent) = absent.filter(|_| !self.where_present || found.is_empty()) {
                 return Err(format!("`versions.only` names {absent}; {}", listed(present)));
             }
-            present.iter().copied().filter(|number| only.contains(number)).collect()
+            found
         } else if self.latest.is_none() && !self.weights.is_empty() {
             present.iter().copied().filter(is_weighed).collect()
         } else {

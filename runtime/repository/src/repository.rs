@@ -16,6 +16,7 @@ use crate::error::RepositoryError;
 use crate::gather::{Gathered, Gathering};
 use crate::layout::{self, Demands, Found, ModelFolder, check_name};
 use crate::onnx::is_onnx;
+use crate::plan::{Below, below_of};
 use crate::shape::{Item, Shape, below};
 use crate::signature::{Kept, SignaturePolicy};
 use crate::store::{Client, Listing, Source};
@@ -139,16 +140,21 @@ impl Repository {
             return self.local(move |signatures| layout::look_into(&uri, name.as_deref(), signatures)).await;
         }
         let shown = crate::uri::shown_place(&parsed.place);
-        let name = name.map(str::to_owned).or_else(|| parsed.default_name()).unwrap_or_default();
+        let is_hub = matches!(parsed.place, Place::Hub(_));
+        let given = name.map(str::to_owned);
+        let name = given.clone().or_else(|| parsed.default_name()).unwrap_or_default();
         self.run(move |remote| async move {
             let opened = remote.source(&parsed).await?;
             let shape = match &opened.listing {
                 Some(listing) => Shape::of(listing, "")?,
                 None => Shape::Model,
             };
+            // A name is that of the one model here, or below; a repository of the hub is named as its model.
+            let below = |listing: &Listing| Ok::<_, RepositoryError>(matches!(below_of(listing, "")?, Below::One(_)));
+            let is_one = given.is_some() || (is_hub && opened.listing.as_ref().map_or(Ok(false), below)?);
             let items = match shape {
-                Shape::Models(items) => items,
-                Shape::Nothing => return Ok(Found::None(shown.into())),
+                Shape::Models(items) if !is_one => items,
+                Shape::Nothing if !is_one => return Ok(Found::None(shown.into())),
                 _ => {
                     let models = remote.model(&opened, "", &name, None).await;
                     return Ok(Found::One(name, models));
@@ -319,13 +325,18 @@ impl Remote {
         let listing = opened.listing.as_ref();
         let gathering = Gathering::new(&self.downloads, &opened.source, listing, root, name, trust);
         let file = file.or(opened.file.as_deref());
-        let Gathered { tree, verified, held } = match file {
-            None => gathering.folder().await?,
-            Some(file) => gathering.file(file, opened.sha256.as_deref()).await?,
+        let (Gathered { tree, verified, held }, plan) = match file {
+            None => gathering.folder().await.map(|(gathered, plan)| (gathered, Some(plan)))?,
+            Some(file) => (gathering.file(file, opened.sha256.as_deref()).await?, None),
         };
-        let path = file.map_or_else(|| tree.path.clone(), |file| tree.path.join(file));
         let demands = Demands { verified: &verified, trust, kept: Kept::Fetched };
-        let open = || layout::open_path(name, &path, opened.sha256.as_deref(), demands);
+        let open = || match (plan, file) {
+            (Some(plan), _) => layout::open_plan(name, &tree.path, plan, demands).map_err(|failed| failed.1),
+            (None, file) => {
+                let path = tree.path.join(file.unwrap_or_default());
+                layout::open_path(name, &path, opened.sha256.as_deref(), demands)
+            }
+        };
         // All files are read for a signature, and others are downloading on these threads.
         let model = if trust.is_some() { tokio::task::block_in_place(open) } else { open() };
         let model = model.map(|mut versions| {

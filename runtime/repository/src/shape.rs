@@ -12,6 +12,10 @@ use crate::store::Listing;
 pub(crate) const MANIFEST: &str = "model.toml";
 /// The name of Triton's configuration in a model's folder.
 pub(crate) const TRITON: &str = "config.pbtxt";
+/// The name of MLServer's settings in a model's folder.
+pub(crate) const MLSERVER: &str = "model-settings.json";
+/// The name of MLflow's description in a model's folder.
+pub(crate) const MLFLOW: &str = "MLmodel";
 /// The folder of warm-up samples in a model's folder.
 pub(crate) const WARMUP: &str = "warmup";
 /// What a TensorFlow SavedModel has in its folder.
@@ -26,6 +30,11 @@ pub(crate) trait Folders {
     fn shown(&self, path: &str) -> String {
         path.to_owned()
     }
+
+    /// Whether a file may not be used, whatever names it.
+    fn is_forbidden(&self, _: &str) -> bool {
+        false
+    }
 }
 
 /// A folder of this machine.
@@ -33,7 +42,7 @@ pub(crate) struct Disk(pub(crate) PathBuf);
 
 impl Folders for Disk {
     fn entries(&self, path: &str) -> Result<BTreeMap<String, bool>, RepositoryError> {
-        let folder = self.0.join(path);
+        let folder = if path.is_empty() { self.0.clone() } else { self.0.join(path) };
         let unreadable = |reason| RepositoryError::Unreadable { path: folder.clone(), reason };
         let listing = fs::read_dir(&folder).map_err(unreadable)?;
         let entries = listing.map(|entry| {
@@ -44,7 +53,7 @@ impl Folders for Disk {
     }
 
     fn shown(&self, path: &str) -> String {
-        self.0.join(path).display().to_string()
+        if path.is_empty() { self.0.display().to_string() } else { self.0.join(path).display().to_string() }
     }
 }
 
@@ -81,7 +90,7 @@ impl Item {
 /// What a folder is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Shape {
-    /// A manifest or an `.onnx` file lies in it.
+    /// A text that describes a model or an `.onnx` file lies in it.
     Model,
     /// Numbered folders, ascending: each number with the folder's name.
     Versions(Vec<(u64, String)>),
@@ -97,18 +106,16 @@ impl Shape {
         let entries = folders.entries(path)?;
         let own = Self::of_entries(folders, path, &entries)?;
         // Files alone may be a model beside folders of others.
-        let is_said = [MANIFEST, TRITON].iter().any(|name| entries.get(*name) == Some(&false));
+        let is_said = [MANIFEST, TRITON, MLSERVER, MLFLOW].iter().any(|name| entries.get(*name) == Some(&false));
         let onnx = || entries.iter().filter(|(name, folder)| !**folder && is_onnx(name)).map(|(name, _)| name);
-        if let (Self::Versions(_), Some(name)) = (&own, onnx().next()) {
-            let file = folders.shown(&below(path, name));
-            tracing::warn!(file, "it lies beside numbered versions, and is none; it is not served");
-        }
         if own != Self::Nothing && (own != Self::Model || is_said) {
             return Ok(own);
         }
         let mut models = Vec::new();
         let mut saved = false;
-        for (name, _) in entries.iter().filter(|(name, folder)| **folder && !name.starts_with('.')) {
+        // A folder of a model's name holds its file.
+        let may_hold = |name: &String| !name.starts_with('.') && !is_onnx(name);
+        for (name, _) in entries.iter().filter(|(name, folder)| **folder && may_hold(name)) {
             let inner = below(path, name);
             // A repository is one level deep. What nobody may look into is no model, and no reason to serve none.
             let found = folders.entries(&inner).and_then(|entries| Self::of_entries(folders, &inner, &entries));
@@ -150,48 +157,73 @@ impl Shape {
         entries: &BTreeMap<String, bool>,
     ) -> Result<Self, RepositoryError> {
         let file = |wanted: &str| entries.get(wanted) == Some(&false);
-        let has_onnx = entries.iter().any(|(name, folder)| !folder && is_onnx(name));
+        let has_onnx = has_onnx(folders, path, entries)?;
         let folders_only = entries.iter().filter(|(_, folder)| **folder);
         let mut versions: Vec<(u64, String)> =
             folders_only.filter_map(|(name, _)| Some((version_number(name)?, name.clone()))).collect();
         versions.sort();
         versions.dedup_by_key(|(number, _)| *number);
-        if let Some((_, latest)) = versions.last() {
-            let inner = folders.entries(&below(path, latest))?;
-            let saved = SAVED_MODELS.iter().any(|name| inner.contains_key(*name));
-            let is_model = inner.iter().any(|(name, folder)| !folder && (is_onnx(name) || name == MANIFEST));
-            if has_onnx && !is_model {
-                return Ok(Self::Model);
+        // The newest first: of many one that is whole tells what they are.
+        for (_, version) in versions.iter().rev() {
+            let inner_path = below(path, version);
+            let inner = folders.entries(&inner_path)?;
+            let is_said = [MANIFEST, MLSERVER, MLFLOW].iter().any(|name| inner.get(*name) == Some(&false));
+            // Triton's text may name a file of any ending.
+            let is_named = file(TRITON) && inner.values().any(|folder| !folder);
+            if is_said || is_named || self::has_onnx(folders, &inner_path, &inner)? {
+                return Ok(Self::Versions(versions));
             }
-            return Ok(if saved && !is_model { Self::SavedModel } else { Self::Versions(versions) });
+            if SAVED_MODELS.iter().any(|name| inner.contains_key(*name)) && !has_onnx {
+                return Ok(Self::SavedModel);
+            }
         }
-        if has_onnx || file(MANIFEST) {
-            return Ok(Self::Model);
+        if has_onnx || [MANIFEST, MLSERVER, MLFLOW].iter().any(|name| file(name)) {
+            return Ok(if versions.is_empty() || has_onnx { Self::Model } else { Self::Versions(versions) });
         }
-        let saved = SAVED_MODELS.iter().any(|name| file(name));
-        Ok(if saved { Self::SavedModel } else { Self::Nothing })
+        if SAVED_MODELS.iter().any(|name| file(name)) {
+            return Ok(Self::SavedModel);
+        }
+        Ok(if versions.is_empty() { Self::Nothing } else { Self::Versions(versions) })
     }
 }
 
-/// The `.onnx` file of a folder: the only one, or the one that is called `model.onnx`.
-pub(crate) fn only_onnx(folders: &dyn Folders, path: &str) -> Result<Option<String>, RepositoryError> {
-    let entries = folders.entries(path)?;
-    let mut models: Vec<String> =
-        entries.into_iter().filter(|(name, folder)| !folder && is_onnx(name)).map(|(name, _)| name).collect();
-    const USUAL: &str = "model.onnx";
-    match models.len() {
-        0 | 1 => Ok(models.pop()),
-        _ if models.iter().any(|name| name == USUAL) => {
-            models.retain(|name| name != USUAL);
-            let others = models.join(", ");
-            tracing::info!(
-                folder = folders.shown(path),
-                others,
-                "{USUAL} is served; `file` in {MANIFEST} names another"
-            );
-            Ok(Some(USUAL.to_owned()))
+/// Whether a folder holds a model's file, or a folder of that name with the file in it.
+fn has_onnx(folders: &dyn Folders, path: &str, entries: &BTreeMap<String, bool>) -> Result<bool, RepositoryError> {
+    for (name, is_folder) in entries.iter().filter(|(name, _)| is_onnx(name)) {
+        let is_one =
+            !is_folder || folders.entries(&below(path, name))?.iter().any(|(name, folder)| !folder && is_onnx(name));
+        if is_one {
+            return Ok(true);
         }
-        count => Err(RepositoryError::Ambiguous { path: path.into(), count }),
+    }
+    Ok(false)
+}
+
+/// The `.onnx` file of a folder: the only one, or the one that is called `model.onnx`; and the others. In place of a file there may
+/// be a folder of its name that holds it, with its weights.
+pub(crate) fn only_onnx(folders: &dyn Folders, path: &str) -> Result<Option<(String, Vec<String>)>, RepositoryError> {
+    const USUAL: &str = "model.onnx";
+    let entries = folders.entries(path)?;
+    let of_kind = |wanted: bool| entries.iter().filter(move |(name, folder)| **folder == wanted && is_onnx(name));
+    let mut models: Vec<String> = of_kind(false).map(|(name, _)| name.clone()).collect();
+    if models.is_empty() {
+        for (name, _) in of_kind(true) {
+            let inner = folders.entries(&below(path, name))?;
+            models.extend(
+                inner.iter().filter(|(file, folder)| !**folder && is_onnx(file)).map(|(file, _)| below(name, file)),
+            );
+        }
+    }
+    if models.len() < 2 {
+        return Ok(models.pop().map(|only| (only, Vec::new())));
+    }
+    let usual = |name: &String| name.rsplit('/').next() == Some(USUAL);
+    match models.iter().position(usual) {
+        Some(at) => {
+            let taken = models.remove(at);
+            Ok(Some((taken, models)))
+        }
+        None => Err(RepositoryError::Ambiguous { path: folders.shown(path).into(), files: models }),
     }
 }
 
@@ -231,7 +263,7 @@ mod tests {
 
     #[test]
     fn names_tell_what_a_folder_is() {
-        assert_eq!(shape(&["m.onnx", "warmup/x.npy", "1/x.txt"]), Shape::Model);
+        assert_eq!(shape(&["m.onnx", "warmup/x.npy", "1/x.txt", "1_Pooling/config.json"]), Shape::Model);
         assert_eq!(shape(&["m.onnx", "1/x.onnx"]), Shape::Versions(vec![(1, "1".into())]));
         let folder = |name: &str| Item { name: name.to_owned(), file: None };
         let bare = |name: &str| Item { name: name.to_owned(), file: Some(format!("{name}.onnx")) };
@@ -246,6 +278,15 @@ mod tests {
         assert_eq!(shape(&["model.toml", "2/m.onnx", "10/m.onnx"]), versions);
         assert_eq!(shape(&["a/m.onnx", "b/1/m.onnx", "notes/x.md"]), Shape::Models(vec![folder("a"), folder("b")]));
         assert_eq!(shape(&["a/b/m.onnx"]), Shape::Nothing);
+        // One that is not whole is a version all the same, whatever lies beside it.
+        assert_eq!(
+            shape(&["old.onnx", "1/m.onnx", "2/m.onnx.part"]),
+            Shape::Versions(vec![(1, "1".into()), (2, "2".into())])
+        );
+        assert_eq!(shape(&["1/model.onnx/model.onnx", "old.onnx"]), Shape::Versions(vec![(1, "1".into())]));
+        assert_eq!(shape(&["config.pbtxt", "1/net", "old.onnx"]), Shape::Versions(vec![(1, "1".into())]));
+        assert_eq!(shape(&["model.onnx/model.onnx", "model.onnx/weights"]), Shape::Model);
+        assert_eq!(shape(&["model-settings.json", "m.onnx", "a/x.onnx"]), Shape::Model);
         assert_eq!(shape(&["1/saved_model.pb", "1/variables/v"]), Shape::SavedModel);
         assert_eq!(shape(&["saved_model.pb"]), Shape::SavedModel);
         assert_eq!(shape(&[]), Shape::Nothing);

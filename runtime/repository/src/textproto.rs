@@ -1,7 +1,7 @@
 //! Protobuf's text form, read into names and values: as much of it as configuration files use.
 //!
-//! The language: <https://protobuf.dev/reference/protobuf/textformat-spec/>. Extensions, `Any` and hexadecimal escapes
-//! are not read.
+//! The language: <https://protobuf.dev/reference/protobuf/textformat-spec/>. Names of extensions are read as names that nobody
+//! knows.
 
 /// Messages in messages: deeper is no configuration.
 const MAX_DEPTH: usize = 32;
@@ -24,7 +24,8 @@ impl Message {
     /// # Errors
     /// A line that says what is wrong, and in which line.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
-        let mut reader = Reader { rest: text, line: 1 };
+        // Some editors write a mark of the order of bytes.
+        let mut reader = Reader { rest: text.strip_prefix('\u{feff}').unwrap_or(text), line: 1 };
         let message = reader.fields(None, 0)?;
         Ok(message)
     }
@@ -111,7 +112,8 @@ impl Reader<'_> {
                 (Some(end), None) => return Err(self.wrong(&format!("'{end}' is missing"))),
                 _ => {}
             }
-            let name = self.word().filter(|name| !name.starts_with(|first: char| first.is_ascii_digit()));
+            let is_plain = |name: &String| !name.starts_with(|first: char| first.is_ascii_digit());
+            let name = if self.rest.starts_with('[') { self.extension() } else { self.word().filter(is_plain) };
             let name = name.ok_or_else(|| self.wrong("expected the name of a field"))?;
             self.space();
             let colon = self.take(':');
@@ -159,26 +161,76 @@ impl Reader<'_> {
         self.word().map(Value::Word).ok_or_else(|| self.wrong("expected a value"))
     }
 
+    /// The name of an extension or of a type, in brackets.
+    fn extension(&mut self) -> Option<String> {
+        let end = self.rest.find(']')?;
+        let (name, rest) = self.rest.split_at(end + 1);
+        let part =
+            |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '[' | ']' | '_' | '-' | '.' | '/' | ' ');
+        self.rest = rest;
+        name.chars().all(part).then(|| name.to_owned())
+    }
+
+    /// Up to the quote. Escapes may name bytes, so that the text is one once all are read.
     fn string(&mut self, quote: char, text: &mut String) -> Result<(), String> {
-        let mut letters = self.rest.char_indices();
-        while let Some((at, letter)) = letters.next() {
+        let mut bytes = Vec::new();
+        loop {
+            let Some(letter) = self.rest.chars().next().filter(|letter| *letter != '\n') else {
+                return Err(self.wrong("a text does not end in its line"));
+            };
+            self.rest = &self.rest[letter.len_utf8()..];
             match letter {
-                '\n' => break,
-                '\\' => match letters.next().map(|(_, escaped)| escaped) {
-                    Some('n') => text.push('\n'),
-                    Some('t') => text.push('\t'),
-                    Some('r') => text.push('\r'),
-                    Some(plain @ ('"' | '\'' | '\\')) => text.push(plain),
-                    _ => return Err(self.wrong("an escape that is not read")),
-                },
-                _ if letter == quote => {
-                    self.rest = &self.rest[at + 1..];
-                    return Ok(());
-                }
-                _ => text.push(letter),
+                '\\' => self.escape(&mut bytes)?,
+                _ if letter == quote => break,
+                _ => bytes.extend(letter.encode_utf8(&mut [0; 4]).bytes()),
             }
         }
-        Err(self.wrong("a text does not end in its line"))
+        text.push_str(std::str::from_utf8(&bytes).map_err(|_| self.wrong("a text that is not UTF-8"))?);
+        Ok(())
+    }
+
+    /// What stands behind a backslash.
+    fn escape(&mut self, bytes: &mut Vec<u8>) -> Result<(), String> {
+        let wrong = |reader: &Self| reader.wrong("an escape that is not read");
+        let Some(kind) = self.rest.chars().next() else { return Err(wrong(self)) };
+        if let '0'..='7' = kind {
+            // Of four digits the last would be a letter of its own.
+            let number = self.digits(8, 1, 3).and_then(|number| u8::try_from(number).ok());
+            bytes.push(number.ok_or_else(|| wrong(self))?);
+            return Ok(());
+        }
+        self.rest = &self.rest[kind.len_utf8()..];
+        let plain = match kind {
+            'a' => 0x07,
+            'b' => 0x08,
+            'f' => 0x0c,
+            'n' => b'\n',
+            'r' => b'\r',
+            't' => b'\t',
+            'v' => 0x0b,
+            '?' | '"' | '\'' | '\\' => kind as u8,
+            'x' | 'X' => {
+                let number = self.digits(16, 1, 2).and_then(|number| u8::try_from(number).ok());
+                number.ok_or_else(|| wrong(self))?
+            }
+            'u' | 'U' => {
+                let count = if kind == 'u' { 4 } else { 8 };
+                let letter = self.digits(16, count, count).and_then(char::from_u32).ok_or_else(|| wrong(self))?;
+                bytes.extend(letter.encode_utf8(&mut [0; 4]).bytes());
+                return Ok(());
+            }
+            _ => return Err(wrong(self)),
+        };
+        bytes.push(plain);
+        Ok(())
+    }
+
+    /// The number in the next `least` to `most` digits.
+    fn digits(&mut self, radix: u32, least: usize, most: usize) -> Option<u32> {
+        let count = self.rest.chars().take(most).take_while(|letter| letter.is_digit(radix)).count();
+        let (digits, rest) = self.rest.split_at(count);
+        self.rest = rest;
+        if count < least { None } else { u32::from_str_radix(digits, radix).ok() }
     }
 
     fn word(&mut self) -> Option<String> {
@@ -234,6 +286,14 @@ mod tests {
     }
 
     #[test]
+    fn escapes_are_bytes() {
+        let text = r#"a: "\x6d\155\u00e4\U0001F33C\303\244\?\'\a" [my.ext/field]: 1"#;
+        let message = Message::parse(text).expect("valid");
+        assert_eq!(message.text("a"), Some("mmä\u{1f33c}ä?'\u{7}"));
+        assert_eq!(Message::parse("\u{feff}a: 1").expect("valid").number("a"), Ok(Some(1)));
+    }
+
+    #[test]
     fn mistakes_name_their_line() {
         for (text, expected) in [
             ("a: 1\nb {", "line 2: '}' is missing"),
@@ -241,7 +301,13 @@ mod tests {
             ("a: \"x\n\"", "line 1: a text does not end"),
             ("a: [1 2]", "line 1: expected ',' or ']'"),
             ("\n\n{", "line 3: expected the name"),
-            ("a: \"\\x41\"", "line 1: an escape"),
+            ("a: \"\\q\"", "line 1: an escape"),
+            ("a: \"\\x\"", "line 1: an escape"),
+            ("a: \"\\u12\"", "line 1: an escape"),
+            ("a: \"\\ud800\"", "line 1: an escape"),
+            ("a: \"\\400\"", "line 1: an escape"),
+            ("a: \"\\xff\"", "line 1: a text that is not UTF-8"),
+            ("[a: 1", "line 1: expected the name"),
         ] {
             let message = Message::parse(text).expect_err(text);
             assert!(message.starts_with(expected), "{text}: {message}");

@@ -9,6 +9,7 @@ use std::time::Duration;
 use corymb_core::DType;
 
 use crate::manifest::Manifest;
+use crate::shape::is_inside;
 use crate::textproto::{Message, Value};
 
 /// A configuration, understood.
@@ -19,6 +20,8 @@ pub(crate) struct Triton {
     pub(crate) ignored: Vec<String>,
     /// Samples for warm-up.
     pub(crate) warmup: Vec<RawSample>,
+    /// Files of the model's folder, each with its MD5 in lower-case hexadecimal.
+    pub(crate) checksums: Vec<(String, String)>,
     /// What shall drive the devices that `instance_group` says, where that is not what usually does.
     accelerator: Option<&'static str>,
 }
@@ -64,6 +67,7 @@ impl Triton {
                     let rows = config.number("max_batch_size")?.unwrap_or_default() > 0;
                     triton.warm_up(sample, rows)?;
                 }
+                ("model_repository_agents", Value::Message(agents)) => triton.agents(agents)?,
                 (known, _) if KNOWN.contains(&known) => {}
                 (other, _) => triton.ignore(other),
             }
@@ -96,8 +100,34 @@ impl Triton {
             versions.all = true;
         } else if let Some(specific) = policy.message("specific") {
             versions.only = Some(specific.numbers("version_policy.specific.versions")?);
+            versions.where_present = true;
         } else if let Some((other, _)) = policy.0.first() {
             return Err(format!("`version_policy` has '{other}'; expected latest, all or specific"));
+        }
+        Ok(())
+    }
+
+    /// What is to be done before the model is loaded: Triton's own agent compares checksums. What another would do is not known.
+    ///
+    /// <https://github.com/triton-inference-server/checksum_repository_agent>
+    fn agents(&mut self, agents: &Message) -> Result<(), String> {
+        const KEY: &str = "model_repository_agents.agents";
+        for agent in agents.messages("agents") {
+            let name = agent.text("name").unwrap_or_default();
+            if name != "checksum" {
+                return Err(format!("`{KEY}` has '{name}', which is not supported; only checksum is"));
+            }
+            for parameter in agent.messages("parameters") {
+                let (key, value) = (parameter.text("key").unwrap_or_default(), parameter.text("value"));
+                let Some((file, md5)) = key.strip_prefix("MD5:").zip(value) else {
+                    return Err(format!("`{KEY}.parameters` has '{key}'; expected MD5:FILE and a checksum"));
+                };
+                if !is_inside(file) || md5.len() != 32 || !md5.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+                    let expected = "a file of the model's folder, and 32 hexadecimal digits";
+                    return Err(format!("`{KEY}.parameters` has '{key}' with '{md5}'; expected {expected}"));
+                }
+                self.checksums.push((file.to_owned(), md5.to_ascii_lowercase()));
+            }
         }
         Ok(())
     }
@@ -271,6 +301,15 @@ mod tests {
     fn policies_and_devices() {
         let manifest = |text: &str| Triton::parse(text, "m").expect(text).manifest;
         assert!(manifest("version_policy { all {} }").versions.all);
+        let specific = manifest("version_policy { specific { versions: [ 1, 7 ] } }").versions;
+        assert_eq!(specific.select(&[1, 2]), Ok(vec![1]));
+        assert!(specific.select(&[2, 3]).is_err());
+        let md5 = "900150983CD24FB0D6963F7D28E17F72";
+        let text = format!(
+            "model_repository_agents {{ agents [ {{ name: 'checksum', parameters [ {{ key: 'MD5:1/m' value: '{md5}' }} ] }} ] }}"
+        );
+        let checksums = Triton::parse(&text, "m").expect("valid").checksums;
+        assert_eq!(checksums, [("1/m".to_owned(), md5.to_ascii_lowercase())]);
         assert_eq!(manifest("version_policy { specific { versions: [ 1, 3 ] } }").versions.only, Some(vec![1, 3]));
         let device = manifest("instance_group { kind: KIND_GPU gpus: [ 0, 1 ] }").device;
         assert_eq!(device.as_deref(), Some("cuda:0,cuda:1"));
@@ -288,6 +327,15 @@ mod tests {
             ("ensemble_scheduling { }", "'m' is an ensemble"),
             ("backend: \"python\"", "`backend` is 'python'"),
             ("sequence_batching { }", "`sequence_batching`"),
+            ("model_repository_agents { agents [ { name: 'relocate' } ] }", "has 'relocate', which is not supported"),
+            (
+                "model_repository_agents { agents { name: 'checksum' parameters { key: 'SHA1:m' value: '0' } } }",
+                "has 'SHA1:m'; expected MD5:FILE",
+            ),
+            (
+                "model_repository_agents { agents { name: 'checksum' parameters { key: 'MD5:../m' value: '0' } } }",
+                "has 'MD5:../m' with '0'; expected a file",
+            ),
             ("model_transaction_policy { decoupled: true }", "`model_transaction_policy.decoupled`"),
             ("name: ", "line 1"),
             ("max_batch_size: -1", "`max_batch_size` is -1; expected a number, 0 or more"),

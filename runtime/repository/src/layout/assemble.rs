@@ -1,13 +1,14 @@
 //! The files of one version, checked against what is demanded of them and put together.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Read as _;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use corymb_core::{FileSource, ModelFiles, files};
 
 use super::folder::{Held, ModelFolder, PluginFile};
+use super::version::digest;
 use crate::cache::key;
 use crate::error::RepositoryError;
 use crate::manifest::{Manifest, VersionsSection};
@@ -95,7 +96,7 @@ pub(super) fn assemble(
     for file in [&files.model, &files.plugin].into_iter().flatten() {
         // Engines open it by its name, and would wait for who writes to a pipe.
         if let FileSource::Path(path) = file {
-            files::open(path).map_err(|reason| RepositoryError::unreadable(path, reason))?;
+            files::open(path).map_err(|reason| RepositoryError::unreadable(path, linked(path, reason)))?;
         }
     }
     if let Some(signed) = &known.signed {
@@ -140,6 +141,17 @@ pub(super) fn assemble(
     })
 }
 
+/// What is not there may be what a link leads to.
+fn linked(path: &Path, reason: io::Error) -> io::Error {
+    match path.read_link() {
+        Ok(to) if reason.kind() == io::ErrorKind::NotFound => {
+            let reason = format!("it is a link to {}, where nothing is", to.display());
+            io::Error::new(io::ErrorKind::NotFound, reason)
+        }
+        _ => reason,
+    }
+}
+
 /// What tells one state of the files from another, without reading them.
 fn stamp_of(files: &Files, manifest: &Manifest) -> String {
     let manifest = Manifest { versions: VersionsSection::default(), ..manifest.clone() };
@@ -164,28 +176,18 @@ fn stamp_of(files: &Files, manifest: &Manifest) -> String {
     key(&words.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
-/// Read in pieces: a model may be larger than memory should be.
 fn verify(file: &FileSource, expected: &str, verified: &Verified) -> Result<(), RepositoryError> {
-    let mut hasher = Algorithm::Sha256.hasher(0);
-    let path = match file {
+    let (path, found) = match file {
         FileSource::Embedded { name, bytes } => {
+            let mut hasher = Algorithm::Sha256.hasher(0);
             hasher.update(bytes);
-            PathBuf::from(name)
+            (PathBuf::from(name), hasher.finish())
         }
-        FileSource::Path(path) if verified.contains_key(path) => path.clone(),
         FileSource::Path(path) => {
-            let mut reader = files::open(path).map_err(|reason| RepositoryError::unreadable(path, reason))?;
-            let mut piece = vec![0; 256 * 1024];
-            loop {
-                match reader.read(&mut piece).map_err(|reason| RepositoryError::unreadable(path, reason))? {
-                    0 => break,
-                    read => hasher.update(&piece[..read]),
-                }
-            }
-            path.clone()
+            let found = verified.get(path).cloned().map_or_else(|| digest(path, Algorithm::Sha256), Ok);
+            (path.clone(), found.map_err(|reason| RepositoryError::unreadable(path, reason))?)
         }
     };
-    let found = verified.get(&path).cloned().unwrap_or_else(|| hasher.finish());
     if found.eq_ignore_ascii_case(expected) {
         return Ok(());
     }

@@ -1,0 +1,70 @@
+//! What other servers' files say of an ONNX model: MLServer's `model-settings.json` and MLflow's `MLmodel`.
+
+use serde::Deserialize;
+
+use crate::manifest::Manifest;
+use crate::onnx::is_onnx;
+
+/// Makes a manifest of a text, or one line that says what is wrong.
+pub(crate) type Parse = fn(&str) -> Result<Manifest, String>;
+
+/// <https://mlserver.readthedocs.io/en/latest/reference/model-settings.html>
+#[derive(Deserialize)]
+struct Settings {
+    implementation: Option<String>,
+    #[serde(default)]
+    parameters: Parameters,
+}
+
+#[derive(Default, Deserialize)]
+struct Parameters {
+    uri: Option<String>,
+}
+
+/// What `model-settings.json` says: which file the model is.
+pub(crate) fn mlserver(text: &str) -> Result<Manifest, String> {
+    let settings: Settings = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    let file = settings.parameters.uri.map(|uri| plain(&uri)).filter(|uri| !uri.is_empty());
+    let is_model = file.as_deref().is_none_or(is_onnx);
+    let implementation = settings.implementation.unwrap_or_default();
+    if !is_model && !implementation.to_ascii_lowercase().contains("onnx") {
+        return Err(format!("`implementation` is '{implementation}'; only ONNX models are served"));
+    }
+    Ok(Manifest { file, ..Manifest::default() })
+}
+
+/// <https://mlflow.org/docs/latest/ml/model/#model-format>
+#[derive(Deserialize)]
+struct MlModel {
+    #[serde(default)]
+    flavors: Flavors,
+}
+
+#[derive(Default, Deserialize)]
+struct Flavors {
+    onnx: Option<Flavor>,
+}
+
+#[derive(Deserialize)]
+struct Flavor {
+    data: Option<String>,
+}
+
+/// What `MLmodel` says: which file the model is.
+pub(crate) fn mlflow(text: &str) -> Result<Manifest, String> {
+    let model: MlModel = serde_saphyr::from_str(text).map_err(|error| {
+        let words = error.to_string();
+        words.lines().next().unwrap_or_default().to_owned()
+    })?;
+    let Some(onnx) = model.flavors.onnx else {
+        return Err("`flavors` has no `onnx`; only ONNX models are served".to_owned());
+    };
+    // Until version 1.10 it was not said.
+    let file = onnx.data.map_or_else(|| "model.onnx".to_owned(), |data| plain(&data));
+    Ok(Manifest { file: Some(file), ..Manifest::default() })
+}
+
+/// A path without what says nothing.
+fn plain(path: &str) -> String {
+    path.split('/').filter(|part| !part.is_empty() && *part != ".").collect::<Vec<_>>().join("/")
+}

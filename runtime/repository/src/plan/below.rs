@@ -1,0 +1,52 @@
+//! The model below a place that is none itself: where exporters, archives and KServe's initializer put it.
+
+use crate::error::RepositoryError;
+use crate::shape::{Folders, Shape, below};
+
+/// How far down a model is looked for.
+const DEPTH: usize = 2;
+/// So many are listed.
+const MOST: usize = 20;
+
+/// What was found.
+pub(crate) enum Below {
+    None,
+    /// The path of its folder.
+    One(String),
+    /// The first of their paths.
+    Several(Vec<String>),
+}
+
+/// What lies below `path`, two levels deep at most: a folder in a folder that is a model counts as part of that.
+pub(crate) fn below_of(folders: &dyn Folders, path: &str) -> Result<Below, RepositoryError> {
+    let mut found = Vec::new();
+    look(folders, path, DEPTH, &mut found)?;
+    found.sort();
+    found.truncate(MOST);
+    Ok(match found.len() {
+        0 => Below::None,
+        1 => Below::One(found.remove(0)),
+        _ => Below::Several(found),
+    })
+}
+
+fn look(folders: &dyn Folders, path: &str, depth: usize, found: &mut Vec<String>) -> Result<(), RepositoryError> {
+    let entries = folders.entries(path)?;
+    for name in entries.iter().filter(|(name, folder)| **folder && !name.starts_with('.')).map(|(name, _)| name) {
+        let inner = below(path, name);
+        // What nobody may look into is no model.
+        let Ok(shape) = Shape::of(folders, &inner) else { continue };
+        match shape {
+            Shape::Model | Shape::Versions(_) => found.push(inner),
+            Shape::Models(items) if depth > 1 => {
+                found.extend(items.iter().map(|item| below(&inner, item.path())));
+            }
+            Shape::Nothing if depth > 1 => look(folders, &inner, depth - 1, found)?,
+            Shape::Models(_) | Shape::SavedModel | Shape::Nothing => {}
+        }
+        if found.len() > MOST {
+            break;
+        }
+    }
+    Ok(())
+}
