@@ -1,5 +1,7 @@
 //! A place where models lie in, verified descriptions of them out: layouts, manifests, samples.
 
+#[cfg_attr(not(test), expect(dead_code, reason = "nothing is downloaded as an archive yet"))]
+mod archive;
 mod cache;
 mod cached;
 mod download;
