@@ -21,6 +21,12 @@ use crate::archive::{Kind, Limits, Refusal, Unpacked, unpack};
 /// What lies in a folder: of each path `/` for a folder, `-> target` for a link, or the content of a file.
 type Listing = BTreeMap<String, String>;
 
+/// Memory where it may be had: the files are small and very many.
+fn room() -> PathBuf {
+    let memory = PathBuf::from("/dev/shm");
+    if tempfile::tempfile_in(&memory).is_ok() { memory } else { std::env::temp_dir() }
+}
+
 /// A folder to unpack into, in a folder of its own with a file beside it.
 struct Place {
     outer: tempfile::TempDir,
@@ -29,7 +35,7 @@ struct Place {
 
 impl Place {
     fn new() -> Self {
-        let outer = tempfile::tempdir().expect("a folder");
+        let outer = tempfile::tempdir_in(room()).expect("a folder");
         let into = outer.path().join("into");
         fs::create_dir(&into).expect("made");
         fs::write(outer.path().join("beside"), "untouched").expect("written");
@@ -37,7 +43,7 @@ impl Place {
     }
 
     fn unpack(&self, kind: Kind, archive: &[u8], limits: &Limits) -> Result<Unpacked, Refusal> {
-        let mut file = tempfile::tempfile().expect("a file");
+        let mut file = tempfile::tempfile_in(room()).expect("a file");
         file.write_all(archive).expect("written");
         self.unpack_file(kind, &file, limits)
     }
@@ -74,13 +80,20 @@ fn list(folder: &Path, prefix: &str, listing: &mut Listing) {
             listing.insert(path, "/".to_owned());
         } else {
             assert_eq!(mode, 0o644, "{path}");
-            listing.insert(path, String::from_utf8_lossy(&fs::read(at).expect("read")).into_owned());
+            listing.insert(path, brief(&String::from_utf8_lossy(&fs::read(at).expect("read"))));
         }
     }
 }
 
 fn listing(entries: &[(&str, &str)]) -> Listing {
-    entries.iter().map(|(path, what)| ((*path).to_owned(), (*what).to_owned())).collect()
+    entries.iter().map(|(path, what)| ((*path).to_owned(), brief(what))).collect()
+}
+
+/// Of what is long only its length and checksum, for the sake of who reads that two listings differ.
+fn brief(content: &str) -> String {
+    let mut checksum = flate2::Crc::new();
+    checksum.update(content.as_bytes());
+    if content.len() < 500 { content.to_owned() } else { format!("{} bytes, {:08x}", content.len(), checksum.sum()) }
 }
 
 /// Unpacks what should be well.

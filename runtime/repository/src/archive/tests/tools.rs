@@ -68,17 +68,17 @@ fn unpacked(path: &Path) -> (Unpacked, Listing) {
 #[test]
 fn gnu_tar_is_understood() {
     for (format, options, with_long) in [
-        ("gnu.tar", &["--format=gnu"][..], true),
-        ("gnu.tar.gz", &["--format=gnu", "-z"], true),
-        ("pax.tgz", &["--format=pax", "-z"], true),
-        ("ustar.tar", &["--format=ustar"], false),
-        ("v7.tar", &["--format=v7"], false),
-        ("dots.tar", &["--transform=s,^,./,"], true),
+        ("gnu.tar", &["--format=gnu", "model"][..], true),
+        ("gnu.tar.gz", &["--format=gnu", "-z", "model"], true),
+        ("pax.tgz", &["--format=pax", "-z", "model"], true),
+        ("ustar.tar", &["--format=ustar", "model"], false),
+        ("v7.tar", &["--format=v7", "model"], false),
+        ("dots.tar", &["--hard-dereference", "./model"], true),
     ] {
         let (folder, expected) = model(with_long);
         let archive = folder.path().join(format);
         let mut tar = Command::new("tar");
-        tar.arg("-C").arg(folder.path()).args(options).arg("-cf").arg(&archive).arg("model");
+        tar.arg("-cf").arg(&archive).arg("-C").arg(folder.path()).args(options);
         if run(&mut tar) {
             let (unpacked, listing) = unpacked(&archive);
             assert_eq!((unpacked.files, listing), (4 + u64::from(with_long), expected), "{format}");
