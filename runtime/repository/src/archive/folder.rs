@@ -223,7 +223,7 @@ impl<'a> Folder<'a> {
     /// A place where nothing is yet, and its folder, which is made if needed.
     fn place<'b>(&mut self, name: &'b Name) -> Result<Place<'b>, Refusal> {
         let Some((last, parents)) = name.parts.split_last() else {
-            return Err(Refusal::entry(&name.raw, "is no folder, but has the name of the one around it"));
+            return Err(Refusal::entry(&name.raw, "names the folder itself, but is none"));
         };
         let (folder, open) = self.enter(name, parents)?;
         if self.nodes.contains_key(&(folder, last.clone())) {

@@ -4,11 +4,12 @@
 //! one name the last.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::FileExt as _;
 
 use zip::CompressionMethod;
 use zip::ZipReadOptions;
-use zip::read::{ZipFile, ZipFileEntry};
+use zip::read::{ArchiveOffset, Config, ZipFile, ZipFileEntry};
 use zip::result::ZipError;
 use zip::unstable::read::ZipIterable;
 
@@ -19,9 +20,21 @@ use crate::archive::name;
 /// The kind of file in a mode, as `S_IFMT` in sys/stat.h.
 const KIND: u32 = 0o170_000;
 
+/// Bytes of the record that ends the directory of zip64, with whatever else its maker puts there.
+const MOST_END: u64 = 64 << 10;
+
 pub(super) fn unpack(archive: &File, folder: &mut Folder<'_>) -> Result<(), Refusal> {
     let directory = |error| fault("its central directory", error);
-    let mut entries = ZipIterable::try_new(archive, zip::read::Config::default()).map_err(directory)?;
+    // Nothing comes before the archive: what is cut short behind an archive inside it would be taken for that one.
+    let config = Config { archive_offset: ArchiveOffset::Known(0) };
+    let mut entries = ZipIterable::try_new(Directory(archive), config).map_err(|error| match error {
+        ZipError::InvalidArchive(reason) if reason == "Could not find EOCD" => {
+            let mut start = [0; 4];
+            let is_zip = archive.read_exact_at(&mut start, 0).is_ok() && start == *b"PK\x03\x04";
+            if is_zip { Refusal::cut_short("its entries") } else { Refusal::archive("is no zip archive") }
+        }
+        other => directory(other),
+    })?;
     let most = folder.budget.limits.entries;
     if entries.len() as u64 > most {
         return Err(Refusal::archive(format!("has {} entries; {most} are allowed", entries.len())));
@@ -30,6 +43,33 @@ pub(super) fn unpack(archive: &File, folder: &mut Folder<'_>) -> Result<(), Refu
         self::entry(archive, folder, entry.map_err(directory)?)?;
     }
     Ok(())
+}
+
+/// The archive as its directory is read from it.
+struct Directory<'a>(&'a File);
+
+impl Read for Directory<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = self.0.read(buffer)?;
+        // APPNOTE 4.3.14. The crate makes room for as much as this record says that it has, before it reads it: as much
+        // as the archive itself, if its maker likes.
+        if let Some((magic, rest)) = buffer[..length].split_first_chunk()
+            && *magic == *b"PK\x06\x06"
+            && length == 56
+        {
+            let size = rest.first_chunk().map_or(0, |size| u64::from_le_bytes(*size));
+            if size > MOST_END {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "the record at its end is too long"));
+            }
+        }
+        Ok(length)
+    }
+}
+
+impl Seek for Directory<'_> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.0.seek(to)
+    }
 }
 
 fn entry(archive: &File, folder: &mut Folder<'_>, entry: ZipFileEntry<'_>) -> Result<(), Refusal> {
@@ -106,6 +146,7 @@ fn end<R: Read>(part: &str, mut file: ZipFile<'_, R>) -> Result<(), Refusal> {
 fn fault(part: &str, error: ZipError) -> Refusal {
     match error {
         ZipError::Io(error) => Refusal::unreadable(part, error),
+        ZipError::InvalidArchive(reason) if reason.starts_with("Unexpected end of") => Refusal::cut_short(part),
         other => Refusal::archive(format!("is damaged at {part}: {}", name::shown(other.to_string().as_bytes()))),
     }
 }

@@ -28,7 +28,7 @@ fn what_is_cut_short_is_refused() {
     ] {
         for length in (0..whole).step_by(97).chain([whole - 1]) {
             let line = refusal(kind, &archive[..length], &Limits::default());
-            if kind != Kind::Zip && length > 0 {
+            if length >= 4 {
                 assert!(line.starts_with("the archive ends in the middle of "), "{kind:?} {length}: {line}");
             }
         }
@@ -61,7 +61,7 @@ fn checksums_are_compared() {
     let line = "the archive is no tar archive: the checksum of its first header is wrong";
     assert_eq!(refusal(Kind::Tar, &small_zip()[..600], &limits), line);
     assert!(refusal(Kind::TarGz, &tape, &limits).contains("invalid gzip header"));
-    assert!(refusal(Kind::Zip, &tape, &limits).starts_with("the archive is damaged at its central directory"));
+    assert_eq!(refusal(Kind::Zip, &tape, &limits), "the archive is no zip archive");
     for records in ["x", "8 path=a\n", "999 path=a\n", "10 path=ab", "9 size=x\n", "6 abc\n", "0 path=a\n"] {
         let line = refusal(Kind::Tar, &super::tape(&[entry(b"h", b'x', b"", records.as_bytes()), file("x")]), &limits);
         assert_eq!(line, "'h' in the archive is a pax header that is damaged", "{records}");

@@ -122,7 +122,7 @@ fn only_files_folders_and_links_are_made() {
 }
 
 /// What is said of anything but a folder with the name of the folder itself.
-const ROOT: &str = "'.' in the archive is no folder, but has the name of the one around it";
+const ROOT: &str = "'.' in the archive names the folder itself, but is none";
 
 #[test]
 fn a_name_stands_for_one_thing() {
@@ -155,7 +155,7 @@ fn what_is_empty_is_refused() {
     let limits = Limits::default();
     assert_eq!(refusal(Kind::Tar, b"", &limits), "the archive is empty; not even an end mark is in it");
     assert!(refusal(Kind::TarGz, b"", &limits).starts_with("the archive ends in the middle of"));
-    assert!(refusal(Kind::Zip, b"", &limits).starts_with("the archive is damaged at its central directory"));
+    assert_eq!(refusal(Kind::Zip, b"", &limits), "the archive is no zip archive");
 }
 
 #[test]
@@ -270,6 +270,32 @@ fn zip_archives_are_held_to_the_same() {
     for (archive, line) in cases {
         assert_eq!(refused_zip(&archive), line);
     }
+}
+
+#[test]
+fn the_end_of_zip64_is_not_read_into_memory() {
+    let size = 1u64 << 20;
+    // APPNOTE 4.3.14 to 4.3.16: the record, where it is, and the end without either.
+    let mut archive = [&b"PK\x06\x06"[..], &(44 + size).to_le_bytes(), &[0; 44]].concat();
+    archive.extend(vec![0; usize::try_from(size).expect("small")]);
+    archive
+        .extend([&b"PK\x06\x07"[..], &[0; 12], &[1, 0, 0, 0], b"PK\x05\x06", &[0; 4], &[0xff; 12], &[0; 2]].concat());
+    assert_eq!(
+        refused_zip(&archive),
+        "the archive is damaged at its central directory: the record at its end is too long"
+    );
+}
+
+#[test]
+fn an_archive_in_an_archive_does_not_stand_for_it() {
+    let outer = zipped(|zip| {
+        let stored = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
+        zip.start_file("inner.zip", stored).expect("added");
+        zip.write_all(&small_zip()).expect("written");
+    });
+    let cut = &outer[..outer.windows(9).rposition(|bytes| bytes == b"inner.zip").expect("there") - 46];
+    let line = refused_zip(cut);
+    assert!(line.starts_with("the archive is damaged at its central directory"), "{line}");
 }
 
 #[test]
