@@ -166,10 +166,21 @@ impl<'a> Gathering<'a> {
         // The model's own fault is the one to name.
         models?;
         others?;
+        self.all(self.packed().into_iter()).await?;
         for version in &plan.versions {
             self.beside([version.folder.as_str(), &plan.base, ""]).await;
         }
         Ok((self.link("")?, plan))
+    }
+
+    /// Of an archive, which is here, all that lies in the model's folder: it stays in the cache as one.
+    fn packed(&self) -> Vec<String> {
+        let Some(listing) = self.listing.filter(|_| matches!(self.source, Source::Archive(_))) else {
+            return Vec::new();
+        };
+        let prefix = if self.root.is_empty() { String::new() } else { format!("{}/", self.root) };
+        let paths = listing.range(prefix.clone()..).map_while(|(path, _)| path.strip_prefix(&prefix));
+        paths.filter(|path| !is_compiled(path)).map(str::to_owned).collect()
     }
 
     /// What the manifest of a folder names that cannot be listed.

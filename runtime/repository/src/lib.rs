@@ -1,6 +1,5 @@
 //! A place where models lie in, verified descriptions of them out: layouts, manifests, samples.
 
-#[cfg_attr(not(test), expect(dead_code, reason = "nothing is downloaded as an archive yet"))]
 mod archive;
 mod cache;
 mod cached;
@@ -13,6 +12,7 @@ mod manifest;
 mod npy;
 mod onnx;
 mod onnxruntime;
+mod opened;
 mod others;
 mod plan;
 mod repository;
@@ -23,6 +23,7 @@ mod signature;
 mod store;
 mod textproto;
 mod triton;
+mod unpacked;
 mod uri;
 
 pub use cached::{

@@ -10,16 +10,16 @@ use futures::future::BoxFuture;
 use futures::{FutureExt as _, StreamExt as _, stream};
 use tokio::runtime::Runtime;
 
-use crate::cache::{Cache, key};
+use crate::cache::Cache;
 use crate::download::{Downloads, Progress, Silent};
 use crate::error::RepositoryError;
 use crate::gather::{Gathered, Gathering};
 use crate::layout::{self, Demands, Found, ModelFolder, check_name};
-use crate::onnx::is_onnx;
+use crate::opened::{self, Opened};
 use crate::plan::{Below, below_of};
 use crate::shape::{Item, Shape, below};
 use crate::signature::{Kept, SignaturePolicy};
-use crate::store::{Client, Listing, Source};
+use crate::store::{Client, Listing};
 use crate::uri::{ModelUri, Place};
 
 /// Models that are downloaded at a time.
@@ -221,7 +221,7 @@ impl Repository {
         }
         self.run(move |remote| async move {
             let opened = remote.source(&parsed).await?;
-            remote.revision(&opened).await
+            opened.revision(&remote.downloads).await
         })
         .await
     }
@@ -287,28 +287,9 @@ fn stopped() -> RepositoryError {
     RepositoryError::Remote { object: "download".to_owned(), reason: "it was stopped".to_owned() }
 }
 
-/// A source, and what is known of it.
-struct Opened {
-    source: Source,
-    /// Where the store can be asked and the URI names no file.
-    listing: Option<Listing>,
-    /// The `.onnx` file that the URI names.
-    file: Option<String>,
-    sha256: Option<String>,
-}
-
 impl Remote {
     async fn source(&self, uri: &ModelUri) -> Result<Opened, RepositoryError> {
-        let (place, file) = uri.place.split_file();
-        let shown = crate::uri::shown_place(&uri.place);
-        let opened = self.downloads.ask(&shown, || Source::open(&place, &self.client, &self.environment)).await;
-        let source = opened?;
-        // The hub tells the checksum of a file where it lists the folder around it.
-        let listing = match &file {
-            Some(_) if !matches!(source, Source::Hub(_)) => None,
-            _ => self.downloads.ask(&source.shown(""), || source.list()).await?,
-        };
-        Ok(Opened { source, listing, file, sha256: uri.sha256.clone() })
+        opened::open(uri, &self.downloads, &self.client, &self.environment).await
     }
 
     /// The model in the folder `root`, or the `file` in a folder of models.
@@ -352,48 +333,6 @@ impl Remote {
             }
             other => other,
         })
-    }
-
-    async fn revision(&self, opened: &Opened) -> Result<String, RepositoryError> {
-        let mut words: Vec<String> = Vec::new();
-        if let (Some(listing), None) = (&opened.listing, &opened.file) {
-            for (path, object) in listing {
-                words.extend([path.clone(), object.tag.clone().unwrap_or_default(), object.size.to_string()]);
-            }
-        } else {
-            let file = opened.file.as_deref().unwrap_or(crate::shape::MANIFEST);
-            let listed = opened.listing.as_ref().and_then(|listing| listing.get(file)).cloned();
-            let object = match listed {
-                Some(object) => object,
-                None => self.downloads.probe(&opened.source, file).await?.0,
-            };
-            words.extend([object.tag.unwrap_or_default(), object.size.to_string()]);
-        }
-        Ok(key(&words.iter().map(String::as_str).collect::<Vec<_>>()))
-    }
-}
-
-impl Place {
-    /// The folder that holds the `.onnx` file that the place names, and its name; else the place itself.
-    fn split_file(&self) -> (Self, Option<String>) {
-        let split = |path: &str| -> Option<(String, String)> {
-            let (folder, file) = path.rsplit_once('/').unwrap_or(("", path));
-            is_onnx(file).then(|| (folder.to_owned(), file.to_owned()))
-        };
-        let mut place = self.clone();
-        let file = match &mut place {
-            Self::Local(_) => None,
-            Self::Bucket(bucket) => split(&bucket.path).map(|(folder, file)| {
-                bucket.path = folder;
-                file
-            }),
-            Self::Hub(hub) => split(&hub.path).map(|(folder, file)| {
-                hub.path = folder;
-                file
-            }),
-            Self::Web(web) => web.split_file(),
-        };
-        (place, file)
     }
 }
 

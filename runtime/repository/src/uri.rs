@@ -1,11 +1,12 @@
 //! What a model's URI names, taken apart; how it is shown without its secrets.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use url::Url;
 
 use crate::error::RepositoryError;
-use crate::onnx::is_onnx;
+use crate::opened::is_file;
 
 /// What may stand before `://`.
 const SCHEMES: &str = "a path, file://, s3://, gs://, az://, hf://, http:// or https://";
@@ -83,11 +84,11 @@ impl std::fmt::Debug for WebPlace {
 }
 
 impl WebPlace {
-    /// Makes the folder of the `.onnx` file that it names of it, and answers the file's name.
+    /// Makes the folder of the `.onnx` file or the archive that it names of it, and answers the file's name.
     pub(crate) fn split_file(&mut self) -> Option<String> {
         let last = self.url.path_segments()?.next_back()?;
         let file = percent_decoded(last);
-        if !is_onnx(&file) {
+        if !is_file(&file) {
             return None;
         }
         // A URL with a host has segments.
@@ -121,9 +122,11 @@ impl ModelUri {
             Place::Web(place) => place.url.path().to_owned(),
             Place::Hub(place) => place.path.clone(),
         };
-        if sha256.is_some() && !file.ends_with(".onnx") {
+        let may_be_one = is_file(&file) || matches!(&place, Place::Web(_));
+        if sha256.is_some() && !may_be_one {
             let reason =
-                "#sha256= belongs behind the name of an .onnx file; a folder states it in model.toml".to_owned();
+                "#sha256= belongs behind the name of an .onnx file or an archive; a folder states it in model.toml"
+                    .to_owned();
             return Err(RepositoryError::Uri { uri: redact(uri), reason });
         }
         Ok(Self { place, sha256 })
@@ -140,7 +143,8 @@ impl ModelUri {
             Place::Hub(place) => place.path.clone(),
         };
         let last = path.rsplit('/').next().unwrap_or_default();
-        let last = last.strip_suffix(".onnx").unwrap_or(last);
+        let endings = [".onnx", ".tar.gz", ".tgz", ".tar", ".zip"];
+        let last = endings.into_iter().find_map(|ending| last.strip_suffix(ending)).unwrap_or(last);
         (!last.is_empty()).then(|| last.to_owned())
     }
 }
@@ -212,16 +216,65 @@ fn plain_path(path: &str) -> Result<String, String> {
     Ok(path.to_owned())
 }
 
+/// `OWNER/NAME[@REVISION][/PATH]`; also as huggingface_hub's file system writes it, with `models/` in front, and KServe, with `:`
+/// before the revision. A pull request's `refs/pr/1` is a revision, and so is whatever has its slashes encoded.
 fn hub(rest: &str) -> Result<Place, String> {
     let expected = "expected hf://OWNER/NAME[@REVISION][/PATH]";
+    let rest = match rest.strip_prefix("models/") {
+        // There may be an owner of that name.
+        Some(inner) if inner.trim_end_matches('/').contains('/') => inner,
+        _ => rest,
+    };
+    if let Some(kind) = ["datasets/", "spaces/"].into_iter().find(|kind| rest.starts_with(kind)) {
+        return Err(format!(
+            "it names one of the hub's {}, which are no models; {expected}",
+            kind.trim_end_matches('/')
+        ));
+    }
     let mut parts = rest.splitn(3, '/');
     let (Some(owner), Some(name)) = (parts.next(), parts.next()) else { return Err(expected.to_owned()) };
-    let (name, revision) = name.split_once('@').unwrap_or((name, "main"));
-    if [owner, name, revision].iter().any(|part| part.is_empty() || matches!(*part, "." | "..")) {
+    let (name, revision) = name.split_once(['@', ':']).unwrap_or((name, "main"));
+    let (mut revision, mut path) = (percent_decoded(revision), parts.next().unwrap_or_default());
+    if revision == "refs" {
+        let mut rest = path.splitn(3, '/');
+        if let (Some(kind), Some(which)) = (rest.next(), rest.next()) {
+            revision = format!("refs/{kind}/{which}");
+            path = rest.next().unwrap_or_default();
+        }
+    }
+    let is_odd = |part: &str| part.is_empty() || matches!(part, "." | "..");
+    if [owner, name].into_iter().any(is_odd) || revision.split('/').any(is_odd) {
         return Err(expected.to_owned());
     }
-    let path = plain_path(parts.next().unwrap_or_default())?;
-    Ok(Place::Hub(HubPlace { name: format!("{owner}/{name}"), revision: revision.to_owned(), path }))
+    let path = plain_path(path)?;
+    Ok(Place::Hub(HubPlace { name: format!("{owner}/{name}"), revision, path }))
+}
+
+/// The place of the hub that a web address is that of: `/OWNER/NAME`, `/OWNER/NAME/resolve/REVISION/PATH`, and with `blob`, `raw` or
+/// `tree` in its stead. The hub says more of a file than a web server does.
+pub(crate) fn hub_address(place: &Place, environment: &BTreeMap<String, String>) -> Option<Place> {
+    const HOSTS: [&str; 3] = ["huggingface.co", "www.huggingface.co", "hf.co"];
+    let Place::Web(web) = place else { return None };
+    let endpoint = environment.get("HF_ENDPOINT").and_then(|endpoint| Url::parse(endpoint).ok());
+    let (own, path) = (web.url.host_str()?, percent_decoded(web.url.path()));
+    let below = |root: &Url| {
+        let path = path.strip_prefix(root.path().trim_end_matches('/'))?;
+        (root.origin() == web.url.origin()).then(|| path.to_owned())
+    };
+    let path = match endpoint.as_ref().and_then(below) {
+        Some(path) => path,
+        None if HOSTS.contains(&own) && endpoint.is_none() => path,
+        None => return None,
+    };
+    let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+    let text = match parts.as_slice() {
+        [owner, name] => format!("{owner}/{name}"),
+        [owner, name, "resolve" | "blob" | "raw" | "tree", revision, rest @ ..] => {
+            format!("{owner}/{name}@{revision}/{}", rest.join("/"))
+        }
+        _ => return None,
+    };
+    hub(text.trim_end_matches('/')).ok()
 }
 
 fn web(uri: &str) -> Result<Place, String> {
@@ -252,7 +305,7 @@ fn web(uri: &str) -> Result<Place, String> {
     Ok(Place::Web(WebPlace { url, user }))
 }
 
-fn percent_decoded(text: &str) -> String {
+pub(crate) fn percent_decoded(text: &str) -> String {
     let bytes = text.as_bytes();
     let mut decoded = Vec::with_capacity(bytes.len());
     let mut at = 0;
@@ -325,9 +378,46 @@ mod tests {
             panic!("hub")
         };
         assert_eq!((hub.name.as_str(), hub.revision.as_str(), hub.path.as_str()), ("o/n", "v1", "onnx/model.onnx"));
+        for (uri, name, revision, path) in [
+            ("hf://o/n:v1", "o/n", "v1", ""),
+            ("hf://models/o/n/onnx", "o/n", "main", "onnx"),
+            ("hf://models/n", "models/n", "main", ""),
+            ("hf://o/n@refs/pr/1/onnx/model.onnx", "o/n", "refs/pr/1", "onnx/model.onnx"),
+            ("hf://o/n@feature%2Fx/m.onnx", "o/n", "feature/x", "m.onnx"),
+        ] {
+            let Place::Hub(hub) = ModelUri::parse(uri).expect(uri).place else { panic!("{uri}") };
+            assert_eq!((hub.name.as_str(), hub.revision.as_str(), hub.path.as_str()), (name, revision, path), "{uri}");
+        }
         let Place::Web(web) = ModelUri::parse("https://u%40x:p@h:1/f?s=1").expect("valid").place else { panic!("web") };
         assert_eq!(web.url.as_str(), "https://h:1/f?s=1");
         assert_eq!(web.user, Some(("u@x".to_owned(), Some("p".to_owned()))));
+    }
+
+    #[test]
+    fn addresses_of_the_hub_are_places_of_it() {
+        let none = BTreeMap::new();
+        let mirror = BTreeMap::from([("HF_ENDPOINT".to_owned(), "http://mirror:8080/hub".to_owned())]);
+        let shown = |uri: &str, environment| {
+            let place = ModelUri::parse(uri).expect(uri).place;
+            hub_address(&place, environment).map(|place| match place {
+                Place::Hub(hub) => format!("{} {} {}", hub.name, hub.revision, hub.path),
+                other => panic!("{other:?}"),
+            })
+        };
+        let of = |uri: &str| shown(uri, &none).unwrap_or_default();
+        assert_eq!(
+            of("https://huggingface.co/o/n/resolve/main/onnx/model.onnx?download=true"),
+            "o/n main onnx/model.onnx"
+        );
+        assert_eq!(of("https://hf.co/o/n/blob/v1/m.onnx"), "o/n v1 m.onnx");
+        assert_eq!(of("https://huggingface.co/o/n/tree/refs%2Fpr%2F1"), "o/n refs/pr/1 ");
+        assert_eq!(of("https://huggingface.co/o/n"), "o/n main ");
+        assert_eq!(of("https://example.com/o/n/resolve/main/m.onnx"), "");
+        assert_eq!(of("https://huggingface.co/docs"), "");
+        let own = shown("http://mirror:8080/hub/o/n/resolve/main/m.onnx", &mirror);
+        assert_eq!(own.as_deref(), Some("o/n main m.onnx"));
+        assert_eq!(shown("http://mirror:8080/o/n", &mirror), None);
+        assert_eq!(shown("https://huggingface.co/o/n", &mirror), None);
     }
 
     #[test]
@@ -338,6 +428,8 @@ mod tests {
             ("gs://only", "only"),
             ("https://h/a/net.onnx?x=1", "net"),
             ("hf://o/resnet", "resnet"),
+            ("https://h/a/net.tar.gz", "net"),
+            ("s3://b/net.zip", "net"),
         ] {
             assert_eq!(ModelUri::parse(uri).expect(uri).default_name().as_deref(), Some(name));
         }

@@ -8,6 +8,7 @@
 //! blobs/KEY.part   one that is being downloaded, with KEY.state, which whoever downloads it has locked
 //! trees/KEY/       one version of a model as its source has it: hard links to blobs
 //! trees/KEY.json   whose it is; its date is that of the last use
+//! archives/KEY.json which files, all of them blobs, the archive of that key held
 //! using/ID         held by a living process: what may not be evicted
 //! *.tmp            what is being made, or was when its process ended
 //! lock             shared while a tree is made, exclusive while something is evicted
@@ -61,7 +62,7 @@ pub(crate) struct BlobRecord {
 impl Cache {
     /// The cache in `folder`, which is made when it is not there.
     pub(crate) fn open(folder: &Path, limit: Option<u64>) -> io::Result<Self> {
-        for name in ["blobs", "trees", "using"] {
+        for name in ["archives", "blobs", "trees", "using"] {
             fs::create_dir_all(folder.join(name))?;
         }
         let lease = Arc::new(Lease::take(&folder.join("using"))?);
@@ -84,6 +85,16 @@ impl Cache {
 
     pub(crate) fn blob_file(&self, key: &str, ending: &str) -> PathBuf {
         self.folder.join("blobs").join(format!("{key}.{ending}"))
+    }
+
+    /// Where it is written what lay in an archive.
+    pub(crate) fn archive_record(&self, key: &str) -> PathBuf {
+        self.folder.join("archives").join(format!("{key}.json"))
+    }
+
+    /// An empty folder on the disk of the cache.
+    pub(crate) fn temporary_folder(&self) -> io::Result<tempfile::TempDir> {
+        tempfile::Builder::new().prefix("new-").suffix(".tmp").tempdir_in(self.folder.join("archives"))
     }
 
     /// The record of a blob that is there, whole, and to be believed.

@@ -85,7 +85,8 @@ impl Downloads {
         self.ask_store(request).await.map_err(|fault| remote(object, &fault))
     }
 
-    async fn ask_store<T, F: Future<Output = Result<T, Fault>>>(
+    /// The same, with what the store says when it does not.
+    pub(crate) async fn ask_store<T, F: Future<Output = Result<T, Fault>>>(
         &self,
         mut request: impl FnMut() -> F,
     ) -> Result<T, Fault> {

@@ -67,7 +67,11 @@ fn mistakes_name_the_file() {
     let manifest = |dir: &str, text: &str| fs::write(root.path().join(dir).join(MANIFEST), text).expect("written");
     let message = |dir: &str| open("m", &uri(&root, dir)).expect_err(dir).to_string();
 
-    assert!(message("two").contains("2 .onnx files and none is called model.onnx (a.onnx, b.onnx)"), "{}", message("two"));
+    assert!(
+        message("two").contains("2 .onnx files and none is called model.onnx (a.onnx, b.onnx)"),
+        "{}",
+        message("two")
+    );
     assert!(message("absent").contains("absent: No such file"));
     assert!(open("m", "s3://bucket/x").expect_err("scheme").to_string().contains("expected a path or file://"));
     manifest("m", "file = 'other.onnx'");

@@ -12,6 +12,8 @@ use crate::store::body::read;
 use crate::store::digests::{Digests, composite};
 use crate::store::fault::{Fault, FaultKind};
 
+/// Bytes of an object whose size nobody states.
+const MAX_COUNTED: u64 = 1 << 40;
 /// Of a refusal's body, where stores say why.
 const MAX_REFUSAL: usize = 16 << 10;
 /// Of a store's own words.
@@ -49,6 +51,27 @@ impl Answer {
         let digests = Digests::of_headers(headers, size, self.is_s3);
         let composite = composite(headers).filter(|_| self.is_s3 && digests.0.is_empty());
         Ok(Object { size, tag: tag(headers), digests, composite })
+    }
+
+    /// Whether it says how many bytes the whole object has.
+    pub(crate) fn has_size(&self) -> bool {
+        self.size.is_some()
+    }
+
+    /// The object that it is of, when only its end tells how large that is.
+    pub(crate) async fn counted(&mut self) -> Result<Object, Fault> {
+        if !self.is_whole() {
+            return Err(Fault::refused("the server does not say how large it is"));
+        }
+        let mut size = 0;
+        while let Some(piece) = self.piece().await? {
+            size += piece.len() as u64;
+            if size > MAX_COUNTED {
+                return Err(Fault::refused(format!("it has more than {MAX_COUNTED} bytes, and does not say how many")));
+            }
+        }
+        self.size = Some(size);
+        self.object()
     }
 
     /// The next bytes; none at the end. What the client's patience allows has passed when it fails.

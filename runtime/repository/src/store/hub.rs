@@ -117,8 +117,12 @@ impl Hub {
 
     async fn commit(&self) -> Result<&str, Fault> {
         let commit = self.commit.get_or_try_init(|| async {
-            let api = format!("api/models/{}/revision/{}", self.place.name, self.place.revision);
-            let answer = self.client.send(self.authorized(below(&self.endpoint, &api))).await?;
+            let mut api = below(&self.endpoint, &format!("api/models/{}/revision", self.place.name));
+            if let Ok(mut parts) = api.path_segments_mut() {
+                // One part, whatever is in it.
+                parts.push(&self.place.revision);
+            }
+            let answer = self.client.send(self.authorized(api)).await?;
             let body = check(answer, None, &Expected::default(), false).await?.read(MAX_PAGE).await?;
             let info: Info = serde_json::from_slice(&body)
                 .map_err(|error| Fault::refused(format!("what the hub says of it cannot be understood: {error}")))?;

@@ -19,7 +19,9 @@ pub(crate) use answer::{Answer, Expected};
 pub(crate) use client::Client;
 pub(crate) use digests::{Algorithm, Check, Composite, Digests};
 pub(crate) use fault::{Fault, FaultKind};
+pub(crate) use web::Web;
 
+use crate::unpacked::Files;
 use crate::uri::Place;
 
 /// The most objects that one listing may have.
@@ -44,8 +46,9 @@ pub(crate) type Listing = BTreeMap<String, Object>;
 /// A store, and the place in it that a URI names. It knows who asks, so it cannot be printed.
 pub(crate) enum Source {
     Bucket(bucket::Bucket),
-    Web(web::Web),
+    Web(Web),
     Hub(hub::Hub),
+    Archive(Files),
 }
 
 impl Source {
@@ -58,7 +61,7 @@ impl Source {
         match place {
             Place::Local(path) => Err(Fault::refused(format!("{} is a path", path.display()))),
             Place::Bucket(place) => Ok(Self::Bucket(bucket::Bucket::open(place, client, environment).await?)),
-            Place::Web(place) => Ok(Self::Web(web::Web::new(place, client))),
+            Place::Web(place) => Ok(Self::Web(Web::new(place, client))),
             Place::Hub(place) => Ok(Self::Hub(hub::Hub::new(place, client, environment)?)),
         }
     }
@@ -69,6 +72,7 @@ impl Source {
             Self::Bucket(bucket) => bucket.shown(path),
             Self::Web(web) => web.shown(path),
             Self::Hub(hub) => hub.shown(path),
+            Self::Archive(files) => files.shown(path),
         }
     }
 
@@ -78,12 +82,17 @@ impl Source {
             Self::Bucket(bucket) => bucket.list().await.map(Some),
             Self::Web(_) => Ok(None),
             Self::Hub(hub) => hub.list().await.map(Some),
+            Self::Archive(files) => Ok(Some(files.listing())),
         }
     }
 
     /// The object at `path` without its content; an answer comes along when the server sent all of it unasked.
     pub(crate) async fn probe(&self, path: &str) -> Result<(Object, Option<Answer>), Fault> {
-        let answer = self.get(path, Some(0..1), &Expected::default()).await?;
+        let mut answer = self.get(path, Some(0..1), &Expected::default()).await?;
+        if !answer.has_size() {
+            // A server that does not say how large it is sends all of it, unless it cannot do without: once to count it.
+            return Ok((answer.counted().await?, None));
+        }
         let object = answer.object()?;
         Ok((object, answer.is_whole().then_some(answer)))
     }
@@ -93,7 +102,7 @@ impl Source {
     pub(crate) async fn part_size(&self, path: &str, composite: &Composite, size: u64) -> Result<Option<u64>, Fault> {
         match self {
             Self::Bucket(bucket) => bucket.part_size(path, composite.count, size).await,
-            Self::Web(_) | Self::Hub(_) => Ok(None),
+            Self::Web(_) | Self::Hub(_) | Self::Archive(_) => Ok(None),
         }
     }
 
@@ -108,12 +117,19 @@ impl Source {
             Self::Bucket(bucket) => bucket.get(path, range.clone()).await?,
             Self::Web(web) => web.get(path, range.clone()).await?,
             Self::Hub(hub) => hub.get(path, range.clone()).await?,
+            // It was in the cache when the archive was opened.
+            Self::Archive(files) => {
+                return Err(Fault::refused(format!(
+                    "{} was removed from the cache while it was in use",
+                    files.shown(path)
+                )));
+            }
         };
         let is_s3 = matches!(self, Self::Bucket(bucket) if bucket.is_s3());
         let checked = answer::check(response, range, expected, is_s3).await;
         match self {
             Self::Bucket(bucket) => checked.map_err(|fault| bucket.explain(fault)),
-            Self::Web(_) | Self::Hub(_) => checked,
+            Self::Web(_) | Self::Hub(_) | Self::Archive(_) => checked,
         }
     }
 }

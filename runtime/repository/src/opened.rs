@@ -1,0 +1,136 @@
+//! A URI's place, asked: which source it is, what lies there, which file of it is meant.
+
+use crate::archive::Kind;
+use crate::cache::key;
+use crate::download::Downloads;
+use crate::error::RepositoryError;
+use crate::onnx::is_onnx;
+use crate::store::{Client, Fault, FaultKind, Listing, Object, Source};
+use crate::unpacked;
+use crate::uri::{ModelUri, Place, hub_address};
+
+/// A source, and what is known of it.
+pub(crate) struct Opened {
+    pub(crate) source: Source,
+    /// Where the store can be asked.
+    pub(crate) listing: Option<Listing>,
+    /// The `.onnx` file that the URI names.
+    pub(crate) file: Option<String>,
+    /// What that must be.
+    pub(crate) sha256: Option<String>,
+    /// Of the archive that it lies in: what changes when that does.
+    archive: Option<Object>,
+}
+
+/// Asks the place of a URI.
+///
+/// # Errors
+/// When it does not answer, or not understandably.
+pub(crate) async fn open(
+    uri: &ModelUri,
+    downloads: &Downloads,
+    client: &Client,
+    environment: &std::collections::BTreeMap<String, String>,
+) -> Result<Opened, RepositoryError> {
+    let place = hub_address(&uri.place, environment).unwrap_or_else(|| uri.place.clone());
+    let (folder, file) = place.split_file();
+    let shown = crate::uri::shown_place(&place);
+    let source = downloads.ask(&shown, || Source::open(&folder, client, environment)).await?;
+    let (source, file) = match (source, file) {
+        (Source::Web(web), None) => itself(web, downloads).await?,
+        other => other,
+    };
+    if let Some((file, kind)) = file.as_deref().and_then(|file| Some((file, Kind::of(file)?))) {
+        let archive = unpacked::open(downloads, &source, file, kind, uri.sha256.as_deref()).await?;
+        let listing = archive.source.listing();
+        let source = Source::Archive(archive.source);
+        return Ok(Opened { source, listing: Some(listing), file: None, sha256: None, archive: Some(archive.object) });
+    }
+    // The hub tells the checksum of a file where it lists the folder around it.
+    let listing = match &file {
+        Some(_) if !matches!(source, Source::Hub(_)) => None,
+        _ => downloads.ask(&source.shown(""), || source.list()).await?,
+    };
+    Ok(Opened { source, listing, file, sha256: uri.sha256.clone(), archive: None })
+}
+
+/// A web address is that of a folder with a manifest; where there is none, of a file, whatever its last part is called.
+async fn itself(web: crate::store::Web, downloads: &Downloads) -> Result<(Source, Option<String>), RepositoryError> {
+    let source = Source::Web(web);
+    let fault = match downloads.ask_store(|| source.probe(crate::shape::MANIFEST)).await {
+        Ok(_) => return Ok((source, None)),
+        Err(fault) => fault,
+    };
+    let failed = |source: &Source, fault: &Fault| {
+        let object = source.shown(crate::shape::MANIFEST);
+        Err(RepositoryError::Remote { object, reason: fault.reason.clone() })
+    };
+    let Source::Web(web) = source else { return failed(&source, &fault) };
+    if fault.kind != FaultKind::Missing {
+        return failed(&Source::Web(web), &fault);
+    }
+    match downloads.ask_store(|| web.own_name()).await {
+        Ok(Some(name)) => Ok((Source::Web(web.called(name.clone())), Some(name))),
+        // What was asked for first says more.
+        Ok(None) | Err(_) => failed(&Source::Web(web), &fault),
+    }
+}
+
+impl Opened {
+    /// What changes when something of it does.
+    ///
+    /// # Errors
+    /// When the store cannot be asked.
+    pub(crate) async fn revision(&self, downloads: &Downloads) -> Result<String, RepositoryError> {
+        let mut words: Vec<String> = Vec::new();
+        let of = |object: &Object| [object.tag.clone().unwrap_or_default(), object.size.to_string()];
+        match (&self.archive, &self.listing, &self.file) {
+            (Some(object), ..) => words.extend(of(object)),
+            (None, Some(listing), None) => {
+                for (path, object) in listing {
+                    words.push(path.clone());
+                    words.extend(of(object));
+                }
+            }
+            (None, listing, file) => {
+                let file = file.as_deref().unwrap_or(crate::shape::MANIFEST);
+                let listed = listing.as_ref().and_then(|listing| listing.get(file)).cloned();
+                let object = match listed {
+                    Some(object) => object,
+                    None => downloads.probe(&self.source, file).await?.0,
+                };
+                words.extend(of(&object));
+            }
+        }
+        Ok(key(&words.iter().map(String::as_str).collect::<Vec<_>>()))
+    }
+}
+
+impl Place {
+    /// The folder that holds the `.onnx` file or the archive that the place names, and its name; else the place itself.
+    fn split_file(&self) -> (Self, Option<String>) {
+        let split = |path: &str| -> Option<(String, String)> {
+            let (folder, file) = path.rsplit_once('/').unwrap_or(("", path));
+            is_file(file).then(|| (folder.to_owned(), file.to_owned()))
+        };
+        let mut place = self.clone();
+        let file = match &mut place {
+            Self::Local(_) => None,
+            Self::Bucket(bucket) => split(&bucket.path).map(|(folder, file)| {
+                bucket.path = folder;
+                file
+            }),
+            Self::Hub(hub) => split(&hub.path).map(|(folder, file)| {
+                hub.path = folder;
+                file
+            }),
+            Self::Web(web) => web.split_file(),
+        };
+        (place, file)
+    }
+}
+
+/// Whether a name is that of something that is fetched by itself.
+pub(crate) fn is_file(name: &str) -> bool {
+    is_onnx(name) || Kind::of(name).is_some()
+}
