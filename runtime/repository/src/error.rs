@@ -31,6 +31,22 @@ pub enum RepositoryError {
         /// In one line.
         reason: String,
     },
+    /// A store could not be reached, for as long as one waits for it.
+    #[error("{object}: {reason}")]
+    Unreachable {
+        /// The URI of the object, without secrets.
+        object: String,
+        /// In one line.
+        reason: String,
+    },
+    /// No store may be asked, and the cache has nothing of what is wanted.
+    #[error("{object}: nothing of it is in the cache {path}, and with --offline no store is asked")]
+    NotCached {
+        /// The URI, without secrets.
+        object: String,
+        /// The cache's folder.
+        path: PathBuf,
+    },
     /// What arrived is not what it should be. Nothing of it is kept.
     #[error("{object}: its {algorithm} is {found}; {by} says {stated}")]
     Content {
@@ -159,7 +175,7 @@ impl RepositoryError {
     pub fn code(&self) -> Code {
         match self {
             Self::Name(_) | Self::Uri { .. } => Code::InvalidArgument,
-            Self::Empty { .. } => Code::NotFound,
+            Self::Empty { .. } | Self::NotCached { .. } => Code::NotFound,
             Self::Unreadable { reason, .. } if reason.kind() == std::io::ErrorKind::NotFound => Code::NotFound,
             _ => Code::Internal,
         }
@@ -168,7 +184,7 @@ impl RepositoryError {
     /// Whether asking again may help though nothing has changed.
     #[must_use]
     pub const fn may_pass(&self) -> bool {
-        matches!(self, Self::Remote { .. } | Self::Cache { .. } | Self::Content { .. })
+        matches!(self, Self::Remote { .. } | Self::Unreachable { .. } | Self::Cache { .. } | Self::Content { .. })
     }
 
     /// Whether it is that nothing is there.

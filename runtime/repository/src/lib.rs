@@ -10,6 +10,7 @@ mod keys;
 mod layout;
 mod manifest;
 mod npy;
+mod offline;
 mod onnx;
 mod onnxruntime;
 mod opened;
@@ -37,6 +38,7 @@ pub use manifest::{
     BatchingSection, InstancesSection, Isolation, Manifest, PluginSection, QueueSection, VersionsSection,
 };
 pub use npy::read_npy;
+pub use offline::Offline;
 pub use onnxruntime::OnnxRuntimeSection;
 pub use repository::{Repository, RepositoryOptions};
 pub use sample::Sample;

@@ -1,13 +1,15 @@
 //! A URI's place, asked: which source it is, what lies there, which file of it is meant.
 
+use std::collections::BTreeMap;
+
 use crate::archive::Kind;
 use crate::cache::key;
-use crate::download::Downloads;
+use crate::download::{Downloads, remote};
 use crate::error::RepositoryError;
 use crate::onnx::is_onnx;
 use crate::store::{Client, Fault, FaultKind, Listing, Object, Source};
 use crate::unpacked;
-use crate::uri::{ModelUri, Place, hub_address};
+use crate::uri::{ModelUri, Place, hub_address, shown_url};
 
 /// A source, and what is known of it.
 pub(crate) struct Opened {
@@ -22,6 +24,17 @@ pub(crate) struct Opened {
     archive: Option<Object>,
 }
 
+/// What the place of a URI is called, in messages and in the cache, without asking it.
+pub(crate) fn shown(uri: &ModelUri, environment: &BTreeMap<String, String>) -> String {
+    let place = hub_address(&uri.place, environment).unwrap_or_else(|| uri.place.clone());
+    match &place {
+        Place::Local(path) => path.display().to_string(),
+        Place::Bucket(bucket) => bucket.shown(""),
+        Place::Web(web) => shown_url(&web.url).trim_end_matches('/').to_owned(),
+        Place::Hub(hub) => hub.shown(""),
+    }
+}
+
 /// Asks the place of a URI.
 ///
 /// # Errors
@@ -30,7 +43,7 @@ pub(crate) async fn open(
     uri: &ModelUri,
     downloads: &Downloads,
     client: &Client,
-    environment: &std::collections::BTreeMap<String, String>,
+    environment: &BTreeMap<String, String>,
 ) -> Result<Opened, RepositoryError> {
     let place = hub_address(&uri.place, environment).unwrap_or_else(|| uri.place.clone());
     let (folder, file) = place.split_file();
@@ -61,10 +74,7 @@ async fn itself(web: crate::store::Web, downloads: &Downloads) -> Result<(Source
         Ok(_) => return Ok((source, None)),
         Err(fault) => fault,
     };
-    let failed = |source: &Source, fault: &Fault| {
-        let object = source.shown(crate::shape::MANIFEST);
-        Err(RepositoryError::Remote { object, reason: fault.reason.clone() })
-    };
+    let failed = |source: &Source, fault: &Fault| Err(remote(&source.shown(crate::shape::MANIFEST), fault));
     let Source::Web(web) = source else { return failed(&source, &fault) };
     if fault.kind != FaultKind::Missing {
         return failed(&Source::Web(web), &fault);

@@ -184,17 +184,13 @@ struct Planner<'a> {
 impl Planner<'_> {
     fn plan(&self) -> Result<Plan, Stop> {
         let (base, shape) = match Shape::of(self.folders, "")? {
-            Shape::Models(_) | Shape::Nothing => {
-                let base = match below_of(self.folders, "")? {
-                    Below::One(path) => path,
-                    Below::None => return Err(self.empty("").into()),
-                    Below::Several(names) => {
-                        let path = self.folders.shown("").into();
-                        return Err(RepositoryError::Several { path, names }.into());
-                    }
-                };
-                let shape = Shape::of(self.folders, &base)?;
-                (base, shape)
+            Shape::Models(_) | Shape::Nothing => self.only_below("")?,
+            Shape::Snapshots => {
+                let snapshot = self.snapshot("")?;
+                match Shape::of(self.folders, &snapshot)? {
+                    Shape::Models(_) | Shape::Nothing => self.only_below(&snapshot)?,
+                    shape => (snapshot, shape),
+                }
             }
             shape => (String::new(), shape),
         };
@@ -213,8 +209,41 @@ impl Planner<'_> {
             }
             Shape::Versions(versions) => self.versions(base, versions, notes),
             Shape::SavedModel => Err(RepositoryError::SavedModel { path: self.folders.shown(&base).into() }.into()),
-            Shape::Model | Shape::Models(_) | Shape::Nothing => Err(self.empty(&base).into()),
+            Shape::Model | Shape::Models(_) | Shape::Snapshots | Shape::Nothing => Err(self.empty(&base).into()),
         }
+    }
+
+    /// The only model below a folder that is none.
+    fn only_below(&self, folder: &str) -> Result<(String, Shape), Stop> {
+        let path = match below_of(self.folders, folder)? {
+            Below::One(path) => path,
+            Below::None => return Err(self.empty(folder).into()),
+            Below::Several(names) => {
+                return Err(RepositoryError::Several { path: self.folders.shown(folder).into(), names }.into());
+            }
+        };
+        let shape = Shape::of(self.folders, &path)?;
+        if shape == Shape::Snapshots {
+            return Err(self.empty(&path).into());
+        }
+        Ok((path, shape))
+    }
+
+    /// The folder of the commit that the main branch is, or of the only one.
+    fn snapshot(&self, folder: &str) -> Result<String, Stop> {
+        let snapshots = below(folder, "snapshots");
+        let commits = self.folders.entries(&snapshots)?;
+        let branch = below(&below(folder, "refs"), "main");
+        let commit = match (self.kind(&branch)?, commits.keys().next()) {
+            (Some(false), _) => {
+                let text = self.texts.get(&branch).ok_or_else(|| Stop::Read(branch.clone()))?;
+                Some(text.trim().to_owned())
+            }
+            (_, first) if commits.len() == 1 => first.cloned(),
+            _ => None,
+        };
+        let commit = commit.filter(|commit| commits.get(commit) == Some(&true));
+        Ok(below(&snapshots, &commit.ok_or_else(|| self.empty(&snapshots))?))
     }
 
     fn empty(&self, folder: &str) -> RepositoryError {

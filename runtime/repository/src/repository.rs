@@ -15,13 +15,16 @@ use crate::download::{Downloads, Progress, Silent};
 use crate::error::RepositoryError;
 use crate::gather::{Gathered, Gathering};
 use crate::layout::{self, Demands, Found, ModelFolder, check_name};
+use crate::offline::{self, Offline};
 use crate::opened::{self, Opened};
 use crate::plan::{Below, below_of};
 use crate::shape::{Item, Shape, below};
 use crate::signature::{Kept, SignaturePolicy};
-use crate::store::{Client, Listing};
+use crate::store::{Client, Listing, Source};
 use crate::uri::{ModelUri, Place};
 
+/// How long a store may not answer from which something was downloaded before.
+const SOON: Duration = Duration::from_secs(10);
 /// Models that are downloaded at a time.
 const MODELS: usize = 16;
 
@@ -40,6 +43,8 @@ pub struct RepositoryOptions {
     pub progress: Option<Arc<dyn Progress>>,
     /// Which models must be signed, and by whom.
     pub signatures: SignaturePolicy,
+    /// Whether what was downloaded before may stand for a store.
+    pub offline: Offline,
 }
 
 /// Opens models. What it hands out stays in the cache for as long as that lives.
@@ -56,6 +61,7 @@ struct Remote {
     downloads: Downloads,
     environment: BTreeMap<String, String>,
     signatures: SignaturePolicy,
+    offline: Offline,
 }
 
 impl Drop for Remote {
@@ -104,8 +110,16 @@ impl Repository {
             return self.local(move |signatures| layout::open(&name, &uri, signatures)).await;
         }
         self.run(move |remote| async move {
-            let opened = remote.source(&parsed).await?;
-            remote.model(&opened, "", &name, None).await
+            let asked = match remote.offline {
+                Offline::Always => Err(remote.not_cached(&parsed)),
+                _ => remote.open(&parsed, &name).await,
+            };
+            let (cache, uri, signatures) =
+                (remote.downloads.cache.clone(), remote.shown(&parsed), remote.signatures.clone());
+            let sha256 = parsed.sha256.clone();
+            remote
+                .or_cached(&parsed, asked, move || offline::open(&cache, &uri, &name, sha256.as_deref(), &signatures))
+                .await
         })
         .await
     }
@@ -139,40 +153,18 @@ impl Repository {
             let (uri, name) = (uri.to_owned(), name.map(str::to_owned));
             return self.local(move |signatures| layout::look_into(&uri, name.as_deref(), signatures)).await;
         }
-        let shown = crate::uri::shown_place(&parsed.place);
-        let is_hub = matches!(parsed.place, Place::Hub(_));
-        let given = name.map(str::to_owned);
-        let name = given.clone().or_else(|| parsed.default_name()).unwrap_or_default();
+        let is_given = name.is_some();
+        let name = name.map(str::to_owned).or_else(|| parsed.default_name()).unwrap_or_default();
         self.run(move |remote| async move {
-            let opened = remote.source(&parsed).await?;
-            let shape = match &opened.listing {
-                Some(listing) => Shape::of(listing, "")?,
-                None => Shape::Model,
+            let asked = match remote.offline {
+                Offline::Always => Err(remote.not_cached(&parsed)),
+                _ => remote.look_into(&parsed, &name, is_given).await,
             };
-            // A name is that of the one model here, or below; a repository of the hub is named as its model.
-            let below = |listing: &Listing| Ok::<_, RepositoryError>(matches!(below_of(listing, "")?, Below::One(_)));
-            let is_one = given.is_some() || (is_hub && opened.listing.as_ref().map_or(Ok(false), below)?);
-            let items = match shape {
-                Shape::Models(items) if !is_one => items,
-                Shape::Nothing if !is_one => return Ok(Found::None(shown.into())),
-                _ => {
-                    let models = remote.model(&opened, "", &name, None).await;
-                    return Ok(Found::One(name, models));
-                }
-            };
-            // Boxed, because the compiler cannot see that a future of a borrowed name may move between threads.
-            let open = |item: &Item| {
-                let (name, file) = (item.name.clone(), item.file.clone());
-                let root = if file.is_some() { String::new() } else { name.clone() };
-                let (remote, opened) = (&remote, &opened);
-                async move {
-                    let models = remote.model(opened, &root, &name, file.as_deref()).await;
-                    (name, models)
-                }
-                .boxed()
-            };
-            let opens: Vec<BoxFuture<'_, _>> = items.iter().map(open).collect();
-            Ok(Found::Many(stream::iter(opens).buffered(MODELS).collect().await))
+            let (cache, uri, signatures) =
+                (remote.downloads.cache.clone(), remote.shown(&parsed), remote.signatures.clone());
+            remote
+                .or_cached(&parsed, asked, move || offline::look_into(&cache, &uri, &name, is_given, &signatures))
+                .await
         })
         .await
     }
@@ -220,6 +212,9 @@ impl Repository {
             return on_disk(move || crate::revision::of_disk(&path)).await;
         }
         self.run(move |remote| async move {
+            if remote.offline == Offline::Always {
+                return Ok(String::new());
+            }
             let opened = remote.source(&parsed).await?;
             opened.revision(&remote.downloads).await
         })
@@ -270,7 +265,8 @@ impl Repository {
         let downloads = Downloads::new(cache, progress, options.download_timeout);
         let environment = options.environment.clone();
         let signatures = options.signatures.clone();
-        let made = Arc::new(Remote { runtime: Some(runtime), client, downloads, environment, signatures });
+        let offline = options.offline;
+        let made = Arc::new(Remote { runtime: Some(runtime), client, downloads, environment, signatures, offline });
         *remote = Some(Arc::clone(&made));
         Ok(made)
     }
@@ -289,7 +285,81 @@ fn stopped() -> RepositoryError {
 
 impl Remote {
     async fn source(&self, uri: &ModelUri) -> Result<Opened, RepositoryError> {
-        opened::open(uri, &self.downloads, &self.client, &self.environment).await
+        // Who has something to serve does not wait as long for a store.
+        let is_known = self.offline == Offline::Unreachable && offline::knows(&self.downloads.cache, &self.shown(uri));
+        let downloads = if is_known { self.downloads.within(SOON) } else { self.downloads.clone() };
+        opened::open(uri, &downloads, &self.client, &self.environment).await
+    }
+
+    /// What a place is called.
+    fn shown(&self, uri: &ModelUri) -> String {
+        opened::shown(uri, &self.environment)
+    }
+
+    fn not_cached(&self, uri: &ModelUri) -> RepositoryError {
+        RepositoryError::NotCached { object: self.shown(uri), path: self.downloads.cache.folder().to_owned() }
+    }
+
+    /// What the store answered; where it cannot be reached, what was downloaded from it before.
+    async fn or_cached<T: Send + 'static>(
+        &self,
+        uri: &ModelUri,
+        asked: Result<T, RepositoryError>,
+        cached: impl FnOnce() -> Result<Option<T>, RepositoryError> + Send + 'static,
+    ) -> Result<T, RepositoryError> {
+        let error = match asked {
+            Err(error @ RepositoryError::NotCached { .. }) => error,
+            Err(error @ RepositoryError::Unreachable { .. }) if self.offline == Offline::Unreachable => error,
+            other => return other,
+        };
+        let Some(found) = on_disk(cached).await? else { return Err(error) };
+        if self.offline == Offline::Unreachable {
+            let (place, error) = (self.shown(uri), error.to_string());
+            tracing::warn!(place, error, "the store cannot be reached; what was downloaded from it before is served");
+        }
+        Ok(found)
+    }
+
+    async fn open(&self, uri: &ModelUri, name: &str) -> Result<Vec<ModelFolder>, RepositoryError> {
+        let opened = self.source(uri).await?;
+        self.model(&opened, "", name, None).await
+    }
+
+    async fn look_into(self: &Arc<Self>, uri: &ModelUri, name: &str, is_given: bool) -> Result<Found, RepositoryError> {
+        let opened = self.source(uri).await?;
+        let shape = match &opened.listing {
+            Some(listing) if opened.file.is_none() => Shape::of(listing, "")?,
+            _ => Shape::Model,
+        };
+        // A name is that of the one model here, or below; a repository of the hub is named as its model.
+        let is_hub = matches!(opened.source, Source::Hub(_));
+        let below = |listing: &Listing| Ok::<_, RepositoryError>(matches!(below_of(listing, "")?, Below::One(_)));
+        let is_one = is_given || (is_hub && opened.listing.as_ref().map_or(Ok(false), below)?);
+        let items = match shape {
+            Shape::Models(items) if !is_one => items,
+            Shape::Nothing if !is_one => return Ok(Found::None(self.shown(uri).into())),
+            _ => {
+                let models = self.model(&opened, "", name, None).await;
+                // Of a place that cannot be reached there may be something to serve.
+                return match models {
+                    Err(error @ RepositoryError::Unreachable { .. }) => Err(error),
+                    models => Ok(Found::One(name.to_owned(), models)),
+                };
+            }
+        };
+        // Boxed, because the compiler cannot see that a future of a borrowed name may move between threads.
+        let open = |item: &Item| {
+            let (name, file) = (item.name.clone(), item.file.clone());
+            let root = if file.is_some() { String::new() } else { name.clone() };
+            let opened = &opened;
+            async move {
+                let models = self.model(opened, &root, &name, file.as_deref()).await;
+                (name, models)
+            }
+            .boxed()
+        };
+        let opens: Vec<BoxFuture<'_, _>> = items.iter().map(open).collect();
+        Ok(Found::Many(stream::iter(opens).buffered(MODELS).collect().await))
     }
 
     /// The model in the folder `root`, or the `file` in a folder of models.

@@ -96,6 +96,8 @@ pub(crate) enum Shape {
     Versions(Vec<(u64, String)>),
     /// Folders that are models, and `.onnx` files beside them.
     Models(Vec<Item>),
+    /// A repository as huggingface_hub keeps it: `snapshots/COMMIT`, and in `refs` which one a branch is.
+    Snapshots,
     /// A TensorFlow SavedModel, here or in a numbered folder.
     SavedModel,
     Nothing,
@@ -104,6 +106,10 @@ pub(crate) enum Shape {
 impl Shape {
     pub(crate) fn of(folders: &dyn Folders, path: &str) -> Result<Self, RepositoryError> {
         let entries = folders.entries(path)?;
+        let is_folder = |name: &str| entries.get(name) == Some(&true);
+        if is_folder("snapshots") && is_folder("refs") && is_folder("blobs") {
+            return Ok(Self::Snapshots);
+        }
         let own = Self::of_entries(folders, path, &entries)?;
         // Files alone may be a model beside folders of others.
         let is_said = [MANIFEST, TRITON, MLSERVER, MLFLOW].iter().any(|name| entries.get(*name) == Some(&false));
@@ -126,7 +132,7 @@ impl Shape {
             match found {
                 Self::Model | Self::Versions(_) => models.push(Item { name: name.clone(), file: None }),
                 Self::SavedModel => saved = true,
-                Self::Models(_) | Self::Nothing => {}
+                Self::Models(_) | Self::Snapshots | Self::Nothing => {}
             }
         }
         if own == Self::Model && models.is_empty() {

@@ -76,6 +76,11 @@ impl Downloads {
         Self { cache, progress, timeout, requests: Arc::new(Semaphore::new(REQUESTS)) }
     }
 
+    /// The same downloads, with less patience.
+    pub(crate) fn within(&self, timeout: Duration) -> Self {
+        Self { timeout: self.timeout.min(timeout), ..self.clone() }
+    }
+
     /// Asks a store until it answers or patience ends.
     pub(crate) async fn ask<T, F: Future<Output = Result<T, Fault>>>(
         &self,
@@ -313,7 +318,11 @@ async fn in_background<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> +
 }
 
 pub(crate) fn remote(object: &str, fault: &Fault) -> RepositoryError {
-    RepositoryError::Remote { object: object.to_owned(), reason: fault.reason.clone() }
+    let (object, reason) = (object.to_owned(), fault.reason.clone());
+    match fault.kind {
+        FaultKind::Silent => RepositoryError::Unreachable { object, reason },
+        _ => RepositoryError::Remote { object, reason },
+    }
 }
 
 /// Waits for a process that downloads the same, as long as that makes progress.

@@ -50,7 +50,7 @@ impl Patience {
                 Err(Fault { kind: FaultKind::Refused, reason })
             }
             _ if left.is_zero() => Err(Fault {
-                kind: FaultKind::Refused,
+                kind: FaultKind::Silent,
                 reason: format!("nothing came for {seconds} s (--download-timeout); the last try: {}", fault.reason),
             }),
             wish => Ok(wish.unwrap_or_default().max(own.min(left))),

@@ -42,7 +42,7 @@ fn look(folders: &dyn Folders, path: &str, depth: usize, found: &mut Vec<String>
                 found.extend(items.iter().map(|item| below(&inner, item.path())));
             }
             Shape::Nothing if depth > 1 => look(folders, &inner, depth - 1, found)?,
-            Shape::Models(_) | Shape::SavedModel | Shape::Nothing => {}
+            Shape::Models(_) | Shape::Snapshots | Shape::SavedModel | Shape::Nothing => {}
         }
         if found.len() > MOST {
             break;

@@ -65,6 +65,22 @@ fn one_model_is_found_where_people_put_it() {
 }
 
 #[test]
+fn a_repository_of_huggingface_hub_s_cache_is_one() {
+    let files = [
+        ("refs/main", "abc\n"),
+        ("blobs/x", ""),
+        ("snapshots/abc/onnx/model.onnx", ""),
+        ("snapshots/abc/onnx/model_q4.onnx", ""),
+        ("snapshots/old/onnx/model.onnx", ""),
+    ];
+    assert_eq!(models(&files), ["snapshots/abc/onnx/model.onnx"]);
+    assert!(
+        error(&[("refs/main", "gone"), ("blobs/x", ""), ("snapshots/abc/m.onnx", "")]).contains("snapshots: no model")
+    );
+    assert_eq!(models(&[("refs/v1", "abc"), ("blobs/x", ""), ("snapshots/abc/m.onnx", "")]), ["snapshots/abc/m.onnx"]);
+}
+
+#[test]
 fn other_servers_words_are_understood() {
     let mlflow = "artifact_path: model\nflavors:\n  onnx:\n    code: null\n    data: net.onnx\n    onnx_version: 1.15.0\n  \
                   python_function:\n    loader_module: mlflow.onnx\n";

@@ -16,7 +16,7 @@ use crate::store::credentials;
 use crate::store::digests::Digests;
 use crate::store::fault::{Fault, causes};
 use crate::store::{Listing, MAX_LISTED, Object};
-use crate::uri::{AZURE_HOST, BucketPlace, Provider};
+use crate::uri::{BucketPlace, Provider};
 
 /// A prefix in a bucket.
 pub(crate) struct Bucket {
@@ -43,12 +43,7 @@ impl Bucket {
     }
 
     pub(crate) fn shown(&self, path: &str) -> String {
-        let (scheme, bucket, key) = (self.place.provider.scheme(), &self.place.bucket, self.key(path));
-        let whole = match &self.place.account {
-            Some(account) => format!("https://{account}{AZURE_HOST}/{bucket}/{key}"),
-            None => format!("{scheme}://{bucket}/{key}"),
-        };
-        whole.trim_end_matches('/').to_owned()
+        self.place.shown(path)
     }
 
     pub(crate) async fn list(&self) -> Result<Listing, Fault> {
@@ -117,13 +112,8 @@ impl Bucket {
         fault
     }
 
-    fn key(&self, path: &str) -> String {
-        let parts = [self.place.path.as_str(), path];
-        parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("/")
-    }
-
     fn path(&self, path: &str) -> Result<Path, Fault> {
-        let key = self.key(path);
+        let key = self.place.key(path);
         Path::parse(&key).map_err(|error| Fault::refused(format!("'{key}' cannot name an object: {error}")))
     }
 

@@ -23,6 +23,8 @@ pub(crate) enum FaultKind {
     Missing,
     /// Asking again would bring the same.
     Refused,
+    /// It was asked for long enough.
+    Silent,
 }
 
 impl Fault {

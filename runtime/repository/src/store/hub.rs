@@ -66,11 +66,7 @@ impl Hub {
     }
 
     pub(crate) fn shown(&self, path: &str) -> String {
-        let place = &self.place;
-        let revision = if place.revision == "main" { String::new() } else { format!("@{}", place.revision) };
-        let root = format!("{}{revision}", place.name);
-        let parts = [root.as_str(), &place.path, path].map(|part| part.trim_matches('/'));
-        format!("hf://{}", parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("/"))
+        self.place.shown(path)
     }
 
     pub(crate) async fn list(&self) -> Result<Listing, Fault> {
