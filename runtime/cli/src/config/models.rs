@@ -44,6 +44,9 @@ pub(crate) struct SourceFlags {
     /// what manifests call a FILE, by default its own name; may be repeated
     #[arg(long, value_name = "[NAME=]FILE|DIR", value_parser = parse_library)]
     pub(crate) custom_operators: Vec<NamedFile>,
+    /// Ask no store: serve what is in the cache, and nothing else. HF_HUB_OFFLINE=1 means the same
+    #[arg(long)]
+    pub(crate) offline: bool,
     /// How long all tries of a download together may bring nothing [default: 60s]
     #[arg(long, value_parser = duration)]
     pub(crate) download_timeout: Option<Duration>,
@@ -130,6 +133,7 @@ impl SourceFlags {
                 true => lower.custom_operators,
                 false => self.custom_operators,
             },
+            offline: self.offline || lower.offline,
             download_timeout: self.download_timeout.or(lower.download_timeout),
         }
     }

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use corymb_engine::Sources;
-use corymb_repository::{Found, ModelFolder, Repository, RepositoryError, RepositoryOptions, SignaturePolicy, Trust};
+use corymb_repository::{
+    Found, ModelFolder, Offline, Repository, RepositoryError, RepositoryOptions, SignaturePolicy, Trust,
+};
 use futures::future::BoxFuture;
 use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
 
@@ -23,9 +25,16 @@ const DOWNLOAD_TIMEOUT: Duration = Duration::from_secs(60);
 /// What opens the models that are named, and keeps what it downloads. Fails when a key cannot be read: without it
 /// nothing could be refused.
 pub(crate) fn repository(flags: &SourceFlags) -> anyhow::Result<Repository> {
+    repository_with(flags, Offline::Unreachable)
+}
+
+/// The same, with what stands for stores that cannot be reached, unless --offline says that none is asked.
+pub(crate) fn repository_with(flags: &SourceFlags, unreachable: Offline) -> anyhow::Result<Repository> {
     let environment = environment();
     let signatures = signatures(flags)?;
     libraries(flags)?;
+    let of_hub = environment.get("HF_HUB_OFFLINE").map(|value| value.to_ascii_lowercase());
+    let is_offline = flags.offline || of_hub.is_some_and(|value| matches!(value.as_str(), "1" | "true" | "yes" | "on"));
     Ok(Repository::new(RepositoryOptions {
         cache: cache(flags.cache.as_ref(), &environment).folder,
         cache_size: flags.cache_size.map(|size| size.as_u64()),
@@ -33,6 +42,7 @@ pub(crate) fn repository(flags: &SourceFlags) -> anyhow::Result<Repository> {
         environment,
         progress: Some(progress::of_this_terminal()),
         signatures,
+        offline: if is_offline { Offline::Always } else { unreachable },
     }))
 }
 
@@ -128,8 +138,13 @@ pub(crate) async fn open(flags: &SourceFlags, repository: &Repository, later: bo
 
 /// As [`open`], for commands that are done when it is.
 pub(crate) fn open_blocking(flags: &SourceFlags, repository: &Repository) -> anyhow::Result<Vec<ModelFolder>> {
+    Ok(open_each(flags, repository)?.all()?)
+}
+
+/// The same, with what is wrong with some of them beside the others.
+pub(crate) fn open_each(flags: &SourceFlags, repository: &Repository) -> anyhow::Result<Opened> {
     let runtime = tokio::runtime::Builder::new_current_thread().build().context("start a runtime")?;
-    Ok(runtime.block_on(open(flags, repository, false))?.all()?)
+    runtime.block_on(open(flags, repository, false))
 }
 
 fn none_unless(later: bool, found: Found) -> Result<Models, RepositoryError> {

@@ -22,11 +22,20 @@ pub(super) fn list(arguments: &ListArguments) -> anyhow::Result<()> {
         println!("{}", serde_json::to_string_pretty(&models.iter().map(describe).collect::<Vec<_>>())?);
         return Ok(());
     }
+    if models.is_empty() {
+        println!("the cache is empty");
+    }
     for model in &models {
         let (files, size) = (model.files.len(), ByteSize(model.bytes));
-        println!("{} {size} in {files} files, last used {}", model.uri, humantime::format_rfc3339_seconds(model.used));
+        let files = counted(files, "file");
+        println!("{} {size} in {files}, last used {}", model.uri, humantime::format_rfc3339_seconds(model.used));
     }
     Ok(())
+}
+
+/// `1 file`, `2 files`
+pub(super) fn counted(count: usize, what: &str) -> String {
+    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
 }
 
 /// The folder that is named, else the user's, or what stands for it.

@@ -15,9 +15,10 @@ use crate::config::SourceFlags;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ModelsCommand {
-    /// List models with what they take and give, and the backend that would run them
+    /// List models with what they take and give, and the backend that would run them. Fails when one has none
     List(ListArguments),
-    /// Say of one model what it takes and gives, its operator set and size, and the backend that would run it
+    /// Say of one model what it takes and gives, its operator set and size, and the backend that would run it. Fails when
+    /// none would
     Inspect(ModelArguments),
     /// Download models into the cache
     Pull(ModelArguments),
@@ -52,7 +53,7 @@ impl ModelArguments {
 pub(crate) fn models(command: &ModelsCommand) -> anyhow::Result<()> {
     match command {
         ModelsCommand::List(arguments) if arguments.cached => cache::list(arguments),
-        ModelsCommand::List(arguments) => list::list(&arguments.sources, arguments.json),
+        ModelsCommand::List(arguments) => list::list(&arguments.named(), arguments.json),
         ModelsCommand::Inspect(arguments) => list::list(&arguments.named(), arguments.json),
         ModelsCommand::Pull(arguments) => pull::pull(arguments),
         ModelsCommand::Verify(arguments) => verify::verify(arguments),

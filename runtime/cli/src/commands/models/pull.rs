@@ -1,6 +1,7 @@
 //! `corymb models pull`: models are downloaded into the cache.
 
 use anyhow::bail;
+use corymb_repository::Offline;
 use serde_json::json;
 
 use super::ModelArguments;
@@ -15,7 +16,8 @@ pub(super) fn pull(arguments: &ModelArguments) -> anyhow::Result<()> {
         bail!("nothing to download; name a model by its URI");
     }
     let _log = logs::start(LogFormat::Text, "warn", LogBridge::default())?;
-    let repository = sources::repository(&flags)?;
+    // What is already here is no download.
+    let repository = sources::repository_with(&flags, Offline::Never)?;
     for folder in sources::open_blocking(&flags, &repository)? {
         let file =
             folder.model.as_ref().map(|files| &files.model).or(folder.plugin.as_ref().map(|plugin| &plugin.file));

@@ -28,9 +28,10 @@ pub(super) fn remove(arguments: &RemoveArguments) -> anyhow::Result<()> {
     if let Some(uri) = arguments.uri.as_ref().filter(|_| removed.models + removed.in_use == 0) {
         bail!("nothing of {} is in the cache", corymb_repository::redact(uri));
     }
-    println!("{} models removed, {} freed", removed.models, ByteSize(removed.bytes));
+    println!("{} removed, {} freed", cache::counted(removed.models, "model"), ByteSize(removed.bytes));
     match removed.in_use {
         0 => Ok(()),
+        1 => bail!("1 model stays: a running server uses it"),
         stayed => bail!("{stayed} models stay: running servers use them"),
     }
 }

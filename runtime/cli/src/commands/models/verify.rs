@@ -50,7 +50,10 @@ pub(super) fn verify(arguments: &VerifyArguments) -> anyhow::Result<()> {
     }
     match models.iter().filter(|model| model.signed.is_err()).count() {
         0 => Ok(()),
-        refused => bail!("{refused} of {} models are not as somebody who is trusted signed them", models.len()),
+        refused => {
+            let all = cache::counted(models.len(), "model");
+            bail!("{refused} of {all} not as somebody who is trusted signed it")
+        }
     }
 }
 
@@ -59,6 +62,9 @@ fn compare(arguments: &VerifyArguments) -> anyhow::Result<()> {
     let files = verify_cached(&cache::folder(arguments.cache.as_ref())?, arguments.uri.as_deref())?;
     if let Some(uri) = arguments.uri.as_ref().filter(|_| files.is_empty()) {
         bail!("nothing of {} is in the cache", corymb_repository::redact(uri));
+    }
+    if files.is_empty() && !arguments.json {
+        println!("the cache is empty");
     }
     for file in &files {
         let (by, size) = (file.checksums.join(", "), ByteSize(file.bytes));
@@ -75,7 +81,8 @@ fn compare(arguments: &VerifyArguments) -> anyhow::Result<()> {
     match files.iter().filter(|file| file.fault.is_some()).count() {
         0 => Ok(()),
         changed => {
-            bail!("{changed} of {} files have changed and were removed; the next start downloads them", files.len())
+            let all = cache::counted(files.len(), "file");
+            bail!("{changed} of {all} changed and removed; the next start downloads what is missing")
         }
     }
 }

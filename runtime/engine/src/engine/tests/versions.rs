@@ -1,6 +1,6 @@
 //! Several versions at once, replaced, divided, and let go.
 
-use corymb_repository::{Repository, RepositoryOptions, SignaturePolicy, Trust};
+use corymb_repository::{Offline, Repository, RepositoryOptions, SignaturePolicy, Trust};
 
 use super::*;
 use crate::{Split, State};
@@ -81,6 +81,7 @@ async fn a_signed_model_that_changes_while_it_is_loaded_does_not_serve() {
     let mut signatures = SignaturePolicy::default();
     signatures.demand(Trust::read(&fixtures.join("trust/p256.pub")).expect("a key"));
     let repository = Repository::new(RepositoryOptions {
+        offline: Offline::default(),
         cache: None,
         cache_size: None,
         download_timeout: Duration::from_secs(1),
