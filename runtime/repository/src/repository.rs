@@ -37,7 +37,10 @@ pub struct RepositoryOptions {
     pub cache_size: Option<u64>,
     /// How long all tries together may bring nothing.
     pub download_timeout: Duration,
-    /// Variables that say who asks: `AWS_…`, `GOOGLE_…`, `AZURE_…`, `HF_…`, `STORAGE_EMULATOR_HOST`, `SSL_CERT_FILE`, `HOME`.
+    /// Variables that say who asks: `AWS_…`, `GOOGLE_…`, `GCE_METADATA_HOST`, `CLOUDSDK_CONFIG`, `AZURE_…`, `IDENTITY_ENDPOINT`,
+    /// `HF_…`, `HUGGING_FACE_HUB_TOKEN`, `XDG_CACHE_HOME`, `STORAGE_EMULATOR_HOST`, `HOME`; those of KServe: `S3_…`, `AZ_…`,
+    /// `STORAGE_CONFIG`, `STORAGE_OVERRIDE_CONFIG`, `awsAnonymousCredential`, `CA_BUNDLE_…`; and whom to trust: `SSL_CERT_FILE`,
+    /// `SSL_CERT_DIR`, `REQUESTS_CA_BUNDLE`, `CURL_CA_BUNDLE`. A `credential_process` of AWS is run with all of them.
     pub environment: BTreeMap<String, String>,
     /// Who is told how far downloads are.
     pub progress: Option<Arc<dyn Progress>>,
@@ -252,8 +255,7 @@ impl Repository {
         let folder = options.cache.as_ref().ok_or(RepositoryError::NoCache)?.join("models");
         let failed = |reason| RepositoryError::Cache { path: folder.clone(), object: "open".to_owned(), reason };
         let cache = Cache::open(&folder, options.cache_size).map_err(failed)?;
-        let certificates = options.environment.get("SSL_CERT_FILE").filter(|file| !file.is_empty());
-        let client = Client::new(certificates.map(String::as_str))
+        let client = Client::new(&options.environment)
             .map_err(|fault| RepositoryError::Remote { object: "HTTPS".to_owned(), reason: fault.reason })?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)

@@ -12,7 +12,7 @@ use reqwest::Response;
 
 use crate::store::answer::normal_tag;
 use crate::store::client::{Catch, Client, Signing};
-use crate::store::credentials;
+use crate::store::credentials::{self, Identity};
 use crate::store::digests::Digests;
 use crate::store::fault::{Fault, causes};
 use crate::store::{Listing, MAX_LISTED, Object};
@@ -22,9 +22,9 @@ use crate::uri::{BucketPlace, Provider};
 pub(crate) struct Bucket {
     store: Arc<dyn ObjectStore>,
     place: BucketPlace,
-    /// Whether requests carry a signature.
-    signed: bool,
-    /// How S3's do.
+    /// Who asks.
+    identity: Identity,
+    /// How S3's requests are signed.
     signing: Option<Signing>,
 }
 
@@ -34,8 +34,8 @@ impl Bucket {
         client: &Client,
         environment: &BTreeMap<String, String>,
     ) -> Result<Self, Fault> {
-        let credentials::Opened { store, signed, signing } = credentials::store(place, client, environment).await?;
-        Ok(Self { store, place: place.clone(), signed, signing })
+        let credentials::Opened { store, identity, signing } = credentials::store(place, client, environment).await?;
+        Ok(Self { store, place: place.clone(), identity, signing })
     }
 
     pub(crate) fn is_s3(&self) -> bool {
@@ -105,11 +105,8 @@ impl Bucket {
     }
 
     /// Without credentials a refusal may only mean that there were none.
-    pub(crate) fn explain(&self, mut fault: Fault) -> Fault {
-        if !self.signed && [" 401 ", " 403 "].iter().any(|status| fault.reason.contains(status)) {
-            fault.reason.push_str("; no credentials were found, so the request was not signed");
-        }
-        fault
+    pub(crate) fn explain(&self, fault: Fault) -> Fault {
+        self.identity.explain(fault)
     }
 
     fn path(&self, path: &str) -> Result<Path, Fault> {

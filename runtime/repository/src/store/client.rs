@@ -1,6 +1,11 @@
 //! The one HTTP client: made when it is first needed, on ring, with bounded patience.
 
-use std::sync::{Arc, Mutex, PoisonError};
+mod certificates;
+mod environment;
+mod kserve;
+mod unverified;
+
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,12 +15,17 @@ use object_store::client::{
     ClientOptions, HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpService,
 };
 use reqwest::Response;
-use rustls::{ClientConfig, RootCertStore};
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject as _;
+use rustls::ClientConfig;
+use rustls::crypto::CryptoProvider;
+use rustls::crypto::ring::default_provider;
+
+pub(crate) use environment::{Environment, is_true, set};
+pub(crate) use kserve::{SPEC, spec, text};
 
 use crate::store::answer::refusal;
 use crate::store::body::read;
+use crate::store::client::certificates::roots;
+use crate::store::client::unverified::Unverified;
 use crate::store::fault::{Fault, causes};
 use crate::uri::percent_decoded;
 
@@ -23,8 +33,16 @@ use crate::uri::percent_decoded;
 pub(crate) const SILENCE: Duration = Duration::from_secs(10);
 /// Metadata servers are near or not there.
 const METADATA_PATIENCE: Duration = Duration::from_secs(1);
-/// Where clouds have them.
-const METADATA_HOSTS: [&str; 4] = ["169.254.169.254", "169.254.170.2", "metadata.google.internal", "metadata"];
+/// Where clouds have them; of AWS that of machines, of tasks, and of the pods of EKS.
+const METADATA_HOSTS: [&str; 7] = [
+    "169.254.169.254",
+    "169.254.170.2",
+    "169.254.170.23",
+    "[fd00:ec2::254]",
+    "[fd00:ec2::23]",
+    "metadata.google.internal",
+    "metadata",
+];
 /// The largest listing page or token that is read.
 const MAX_ANSWER: usize = 32 << 20;
 
@@ -32,41 +50,34 @@ const MAX_ANSWER: usize = 32 << 20;
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
     http: reqwest::Client,
+    /// As [`Client::unverified`] gives it, once it was asked for.
+    unverified: Arc<OnceLock<reqwest::Client>>,
 }
 
 impl Client {
-    /// `certificates`: a file of the certificates to trust, in PEM; without it the built-in ones.
-    pub(crate) fn new(certificates: Option<&str>) -> Result<Self, Fault> {
-        let mut roots = RootCertStore::empty();
-        match certificates {
-            Some(file) => {
-                let unreadable = |reason: String| Fault::refused(format!("SSL_CERT_FILE {file}: {reason}"));
-                let found = CertificateDer::pem_file_iter(file).map_err(|error| unreadable(error.to_string()))?;
-                for certificate in found {
-                    let certificate = certificate.map_err(|error| unreadable(error.to_string()))?;
-                    // One that cannot be used is no reason to refuse the others.
-                    let _ = roots.add(certificate);
-                }
-                if roots.is_empty() {
-                    return Err(unreadable("no certificate in it".to_owned()));
-                }
+    /// `environment` may name certificates to trust: `SSL_CERT_FILE` those that are trusted instead of the built-in ones
+    /// and the system's; `SSL_CERT_DIR`, `AWS_CA_BUNDLE`, `REQUESTS_CA_BUNDLE` and `CURL_CA_BUNDLE` further ones.
+    pub(crate) fn new(environment: &Environment) -> Result<Self, Fault> {
+        let roots = roots(environment)?;
+        let (_, builder) = tls()?;
+        let tls = builder.with_root_certificates(roots).with_no_client_auth();
+        Ok(Self { http: http(tls)?, unverified: Arc::default() })
+    }
+
+    /// A client that talks to any server, whatever its certificate; because of the variable `asked_by`.
+    pub(crate) fn unverified(&self, asked_by: &str) -> Result<Self, Fault> {
+        let http = match self.unverified.get() {
+            Some(http) => http.clone(),
+            None => {
+                tracing::warn!("the certificates of S3 servers are not verified, as {asked_by} asks");
+                let (provider, builder) = tls()?;
+                let verifier = Arc::new(Unverified(provider));
+                let tls = builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
+                let made = http(tls)?;
+                self.unverified.get_or_init(|| made).clone()
             }
-            None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
-        }
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let tls = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|error| Fault::refused(error.to_string()))?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let http = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls)
-            .connect_timeout(SILENCE)
-            .read_timeout(SILENCE)
-            .user_agent(concat!("corymb/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .map_err(Fault::transport)?;
-        Ok(Self { http })
+        };
+        Ok(Self { http, unverified: Arc::clone(&self.unverified) })
     }
 
     /// A GET; the caller sends it by [`Client::send`].
@@ -86,6 +97,26 @@ impl Client {
             Err(_) => Err(Fault::passing(format!("no answer for {} s", SILENCE.as_secs()))),
         }
     }
+}
+
+type TlsBuilder = rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier>;
+
+/// TLS on ring, but for whom it trusts.
+fn tls() -> Result<(Arc<CryptoProvider>, TlsBuilder), Fault> {
+    let provider = Arc::new(default_provider());
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider));
+    let builder = builder.with_safe_default_protocol_versions();
+    Ok((provider, builder.map_err(|error| Fault::refused(error.to_string()))?))
+}
+
+fn http(tls: ClientConfig) -> Result<reqwest::Client, Fault> {
+    reqwest::Client::builder()
+        .tls_backend_preconfigured(tls)
+        .connect_timeout(SILENCE)
+        .read_timeout(SILENCE)
+        .user_agent(concat!("corymb/", env!("CARGO_PKG_VERSION")))
+        .build()
+        .map_err(Fault::transport)
 }
 
 /// Catches the answer to a request that `object_store` has addressed and signed, before it reads it. It hides what we

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use reqwest::Response;
+use reqwest::{Response, StatusCode};
 use serde::Deserialize;
 use tokio::sync::OnceCell;
 use url::Url;
 
-use crate::store::answer::{Expected, check};
+use crate::store::answer::{Expected, check, refusal};
 use crate::store::client::Client;
+use crate::store::credentials::{Identity, hub_token};
 use crate::store::digests::{Algorithm, Digests};
 use crate::store::fault::Fault;
 use crate::store::web::ranged;
@@ -25,6 +26,8 @@ pub(crate) struct Hub {
     client: Client,
     endpoint: Url,
     token: Option<String>,
+    /// Whose token it is.
+    identity: Identity,
     place: HubPlace,
     commit: OnceCell<String>,
 }
@@ -61,8 +64,8 @@ impl Hub {
         let set = |name: &str| environment.get(name).filter(|value| !value.is_empty()).cloned();
         let endpoint = set("HF_ENDPOINT").unwrap_or_else(|| ENDPOINT.to_owned());
         let endpoint = Url::parse(&endpoint).map_err(|error| Fault::refused(format!("HF_ENDPOINT: {error}")))?;
-        let token = set("HF_TOKEN");
-        Ok(Self { client: client.clone(), endpoint, token, place: place.clone(), commit: OnceCell::new() })
+        let (token, identity) = hub_token(environment);
+        Ok(Self { client: client.clone(), endpoint, token, identity, place: place.clone(), commit: OnceCell::new() })
     }
 
     pub(crate) fn shown(&self, path: &str) -> String {
@@ -78,7 +81,7 @@ impl Hub {
         }
         let mut found = Listing::new();
         while let Some(url) = next {
-            let answer = self.client.send(self.authorized(url.clone())).await?;
+            let answer = self.send(self.authorized(url.clone())).await?;
             next = following(answer.headers(), &url);
             let page = check(answer, None, &Expected::default(), false).await?.read(MAX_PAGE).await?;
             let page: Vec<Entry> = serde_json::from_slice(&page)
@@ -108,7 +111,7 @@ impl Hub {
     pub(crate) async fn get(&self, path: &str, range: Option<Range<u64>>) -> Result<Response, Fault> {
         let commit = self.commit().await?;
         let path = format!("{}/resolve/{commit}/{}/{path}", self.place.name, self.place.path);
-        self.client.send(ranged(self.authorized(below(&self.endpoint, &path)), range)).await
+        self.send(ranged(self.authorized(below(&self.endpoint, &path)), range)).await
     }
 
     async fn commit(&self) -> Result<&str, Fault> {
@@ -118,7 +121,7 @@ impl Hub {
                 // One part, whatever is in it.
                 parts.push(&self.place.revision);
             }
-            let answer = self.client.send(self.authorized(api)).await?;
+            let answer = self.send(self.authorized(api)).await?;
             let body = check(answer, None, &Expected::default(), false).await?.read(MAX_PAGE).await?;
             let info: Info = serde_json::from_slice(&body)
                 .map_err(|error| Fault::refused(format!("what the hub says of it cannot be understood: {error}")))?;
@@ -126,6 +129,15 @@ impl Hub {
             if plain { Ok(info.sha) } else { Err(Fault::refused("the hub names no commit")) }
         });
         commit.await.map(String::as_str)
+    }
+
+    /// Sends, and says of a refusal who asked: the hub has it for what is private and for what is not there.
+    async fn send(&self, request: reqwest::RequestBuilder) -> Result<Response, Fault> {
+        let response = self.client.send(request).await?;
+        match response.status() {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(self.identity.explain(refusal(response).await)),
+            _ => Ok(response),
+        }
     }
 
     fn authorized(&self, url: Url) -> reqwest::RequestBuilder {
