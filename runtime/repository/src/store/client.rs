@@ -3,6 +3,8 @@
 mod certificates;
 mod environment;
 mod kserve;
+#[cfg(test)]
+mod tests;
 mod unverified;
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};

@@ -12,9 +12,11 @@ mod google;
 mod hub;
 mod identity;
 mod kserve;
+#[cfg(test)]
+mod refusals;
 mod renewed;
 #[cfg(test)]
-mod server;
+pub(crate) mod server;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

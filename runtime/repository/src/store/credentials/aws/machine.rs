@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use corymb_core::files;
-use object_store::aws::{AmazonS3Builder, AwsCredential, AwsCredentialProvider};
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, AwsCredential, AwsCredentialProvider};
 use url::{Host, Url};
 
 use crate::store::client::{Client, Environment, is_true, set};
@@ -29,6 +29,9 @@ pub(super) fn instance(client: &Client, environment: &Environment) -> Result<Opt
     let endpoint = set(environment, "AWS_EC2_METADATA_SERVICE_ENDPOINT").or(set(environment, "AWS_METADATA_ENDPOINT"));
     if let Some(endpoint) = endpoint {
         builder = builder.with_metadata_endpoint(endpoint.trim_end_matches('/'));
+    }
+    if let Some(fallback) = set(environment, "AWS_IMDSV1_FALLBACK") {
+        builder = builder.with_config(AmazonS3ConfigKey::ImdsV1Fallback, fallback);
     }
     // Its provider is not to be had alone.
     let store = builder.with_bucket_name("none").with_retry(once()).with_http_connector(client.clone()).build();

@@ -23,14 +23,16 @@ const FILE: &str = "GOOGLE_APPLICATION_CREDENTIALS";
 const EMULATOR: &str = "STORAGE_EMULATOR_HOST";
 const UNSIGNED: &str = "GOOGLE_SKIP_SIGNATURE";
 /// What `object_store` takes by itself.
-const OWN: [&str; 4] =
-    ["GOOGLE_BEARER_TOKEN", "GOOGLE_SERVICE_ACCOUNT", "GOOGLE_SERVICE_ACCOUNT_PATH", "GOOGLE_SERVICE_ACCOUNT_KEY"];
+const OWN: [&str; 2] = ["GOOGLE_BEARER_TOKEN", "GOOGLE_SERVICE_ACCOUNT_KEY"];
+/// Files of service accounts, which it would read, too, but of any size.
+const ACCOUNTS: [&str; 2] = ["GOOGLE_SERVICE_ACCOUNT", "GOOGLE_SERVICE_ACCOUNT_PATH"];
 const HELP: &str = "set GOOGLE_APPLICATION_CREDENTIALS or run `gcloud auth application-default login`";
 
 /// The store of a bucket of Google's, and who asks it.
 pub(super) async fn store(place: &BucketPlace, client: &Client, environment: &Environment) -> Result<Opened, Fault> {
     let mut builder = GoogleCloudStorageBuilder::new();
-    for (name, value) in environment.iter().filter(|(name, _)| name.starts_with("GOOGLE_") && *name != FILE) {
+    let read_here = |name: &str| name == FILE || ACCOUNTS.contains(&name);
+    for (name, value) in environment.iter().filter(|(name, _)| name.starts_with("GOOGLE_") && !read_here(name)) {
         if let Ok(key) = name.to_ascii_lowercase().parse::<GoogleConfigKey>() {
             builder = builder.with_config(key, value);
         }
@@ -65,6 +67,12 @@ async fn chain(
 ) -> Result<(GoogleCloudStorageBuilder, Identity), Fault> {
     if let Some(variable) = OWN.into_iter().find(|name| set(environment, name).is_some()) {
         return Ok((builder, Identity::Found(format!("signed with {variable}"))));
+    }
+    if let Some((variable, path)) = ACCOUNTS.into_iter().find_map(|name| Some((name, set(environment, name)?))) {
+        let of = format!("{variable} {path}");
+        let key = files::read_text(&PathBuf::from(path), MAX_FILE);
+        let key = key.map_err(|error| Fault::refused(format!("{of}: {error}")))?;
+        return Ok((builder.with_service_account_key(key), Identity::Found(format!("signed with {of}"))));
     }
     if let Some(account) = kserve::google(environment)? {
         let identity = Identity::Found("signed as the service account of STORAGE_CONFIG".to_owned());
