@@ -57,8 +57,8 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// `environment` may name certificates to trust: `SSL_CERT_FILE` those that are trusted instead of the built-in ones
-    /// and the system's; `SSL_CERT_DIR`, `AWS_CA_BUNDLE`, `REQUESTS_CA_BUNDLE` and `CURL_CA_BUNDLE` further ones.
+    /// `environment` may name certificates to trust: `SSL_CERT_FILE` those that are trusted instead of the built-in
+    /// ones and the system's; `SSL_CERT_DIR`, `AWS_CA_BUNDLE`, `REQUESTS_CA_BUNDLE` and `CURL_CA_BUNDLE` further ones.
     pub(crate) fn new(environment: &Environment) -> Result<Self, Fault> {
         let roots = roots(environment)?;
         let (_, builder) = tls()?;

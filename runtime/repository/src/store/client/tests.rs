@@ -11,10 +11,15 @@ use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::{Client, Environment};
+use crate::store::bucket::Bucket;
 use crate::store::fault::FaultKind;
+use crate::uri::{BucketPlace, Provider};
 
 /// A certificate for 127.0.0.1 of the authority in `test_ca.pem`, and its key.
 const SERVER: &[u8] = include_bytes!("test_server.pem");
+
+/// An empty bucket.
+const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 19\r\nconnection: close\r\n\r\n<ListBucketResult/>";
 
 /// A server that answers every request; its thread ends with the process.
 fn server() -> url::Url {
@@ -31,7 +36,7 @@ fn server() -> url::Url {
             let mut tls = Stream::new(&mut connection, &mut stream);
             let mut request = [0; 4096];
             if tls.read(&mut request).is_ok() {
-                let _ = tls.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+                let _ = tls.write_all(ANSWER);
             }
         }
     });
@@ -55,5 +60,19 @@ async fn certificates_are_verified_unless_somebody_asks_not_to() {
         let environment = Environment::from([(variable.to_owned(), authority.clone())]);
         let client = Client::new(&environment).expect("a client");
         assert!(client.send(client.get(url.clone())).await.is_ok(), "{variable}");
+    }
+}
+
+#[tokio::test]
+async fn s3_alone_is_not_verified_where_kserve_asks_for_it() {
+    let url = server().to_string();
+    let client = Client::new(&Environment::new()).expect("a client");
+    let (bucket, path) = ("b".to_owned(), String::new());
+    let place = BucketPlace { provider: Provider::S3, bucket, account: None, signature: None, path };
+    for (verify, is_trusted) in [("0", true), ("false", true), ("1", false)] {
+        let variables = [("S3_ENDPOINT", url.as_str()), ("S3_VERIFY_SSL", verify), ("awsAnonymousCredential", "true")];
+        let environment = variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        let bucket = Bucket::open(&place, &client, &environment).await.expect("opened");
+        assert_eq!(bucket.list().await.map(|listed| listed.len()).ok(), is_trusted.then_some(0), "{verify}");
     }
 }

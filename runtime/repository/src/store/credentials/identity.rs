@@ -50,7 +50,7 @@ impl Identity {
     fn words(&self) -> String {
         match self {
             Self::Found(words) => words.clone(),
-            Self::Declined(by) => format!("the request was not signed, as {by} asks"),
+            Self::Declined(by) => format!("no credentials were sent, as {by} asks"),
             Self::Absent(Absent { looked, missing: (missing, result), help }) => {
                 format!("{missing} (looked at {}){result}: {help}", looked.join(", "))
             }
@@ -87,7 +87,7 @@ mod tests {
                         /x/.aws/config), so the request was not signed: set AWS_ACCESS_KEY_ID";
         assert_eq!(said(&absent, "the server answered 401 Unauthorized"), expected);
         let declined = Identity::Declined("AWS_SKIP_SIGNATURE".to_owned());
-        assert!(said(&declined, forbidden).ends_with("; the request was not signed, as AWS_SKIP_SIGNATURE asks"));
+        assert!(said(&declined, forbidden).ends_with("; no credentials were sent, as AWS_SKIP_SIGNATURE asks"));
     }
 
     #[test]

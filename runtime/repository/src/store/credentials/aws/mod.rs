@@ -118,8 +118,8 @@ impl Asked<'_> {
             return Ok(None);
         }
         let variables = ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"];
-        let (endpoint, what) = match variables.into_iter().find_map(&of) {
-            Some(endpoint) => (endpoint, "AWS_ENDPOINT_URL".to_owned()),
+        let (endpoint, what) = match variables.into_iter().find_map(|name| Some((of(name)?, name.to_owned()))) {
+            Some(named) => named,
             None => {
                 let (Some(profile), Some(endpoint)) =
                     (self.profile, self.service("s3").or_else(|| self.setting("endpoint_url")))
@@ -156,11 +156,13 @@ impl Asked<'_> {
         Sts { client: self.client.clone(), endpoint, region }
     }
 
-    /// Who asks, in the order of AWS's own tools. `keys` is the variable that keys are from, `must` whether the profile was
-    /// asked for, so that somebody must be found.
+    /// Who asks, in the order of AWS's own tools. `keys` is the variable that keys are from, `must` whether the profile
+    /// was asked for, so that somebody must be found.
     async fn chain(&self, keys: &str, must: bool) -> Result<(Option<AwsCredentialProvider>, Identity), Fault> {
         let found = |provider, words| Ok((Some(provider), Identity::Found(words)));
-        if let Some(provider) = own_keys(self.environment, keys)? {
+        // Of AWS's tools only those that take the profile as an argument get to a role that is asked for with these keys.
+        let is_of_role = must && self.setting("credential_source") == Some("Environment");
+        if let Some(provider) = own_keys(self.environment, keys)?.filter(|_| !is_of_role) {
             return found(provider, format!("signed with the keys in {keys}"));
         }
         let resolver =

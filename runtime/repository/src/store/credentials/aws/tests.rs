@@ -246,10 +246,12 @@ async fn roles_are_assumed_with_other_credentials() {
         let world = world.and("AWS_CONTAINER_CREDENTIALS_FULL_URI", &task);
         assert_eq!(world.found().await.1, some(key), "{profile}");
     }
-    // The keys of the environment would count before the profile, were they not asked for by it.
-    let world = World::new(&credentials, &config).await.and("AWS_PROFILE", "env");
-    let world = world.and("AWS_ACCESS_KEY_ID", "E").and("AWS_SECRET_ACCESS_KEY", "hunter2");
-    assert_eq!(world.found().await.1, some("E"));
+    // The keys of the environment count before a profile, but for one whose role is asked for with them.
+    for (profile, key) in [("one", "E"), ("env", "role-by-E")] {
+        let world = World::new(&credentials, &config).await.and("AWS_PROFILE", profile);
+        let world = world.and("AWS_ACCESS_KEY_ID", "E").and("AWS_SECRET_ACCESS_KEY", "hunter2");
+        assert_eq!(world.found().await.1, some(key), "{profile}");
+    }
 }
 
 #[tokio::test]
