@@ -2,13 +2,14 @@
 
 use std::ops::Range;
 
-use reqwest::Response;
+use reqwest::{Response, StatusCode};
 use url::Url;
 
 use crate::opened::is_file;
-use crate::store::answer::{Expected, check};
+use crate::store::answer::{Expected, check, refusal};
 use crate::store::below;
 use crate::store::client::Client;
+use crate::store::credentials::Identity;
 use crate::store::fault::Fault;
 use crate::uri::{WebPlace, percent_decoded, shown_url};
 
@@ -76,7 +77,20 @@ impl Web {
         }
         // Many servers state a checksum to who asks for one alone: RFC 3230, and RFC 9530 after it.
         let request = request.header("want-digest", "sha-256").header("want-repr-digest", "sha-256=10");
-        self.client.send(ranged(request, range)).await
+        let response = self.client.send(ranged(request, range)).await?;
+        match response.status() {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(self.identity().explain(refusal(response).await)),
+            _ => Ok(response),
+        }
+    }
+
+    /// Who asks, without their name, which may be a token.
+    fn identity(&self) -> Identity {
+        match (&self.user, self.folder.query()) {
+            (Some(_), _) => Identity::Found("asked with the user and the password in the URL".to_owned()),
+            (None, Some(_)) => Identity::Found("asked with what stands behind the ? of the URL".to_owned()),
+            (None, None) => Identity::of_nobody_in_a_url(),
+        }
     }
 }
 

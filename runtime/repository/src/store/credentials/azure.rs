@@ -1,7 +1,5 @@
 //! Azure's blobs: connection strings, keys, shared access signatures, applications and managed identities.
 
-use std::sync::Arc;
-
 use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
 use url::Url;
 
@@ -50,20 +48,20 @@ pub(super) async fn store(place: &BucketPlace, client: &Client, environment: &En
         .with_http_connector(client.clone());
     let unsigned = || builder.clone().with_skip_signature(true).build().map_err(|error| wrong(&error));
     if is_true(set(environment, UNSIGNED)) {
-        return Ok(Opened::from((Arc::new(unsigned()?), Identity::Declined(UNSIGNED.to_owned()))));
+        return Ok(Opened::of(unsigned()?, Identity::Declined(UNSIGNED.to_owned())));
     }
     let store = builder.clone().build().map_err(|error| wrong(&error))?;
     if let Some(words) = found {
-        return Ok(Opened::from((Arc::new(store), Identity::Found(words))));
+        return Ok(Opened::of(store, Identity::Found(words)));
     }
     if given(store.credentials()).await {
         let words = "signed as the managed identity of this machine (the metadata server)";
-        return Ok(Opened::from((Arc::new(store), Identity::Found(words.to_owned()))));
+        return Ok(Opened::of(store, Identity::Found(words.to_owned())));
     }
     let names = [CONNECTION, KEYS[0], KEYS[1], SIGNATURES[0], "AZURE_CLIENT_SECRET", "AZURE_FEDERATED_TOKEN_FILE"];
     let mut looked: Vec<String> = names.into_iter().map(str::to_owned).collect();
     looked.push("the metadata server".to_owned());
-    Ok(Opened::from((Arc::new(unsigned()?), Identity::Absent(Absent::credentials(looked, HELP)))))
+    Ok(Opened::of(unsigned()?, Identity::Absent(Absent::credentials(looked, HELP))))
 }
 
 /// Sets who asks, the nearest to the container first, and says who it is; none for the machine, which may be nobody.
@@ -227,7 +225,7 @@ mod tests {
 
     async fn identity(place: &BucketPlace, environment: &Environment) -> Result<Identity, Fault> {
         let client = Client::new(&Environment::new()).expect("a client");
-        store(place, &client, environment).await.map(|(_, identity)| identity)
+        store(place, &client, environment).await.map(|opened| opened.identity)
     }
 
     async fn found(place: &BucketPlace, variables: &[(&str, &str)]) -> String {

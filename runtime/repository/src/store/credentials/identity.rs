@@ -46,6 +46,13 @@ impl Identity {
         fault
     }
 
+    /// Who asks by a URL that names no user.
+    pub(crate) fn of_nobody_in_a_url() -> Self {
+        let missing = ("no user was found", "");
+        let help = "write https://USER:PASSWORD@HOST/PATH";
+        Self::Absent(Absent { looked: vec!["the URL".to_owned()], missing, help })
+    }
+
     /// What a refusal ends with.
     fn words(&self) -> String {
         match self {

@@ -45,9 +45,9 @@ pub(crate) struct Opened {
     pub(crate) signing: Option<Signing>,
 }
 
-impl From<(Arc<dyn ObjectStore>, Identity)> for Opened {
-    fn from((store, identity): (Arc<dyn ObjectStore>, Identity)) -> Self {
-        Self { store, identity, signing: None }
+impl Opened {
+    fn of(store: impl ObjectStore, identity: Identity) -> Self {
+        Self { store: Arc::new(store), identity, signing: None }
     }
 }
 

@@ -15,7 +15,7 @@ use object_store::StaticCredentialProvider;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, AwsCredential, AwsCredentialProvider};
 use url::Url;
 
-use crate::store::client::{Client, Environment, is_true, set};
+use crate::store::client::{Client, Environment, Signing, is_true, set};
 use crate::store::credentials::aws::files::{Profile, SharedFiles};
 use crate::store::credentials::aws::machine::{container, instance};
 use crate::store::credentials::aws::profile::Resolver;

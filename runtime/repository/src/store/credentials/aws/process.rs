@@ -2,13 +2,13 @@
 //!
 //! <https://docs.aws.amazon.com/sdkref/latest/guide/feature-process-credentials.html>
 
-use std::process::Stdio;
-use std::time::Duration;
+use std::io::Read as _;
+use std::process::{Command, Stdio};
+use std::sync::mpsc::sync_channel;
+use std::time::{Duration, Instant};
 
 use object_store::aws::AwsCredential;
 use serde_json::Value;
-use tokio::io::AsyncReadExt as _;
-use tokio::process::Command;
 
 use crate::store::client::Environment;
 use crate::store::credentials::aws::credential;
@@ -42,23 +42,47 @@ impl Process {
         Ok(Self { program, arguments: words.collect(), environment, patience: PATIENCE, of })
     }
 
-    async fn run(&self) -> Result<Vec<u8>, Fault> {
+    fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
-        command.args(&self.arguments).env_clear().envs(&self.environment).kill_on_drop(true);
+        command.args(&self.arguments).env_clear().envs(&self.environment);
         // What it says beside its answer may be secret, too.
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut child = command.spawn().map_err(|error| Fault::refused(error.to_string()))?;
-        let mut printed = Vec::new();
-        if let Some(output) = child.stdout.take() {
-            let read = output.take(MAX + 1).read_to_end(&mut printed).await;
-            let _ = read.map_err(|error| Fault::refused(error.to_string()))?;
-        }
-        if printed.len() as u64 > MAX {
-            return Err(Fault::refused(format!("it printed more than {MAX} bytes")));
-        }
-        let status = child.wait().await.map_err(|error| Fault::refused(error.to_string()))?;
-        if status.success() { Ok(printed) } else { Err(Fault::refused(format!("it failed with {status}"))) }
+        command
     }
+}
+
+/// What a program prints; it is stopped when its time is over.
+fn run(mut command: Command, patience: Duration) -> Result<Vec<u8>, Fault> {
+    let failed = |error: std::io::Error| Fault::refused(error.to_string());
+    let until = Instant::now() + patience;
+    let mut child = command.spawn().map_err(failed)?;
+    // On a thread of its own, since whatever the program started may keep the pipe open when it has ended.
+    let (sender, printed) = sync_channel(1);
+    if let Some(output) = child.stdout.take() {
+        let read = move || {
+            let mut printed = Vec::new();
+            let _ = sender.send(output.take(MAX + 1).read_to_end(&mut printed).map(|_| printed));
+        };
+        std::thread::Builder::new().name("credentials".to_owned()).spawn(read).map_err(failed)?;
+    }
+    let left = || until.saturating_duration_since(Instant::now());
+    let printed = printed.recv_timeout(left());
+    let ended = loop {
+        match child.try_wait().map_err(failed)? {
+            Some(status) => break Some(status),
+            None if left().is_zero() || printed.is_err() => break None,
+            None => std::thread::sleep(Duration::from_millis(5)),
+        }
+    };
+    let (Ok(printed), Some(status)) = (printed, ended) else {
+        let _ = child.kill().and_then(|()| child.wait());
+        return Err(Fault::refused(format!("it was stopped after {} s", patience.as_secs_f32())));
+    };
+    let printed = printed.map_err(failed)?;
+    if printed.len() as u64 > MAX {
+        return Err(Fault::refused(format!("it printed more than {MAX} bytes")));
+    }
+    if status.success() { Ok(printed) } else { Err(Fault::refused(format!("it failed with {status}"))) }
 }
 
 #[async_trait::async_trait]
@@ -66,10 +90,9 @@ impl Fetch for Process {
     type Credential = AwsCredential;
 
     async fn fetch(&self) -> Result<Temporary<AwsCredential>, Fault> {
-        let printed = match tokio::time::timeout(self.patience, self.run()).await {
-            Ok(printed) => printed,
-            Err(_) => Err(Fault::refused(format!("it was stopped after {} s", self.patience.as_secs_f32()))),
-        };
+        let (command, patience) = (self.command(), self.patience);
+        let printed = tokio::task::spawn_blocking(move || run(command, patience)).await;
+        let printed = printed.unwrap_or_else(|error| Err(Fault::refused(error.to_string())));
         let read = printed.and_then(|printed| read(&printed));
         read.map_err(within(format!("the credential_process '{}' of {}", self.program, self.of)))
     }

@@ -64,7 +64,7 @@ impl World {
         let client = Client::new(&Environment::new()).expect("a client");
         let (bucket, path) = ("models".to_owned(), "m".to_owned());
         let place = BucketPlace { provider: Provider::S3, bucket, account: None, signature: None, path };
-        store(&place, &client, &self.environment()).await
+        store(&place, &client, &self.environment()).await.map(|opened| (opened.store, opened.identity))
     }
 
     /// Who asks, and the key and token that S3 was asked with.

@@ -50,7 +50,7 @@ pub(super) async fn store(place: &BucketPlace, client: &Client, environment: &En
         None => chain(builder, client, environment).await?,
     };
     let store = builder.build().map_err(|error| wrong(&error))?;
-    Ok(Opened::from((Arc::new(store), identity)))
+    Ok(Opened::of(store, identity))
 }
 
 /// Without a provider of our own `object_store` would look into the home of the process.

@@ -57,7 +57,7 @@ impl World {
         let client = Client::new(&Environment::new()).expect("a client");
         let (bucket, path) = ("models".to_owned(), "m".to_owned());
         let place = BucketPlace { provider: Provider::Gcs, bucket, account: None, signature: None, path };
-        store(&place, &client, &self.environment).await
+        store(&place, &client, &self.environment).await.map(|opened| (opened.store, opened.identity))
     }
 
     /// Who asks, and what the storage was asked with.
