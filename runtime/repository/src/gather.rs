@@ -82,6 +82,8 @@ pub(crate) struct Gathering<'a> {
     name: &'a str,
     /// Who must have signed it.
     trust: Option<&'a Trust>,
+    /// The manifest, where it was asked for already.
+    manifest: Option<&'a Object>,
     /// By path relative to `root`.
     taken: Mutex<BTreeMap<String, Blob>>,
 }
@@ -108,8 +110,9 @@ impl<'a> Gathering<'a> {
         root: &'a str,
         name: &'a str,
         trust: Option<&'a Trust>,
+        manifest: Option<&'a Object>,
     ) -> Self {
-        Self { downloads, source, listing, root, name, trust, taken: Mutex::default() }
+        Self { downloads, source, listing, root, name, trust, manifest, taken: Mutex::default() }
     }
 
     /// One `.onnx` file and what it refers to.
@@ -350,7 +353,10 @@ impl<'a> Gathering<'a> {
                     Err(RepositoryError::Remote { object, reason: "there is no such object".to_owned() })
                 }
             },
-            None => self.downloads.probe(self.source, &at).await,
+            None => match self.manifest.filter(|_| at == MANIFEST) {
+                Some(known) => Ok((known.clone(), None)),
+                None => self.downloads.probe(self.source, &at).await,
+            },
         }
     }
 

@@ -20,6 +20,8 @@ pub(crate) struct Opened {
     pub(crate) file: Option<String>,
     /// What that must be.
     pub(crate) sha256: Option<String>,
+    /// The manifest of a folder that cannot be listed, which was asked for first.
+    pub(crate) manifest: Option<Object>,
     /// Of the archive that it lies in: what changes when that does.
     archive: Option<Object>,
 }
@@ -49,29 +51,33 @@ pub(crate) async fn open(
     let (folder, file) = place.split_file();
     let shown = crate::uri::shown_place(&place);
     let source = downloads.ask(&shown, || Source::open(&folder, client, environment)).await?;
-    let (source, file) = match (source, file) {
+    let (source, file, manifest) = match (source, file) {
         (Source::Web(web), None) => itself(web, downloads).await?,
-        other => other,
+        (source, file) => (source, file, None),
     };
     if let Some((file, kind)) = file.as_deref().and_then(|file| Some((file, Kind::of(file)?))) {
         let archive = unpacked::open(downloads, &source, file, kind, uri.sha256.as_deref()).await?;
         let listing = archive.source.listing();
         let source = Source::Archive(archive.source);
-        return Ok(Opened { source, listing: Some(listing), file: None, sha256: None, archive: Some(archive.object) });
+        let archive = Some(archive.object);
+        return Ok(Opened { source, listing: Some(listing), file: None, sha256: None, manifest: None, archive });
     }
     // The hub tells the checksum of a file where it lists the folder around it.
     let listing = match &file {
         Some(_) if !matches!(source, Source::Hub(_)) => None,
         _ => downloads.ask(&source.shown(""), || source.list()).await?,
     };
-    Ok(Opened { source, listing, file, sha256: uri.sha256.clone(), archive: None })
+    Ok(Opened { source, listing, file, sha256: uri.sha256.clone(), manifest, archive: None })
 }
 
 /// A web address is that of a folder with a manifest; where there is none, of a file, whatever its last part is called.
-async fn itself(web: crate::store::Web, downloads: &Downloads) -> Result<(Source, Option<String>), RepositoryError> {
+async fn itself(
+    web: crate::store::Web,
+    downloads: &Downloads,
+) -> Result<(Source, Option<String>, Option<Object>), RepositoryError> {
     let source = Source::Web(web);
     let fault = match downloads.ask_store(|| source.probe(crate::shape::MANIFEST)).await {
-        Ok(_) => return Ok((source, None)),
+        Ok((object, _)) => return Ok((source, None, Some(object))),
         Err(fault) => fault,
     };
     let failed = |source: &Source, fault: &Fault| Err(remote(&source.shown(crate::shape::MANIFEST), fault));
@@ -80,7 +86,7 @@ async fn itself(web: crate::store::Web, downloads: &Downloads) -> Result<(Source
         return failed(&Source::Web(web), &fault);
     }
     match downloads.ask_store(|| web.own_name()).await {
-        Ok(Some(name)) => Ok((Source::Web(web.called(name.clone())), Some(name))),
+        Ok(Some(name)) => Ok((Source::Web(web.called(name.clone())), Some(name), None)),
         // What was asked for first says more.
         Ok(None) | Err(_) => failed(&Source::Web(web), &fault),
     }

@@ -17,7 +17,7 @@ pub(crate) use self::below::{Below, below_of};
 use self::said::{MOST_SAID, Said, said};
 use crate::error::RepositoryError;
 use crate::manifest::{Manifest, VersionsSection};
-use crate::shape::{Disk, Folders, MANIFEST, Shape, WARMUP, below, file_name, is_inside, only_onnx};
+use crate::shape::{Disk, Folders, MANIFEST, Shape, WARMUP, below, file_name, is_inside, linked, only_onnx};
 
 /// What is asked for.
 #[derive(Clone, Debug)]
@@ -170,7 +170,7 @@ pub(crate) fn of_disk(folder: &Path, ask: &Ask<'_>) -> Result<Plan, RepositoryEr
         let text = FileSource::Path(path.clone()).read_up_to(MOST_SAID).and_then(|bytes| {
             String::from_utf8(bytes.into()).map_err(|error| std::io::Error::new(std::io::ErrorKind::InvalidData, error))
         });
-        let text = text.map_err(|reason| RepositoryError::unreadable(&path, reason))?;
+        let text = text.map_err(|reason| RepositoryError::unreadable(&path, linked(&path, reason)))?;
         texts.insert(wanted, text);
     }
 }

@@ -376,7 +376,8 @@ impl Remote {
         let trust = self.signatures.of(name);
         let trust = trust.as_deref();
         let listing = opened.listing.as_ref();
-        let gathering = Gathering::new(&self.downloads, &opened.source, listing, root, name, trust);
+        let gathering =
+            Gathering::new(&self.downloads, &opened.source, listing, root, name, trust, opened.manifest.as_ref());
         let file = file.or(opened.file.as_deref());
         let (Gathered { tree, verified, held }, plan) = match file {
             None => gathering.folder().await.map(|(gathered, plan)| (gathered, Some(plan)))?,

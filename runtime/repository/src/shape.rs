@@ -248,6 +248,17 @@ pub(crate) fn file_name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
+/// What is not there may be what a link leads to.
+pub(crate) fn linked(path: &Path, reason: io::Error) -> io::Error {
+    match path.read_link() {
+        Ok(to) if reason.kind() == io::ErrorKind::NotFound => {
+            let reason = format!("it is a link to {}, where nothing is", to.display());
+            io::Error::new(io::ErrorKind::NotFound, reason)
+        }
+        _ => reason,
+    }
+}
+
 /// Leading zeros are understood: `01` is version 1.
 fn version_number(name: &str) -> Option<u64> {
     name.bytes().all(|byte| byte.is_ascii_digit()).then(|| name.parse().ok()).flatten()

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use super::flips::Flipping;
 use crate::harness::{LIMIT, Server, flowers, picture, root, skip};
 
 /// Azurite's own account, which its documentation publishes.
@@ -149,6 +150,24 @@ fn s3_serves_every_layout() {
     assert_eq!(Server::start_with(&signed, &demanding).get("/v2/models/m/ready").status, 200);
     let unsigned = fails("s3://models/flowers", &demanding);
     assert!(unsigned.contains("s3://models/flowers/model.sig: no such file, but a signature"), "{unsigned}");
+
+    let proxy = Flipping::before(url.trim_start_matches("http://"));
+    let through = format!("http://{}", proxy.address);
+    let variables = [&[("AWS_ENDPOINT_URL", through.as_str())], &variables[1..]].concat();
+    for (word, by) in [
+        ("md5", "md5"),
+        ("crc32", "crc32"),
+        ("crc32c", "crc32c"),
+        ("crc64nvme", "crc64nvme"),
+        ("sha1", "sha1"),
+        ("sha256", "sha256"),
+        ("md5-parts", "md5 of parts"),
+        ("crc32-parts", "crc32"),
+    ] {
+        for ending in ["", "/model.onnx"] {
+            proxy.refuses(&format!("s3://models/checked/{word}{ending}"), &variables, by);
+        }
+    }
 }
 
 #[test]
@@ -165,6 +184,11 @@ fn google_cloud_storage_serves_every_layout() {
     wait_for(port);
     let emulator = format!("http://127.0.0.1:{port}");
     serves("gs://models", &[("STORAGE_EMULATOR_HOST", &emulator)]);
+    let proxy = Flipping::before(&format!("127.0.0.1:{port}"));
+    let through = format!("http://{}", proxy.address);
+    for ending in ["", "/model.onnx"] {
+        proxy.refuses(&format!("gs://models/flowers{ending}"), &[("STORAGE_EMULATOR_HOST", &through)], "crc32c");
+    }
 }
 
 #[test]
@@ -186,6 +210,12 @@ fn azure_serves_every_layout() {
     let filled = Command::new(python).arg(script).arg(&connection).arg(models.path()).output().expect("Python starts");
     assert!(filled.status.success(), "{}", String::from_utf8_lossy(&filled.stderr));
     serves("az://models", &[("AZURE_STORAGE_CONNECTION_STRING", &connection)]);
+    let proxy = Flipping::before(&format!("127.0.0.1:{port}"));
+    let through = connection.replace(&format!("127.0.0.1:{port}"), &proxy.address);
+    for ending in ["", "/model.onnx"] {
+        let variables = [("AZURE_STORAGE_CONNECTION_STRING", through.as_str())];
+        proxy.refuses(&format!("az://models/flowers{ending}"), &variables, "md5");
+    }
     let wrong = connection.replace("Eby8vdM", "AAAAAAA");
     let denied = fails("az://models/flowers", &[("AZURE_STORAGE_CONNECTION_STRING", &wrong)]);
     assert!(denied.contains("az://models/flowers: the server answered 403"), "{denied}");

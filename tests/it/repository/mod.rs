@@ -3,6 +3,7 @@
 mod cache;
 mod clouds;
 mod download;
+mod flips;
 mod layout;
 pub(crate) mod store;
 

@@ -7,6 +7,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::try_join_all;
@@ -18,6 +19,8 @@ use crate::download::parts::Parts;
 use crate::download::{Checksums, Downloads, Failure, Meter, Patience, in_background};
 use crate::store::{Answer, Check, Composite, Digests, Expected, Fault, Object, Source};
 
+/// How long a store may not say what the content must be.
+const STATED: Duration = Duration::from_secs(10);
 /// Requests at a time for one object.
 const CONNECTIONS: usize = 8;
 
@@ -86,17 +89,8 @@ impl<'a> Transfer<'a> {
     /// To the end. Answers the bytes that came, the checksums, and what the store says they should be.
     pub(super) async fn run(self, first: Option<Answer>) -> Result<(u64, Digests, Digests), Failure> {
         self.follow();
-        if let Some(answer) = &first {
-            self.learn(answer).await?;
-        }
+        self.ask_for_checksums(first.as_ref()).await?;
         let gaps: VecDeque<usize> = self.parts.gaps().iter().map(|gap| gap.part).collect();
-        // All came before the process that asked for it ended: what it must be was not written down.
-        if gaps.is_empty() && first.is_none() && self.size > 0 {
-            let expected = self.expected.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            let ask = || self.source.get(self.path, Some(0..1), &expected);
-            let answer = self.downloads.ask_store(ask).await?;
-            self.learn(&answer).await?;
-        }
         if let Some(part) = gaps.front().copied() {
             // One request alone tells whether the server knows ranges.
             let answer = match first {
@@ -176,6 +170,29 @@ impl<'a> Transfer<'a> {
         }
     }
 
+    /// Learns what the content must be, where answers to requests for parts of it would not say so.
+    async fn ask_for_checksums(&self, first: Option<&Answer>) -> Result<(), Failure> {
+        if let Some(answer) = first {
+            self.learn(answer).await?;
+        }
+        let expected = self.expected.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        match self.downloads.within(STATED).ask_store(|| self.source.stated(self.path)).await {
+            Ok(Some(object)) if expected.tag.is_none() || object.tag == expected.tag => self.learn_of(object).await?,
+            Ok(_) => {}
+            // Whoever may read an object may ask of it. Of what cannot be read the download itself says more.
+            Err(fault) => {
+                tracing::debug!(object = self.path, reason = fault.reason, "its checksums cannot be asked for")
+            }
+        }
+        // All came before the process that asked for it ended: what it must be was not written down.
+        let is_open = self.checks.lock().unwrap_or_else(PoisonError::into_inner).stated.0.is_empty();
+        if is_open && first.is_none() && self.size > 0 && self.parts.gaps().is_empty() {
+            let answer = self.downloads.ask_store(|| self.source.get(self.path, Some(0..1), &expected)).await?;
+            self.learn(&answer).await?;
+        }
+        Ok(())
+    }
+
     /// What is stated of the parts of an object is computed once it is known which bytes they have.
     async fn resolve(&self, composite: &Composite) -> Result<(), Failure> {
         if self.is_resolved.swap(true, Ordering::Relaxed) {
@@ -197,7 +214,13 @@ impl<'a> Transfer<'a> {
 
     /// The first answer's tag is what the others must have; a checksum that it states is computed from now on.
     async fn learn(&self, answer: &Answer) -> Result<(), Failure> {
-        let Ok(object) = answer.object() else { return Ok(()) };
+        match answer.object() {
+            Ok(object) => self.learn_of(object).await,
+            Err(_) => Ok(()),
+        }
+    }
+
+    async fn learn_of(&self, object: Object) -> Result<(), Failure> {
         if let Some(composite) = &object.composite {
             self.resolve(composite).await?;
         }

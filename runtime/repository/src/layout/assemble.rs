@@ -1,7 +1,6 @@
 //! The files of one version, checked against what is demanded of them and put together.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -15,7 +14,7 @@ use crate::manifest::{Manifest, VersionsSection};
 use crate::onnx::{external_data, is_onnx};
 use crate::revision;
 use crate::sample::Sample;
-use crate::shape::file_name;
+use crate::shape::{file_name, linked};
 use crate::signature::{Kept, Signed, Trust};
 use crate::store::Algorithm;
 
@@ -139,17 +138,6 @@ pub(super) fn assemble(
         stamp,
         held: Held::default(),
     })
-}
-
-/// What is not there may be what a link leads to.
-fn linked(path: &Path, reason: io::Error) -> io::Error {
-    match path.read_link() {
-        Ok(to) if reason.kind() == io::ErrorKind::NotFound => {
-            let reason = format!("it is a link to {}, where nothing is", to.display());
-            io::Error::new(io::ErrorKind::NotFound, reason)
-        }
-        _ => reason,
-    }
 }
 
 /// What tells one state of the files from another, without reading them.

@@ -10,7 +10,7 @@ use object_store::path::Path;
 use object_store::{GetOptions, GetRange, ObjectStore};
 use reqwest::Response;
 
-use crate::store::answer::normal_tag;
+use crate::store::answer::{Expected, check, normal_tag, refusal};
 use crate::store::client::{Catch, Client, Signing};
 use crate::store::credentials::{self, Identity};
 use crate::store::digests::Digests;
@@ -69,14 +69,10 @@ impl Bucket {
 
     pub(crate) async fn get(&self, path: &str, range: Option<Range<u64>>) -> Result<Response, Fault> {
         let options = GetOptions { range: range.map(GetRange::Bounded), ..GetOptions::default() };
-        self.ask(path, options, None).await
+        self.ask(path, options, Catch::default()).await
     }
 
-    async fn ask(&self, path: &str, mut options: GetOptions, part: Option<u64>) -> Result<Response, Fault> {
-        let catch = match &self.place.provider {
-            Provider::S3 => Catch::with_checksums(self.signing.clone(), part),
-            Provider::Gcs | Provider::Azure => Catch::default(),
-        };
+    async fn ask(&self, path: &str, mut options: GetOptions, catch: Catch) -> Result<Response, Fault> {
         options.extensions.insert(catch.clone());
         let result = self.store.get_opts(&self.path(path)?, options).await;
         match (catch.take(), result) {
@@ -86,19 +82,31 @@ impl Bucket {
         }
     }
 
+    /// What S3 says of an object, its checksums too, which it does not state of a range; of one part of it where one is named.
+    async fn head(&self, path: &str, part: Option<u64>) -> Result<Response, Fault> {
+        let options = GetOptions { head: true, ..GetOptions::default() };
+        let answer = self.ask(path, options, Catch::with_checksums(self.signing.clone(), part)).await?;
+        if answer.status().is_success() { Ok(answer) } else { Err(self.explain(refusal(answer).await)) }
+    }
+
+    /// The checksums that S3 states of an object, and what it says of the parts that it was uploaded in.
+    pub(crate) async fn stated(&self, path: &str) -> Result<Option<Object>, Fault> {
+        if self.place.provider != Provider::S3 {
+            return Ok(None);
+        }
+        check(self.head(path, None).await?, None, &Expected::default(), true).await?.object().map(Some)
+    }
+
     /// The bytes of each part but the last, when an object of `size` bytes can be `count` even ones: its first and its last are
     /// asked for.
     pub(crate) async fn part_size(&self, path: &str, count: u64, size: u64) -> Result<Option<u64>, Fault> {
-        let head = |part| self.ask(path, GetOptions { head: true, ..GetOptions::default() }, Some(part));
-        let length = |answer: &Response| {
-            let text = answer.headers().get(http::header::CONTENT_LENGTH)?.to_str().ok()?;
-            text.parse::<u64>().ok().filter(|_| answer.status().is_success())
-        };
+        let length =
+            |answer: &Response| answer.headers().get(http::header::CONTENT_LENGTH)?.to_str().ok()?.parse::<u64>().ok();
         if count == 1 {
             return Ok(Some(size));
         }
-        let Some(first) = length(&head(1).await?) else { return Ok(None) };
-        let Some(last) = length(&head(count).await?) else { return Ok(None) };
+        let Some(first) = length(&self.head(path, Some(1)).await?) else { return Ok(None) };
+        let Some(last) = length(&self.head(path, Some(count)).await?) else { return Ok(None) };
         let before = first.checked_mul(count.saturating_sub(1));
         let are_even = before.and_then(|before| before.checked_add(last)) == Some(size) && last <= first;
         Ok(are_even.then_some(first))

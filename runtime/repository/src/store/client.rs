@@ -129,7 +129,7 @@ pub(crate) struct Catch {
     more: Option<Arc<More>>,
 }
 
-/// What is asked of S3 beside what the library asks.
+/// What is asked of S3 beside what the library asks: checksums, and one part alone.
 #[derive(Debug)]
 struct More {
     signing: Option<Signing>,

@@ -97,6 +97,14 @@ impl Source {
         Ok((object, answer.is_whole().then_some(answer)))
     }
 
+    /// What the store says of the object at `path` beside what its answers do; none where they say all.
+    pub(crate) async fn stated(&self, path: &str) -> Result<Option<Object>, Fault> {
+        match self {
+            Self::Bucket(bucket) => bucket.stated(path).await,
+            Self::Web(_) | Self::Hub(_) | Self::Archive(_) => Ok(None),
+        }
+    }
+
     /// The bytes of each part but the last that the object at `path` of `size` bytes was uploaded in; none where the store
     /// does not say, or they are not even.
     pub(crate) async fn part_size(&self, path: &str, composite: &Composite, size: u64) -> Result<Option<u64>, Fault> {
