@@ -103,6 +103,10 @@ pub(crate) fn examine_sizes(file: &OnnxFile, parsed: &Parsed, table: &Table) -> 
     walk(&file.proto, parsed, &mut |node, form| {
         if form.fields.iter().any(|field| field.name == EMPTY || field.name == FIT) {
             reports.extend(table.doubt(&form).map(|reason| explain::on(node, reason)));
+        } else if form.fit_is_open && matches!(form.operator.as_str(), "RNN" | "GRU" | "LSTM") {
+            // tract would read on beyond the weights.
+            reports
+                .push(explain::on(node, "takes features whose number the shapes of a request do not tell".to_owned()));
         }
     });
     reports

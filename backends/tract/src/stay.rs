@@ -3,18 +3,21 @@
 //! It takes a step of a `Slice` to before the operator in front, and to before that one, wherever the axis goes through: also where
 //! that operator looks at all of the axis, as a softmax does, or where a convolution of another stride begins elsewhere. So does
 //! it with the stride of a convolution with a kernel of one. Of two products with constants it makes one, with the product of the
-//! constants, which may be infinite, or nothing, where neither step was. An operator in between that it does not know is in its way.
+//! constants, which may be infinite, or nothing, where neither step was. A constant less a convolution
+//! becomes a convolution with another bias, of which it forgets the sign. What was copied along an axis is copied after a product that
+//! adds up along it, which then adds up one. An operator in between that it does not know is in its way.
 
 use tract_onnx::prelude::SpecialOps as _;
 use tract_onnx::tract_core::internal::{
     AxesMapping, EvalContext, EvalOp, InletId, Op, OutletId, StaticName, TValue, TVec, TractResult, TypedFact,
     TypedModel, TypedNode, TypedOp, op_as_typed_op, op_out_of_plan,
 };
-use tract_onnx::tract_core::ops::array::StridedSlice;
+use tract_onnx::tract_core::ops::array::{DynTile, MultiBroadcastTo, StridedSlice, Tile};
 use tract_onnx::tract_core::ops::binary::TypedBinOp;
 use tract_onnx::tract_core::ops::cnn::Conv;
 use tract_onnx::tract_core::ops::konst::Const;
-use tract_onnx::tract_core::ops::math::Mul;
+use tract_onnx::tract_core::ops::logic::Iff;
+use tract_onnx::tract_core::ops::math::{Mul, Sub};
 use tract_onnx::tract_core::ops::scan::Scan;
 
 /// Answers what it is given.
@@ -70,11 +73,17 @@ pub(crate) fn hold(model: &mut TypedModel) -> TractResult<()> {
         let is_made_fixed = node.op_is::<Const>() || (!node.inputs.is_empty() && node.inputs.iter().all(is_fixed));
         if !is_made_fixed {
             held.extend(inlet(model, node, &fixed));
+            if copies(model, node, &fixed) {
+                held.extend(node.outputs.iter().flat_map(|output| output.successors.iter().copied()));
+            }
         }
         fixed[id] = is_made_fixed;
     }
+    held.sort();
+    held.dedup();
     for inlet in held {
-        let (from, name) = (model.node(inlet.node).inputs[inlet.slot], format!("{}.stay", model.node(inlet.node).name));
+        let node = model.node(inlet.node);
+        let (from, name) = (node.inputs[inlet.slot], format!("{}.{}.stay", node.name, inlet.slot));
         let stays = model.wire_node(name, Stay, &[from])?;
         model.add_edge(stays[0], inlet)?;
     }
@@ -98,6 +107,10 @@ fn inlet(model: &TypedModel, node: &TypedNode, fixed: &[bool]) -> Option<InletId
         };
         return (0..pool.rank()).any(is_sparse).then_some(first);
     }
+    let is_difference = node.op_as::<TypedBinOp>().is_some_and(|difference| difference.0.is::<Sub>());
+    if is_difference && fixed[node.inputs[0].node] {
+        return Some(InletId::new(node.id, 1));
+    }
     if is_product(node) {
         let open = node.inputs.iter().position(|outlet| !fixed[outlet.node])?;
         let is_by_constant = |node: &TypedNode| node.inputs.iter().any(|outlet| fixed[outlet.node]);
@@ -110,6 +123,20 @@ fn inlet(model: &TypedModel, node: &TypedNode, fixed: &[bool]) -> Option<InletId
         return both.then_some(InletId::new(node.id, open));
     }
     None
+}
+
+/// Whether a node does nothing but copy along axes of size 1, or the optimiser may find that it does: where all else that it takes
+/// is constant.
+fn copies(model: &TypedModel, node: &TypedNode, fixed: &[bool]) -> bool {
+    let mut open = node.inputs.iter().filter(|outlet| !fixed[outlet.node]);
+    let (Some(from), is_only) = (open.next(), open.next().is_none()) else { return false };
+    let is_plain = node.op_is::<MultiBroadcastTo>() || node.op_is::<Tile>() || node.op_is::<DynTile>();
+    if !is_plain && !(is_only && (node.op_is::<TypedBinOp>() || node.op_is::<Iff>())) {
+        return false;
+    }
+    let (Ok(from), Some(to)) = (model.outlet_fact(*from), node.outputs.first()) else { return false };
+    from.rank() == to.fact.rank()
+        && from.shape.iter().zip(to.fact.shape.iter()).any(|(from, to)| from.is_one() && !to.is_one())
 }
 
 fn is_product(node: &TypedNode) -> bool {

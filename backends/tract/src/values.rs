@@ -12,7 +12,8 @@ use crate::steering::steering;
 
 const REASON: &str = "its size comes from a value of the request, which tract cannot bound";
 const COUNTED: &str = "the size that it asks for comes from values of the request, and tract does not learn it";
-
+const UNSEEN: &str =
+    "takes as many elements as a request's values say, and tract does not see whether those fit its weights";
 const CUT: &str = "it takes so many of what a request's values make more or fewer of, and tract takes no more than there are for a mistake";
 
 /// Names of values that depend on the elements of an input, not on its shape alone.
@@ -84,6 +85,10 @@ impl<'a> FromValues<'a> {
             "Shape" | "Size" => {
                 let counted = node.input.first().is_some_and(|name| self.counted.contains(name.as_str()));
                 return counted.then_some(COUNTED);
+            }
+            "RNN" | "GRU" | "LSTM" => {
+                let counted = node.input.first().is_some_and(|name| self.counted.contains(name.as_str()));
+                return counted.then_some(UNSEEN);
             }
             _ => return None,
         };

@@ -5,8 +5,8 @@ use crate::proto::integer_attribute;
 
 impl Operands<'_> {
     /// Whether the node cannot be computed by the shapes of its operands: a `Split` into equal parts of what has none, the largest
-    /// of no elements, a sum of more or fewer terms than there are coefficients, a `Resize` that ends between pixels. None where
-    /// they are not known.
+    /// of no elements, a sum of more or fewer terms than there are coefficients, a `Resize` that ends between pixels, a recurrent
+    /// layer whose features are not those of its weights, a reflection of more than there is. None where they are not known.
     pub(in crate::form) fn misfit(&self) -> Option<bool> {
         let attribute = |name: &str| self.node.attribute.iter().find(|attribute| attribute.name == name);
         let along = |default: i64| {
@@ -27,9 +27,37 @@ impl Operands<'_> {
                 let features = self.rank(0).and_then(|rank| self.size(0, rank.checked_sub(1)?));
                 features.map(|features| features.checked_mul(sums) != Some(coefficients))
             }
+            "RNN" | "GRU" | "LSTM" => Some(self.size(0, 2)? != self.size(1, 2)?),
+            "Pad" => self.reflects_too_much(),
             "Resize" => self.ends_between_pixels(),
             _ => Some(false),
         }
+    }
+
+    /// Whether a `Pad` takes more from inside than there is beside the edge.
+    fn reflects_too_much(&self) -> Option<bool> {
+        let attribute = |name: &str| self.node.attribute.iter().find(|attribute| attribute.name == name);
+        if attribute("mode").is_none_or(|mode| mode.s != b"reflect") {
+            return Some(false);
+        }
+        let given = |place: usize| {
+            let tensor = constant(self.fact(place)?)?.cast_to::<i64>().ok()?.into_owned();
+            Some(tensor.to_plain_array_view::<i64>().ok()?.iter().copied().collect::<Vec<i64>>())
+        };
+        let pads = attribute("pads").map_or_else(|| given(1), |pads| Some(pads.ints.clone()))?;
+        let has_axes = self.node.input.get(3).is_some_and(|name| !name.is_empty());
+        let rank = self.rank(0)?;
+        let axes: Vec<i64> = if has_axes { given(3)? } else { (0..rank as i64).collect() };
+        let (before, after) = pads.split_at(pads.len() / 2);
+        for ((axis, before), after) in
+            axes.iter().zip(before).zip(after).filter(|((_, before), after)| (**before).max(**after) > 0)
+        {
+            let axis = if *axis < 0 { axis + rank as i64 } else { *axis };
+            if *before.max(after) >= self.size(0, usize::try_from(axis).ok()?)? {
+                return Some(true);
+            }
+        }
+        Some(false)
     }
 
     /// Whether a `Resize` by scales makes a size that is cut off, where corners or middles are aligned: ONNX Runtime aligns those of
