@@ -100,12 +100,32 @@ fn models_list_tells_what_would_run() {
     assert_eq!(model["name"], "flowers-sample");
     assert_eq!(model["backend"], "tract");
     assert_eq!(model["plugin"], "flowers.wasm");
-    assert_eq!(model["inputs"], json!(["pixels FP32[N,3,160,160]"]));
+    // What clients send, and what the plugin makes of it.
+    assert_eq!(model["inputs"], json!(["image_bytes BYTES[?]", "key BYTES[?]"]));
+    assert_eq!(model["model_inputs"], json!(["pixels FP32[N,3,160,160]"]));
     let text = output(&["models", "list", "--model-dir", &flowers().to_string_lossy(), "--model-name", "mine"]);
     assert!(text.starts_with("mine (version 1)\n"), "{text}");
     let unknown = crate::harness::root().join("tests/fixtures/models/unknown_operator.onnx");
-    let text = output(&["models", "list", "--model", &format!("u={}", unknown.display())]);
+    let failed = run(&["models", "list", "--model", &format!("u={}", unknown.display())]);
+    let text = String::from_utf8_lossy(&failed.stdout).into_owned();
     assert!(text.contains("reason      no backend can run it: ") && text.contains("tract lacks Frobnicate"), "{text}");
+    assert_eq!(failed.status.code(), Some(1));
+    // What is wrong with one does not hide the others.
+    let identity =
+        std::fs::read(crate::harness::root().join("tests/fixtures/models/identity_fp32.onnx")).expect("there");
+    let place = folder(&[("good/model.onnx", &identity), ("odd/a.onnx", b"a"), ("odd/b.onnx", b"b")]);
+    let failed = run(&["models", "list", &place.path().to_string_lossy()]);
+    let text = String::from_utf8_lossy(&failed.stdout).into_owned();
+    assert!(
+        text.contains("good (version 1)") && text.contains("odd\n  error       ") && text.contains("2 .onnx files"),
+        "{text}"
+    );
+    assert!(String::from_utf8_lossy(&failed.stderr).contains("1 of 2 models cannot be served"));
+    let empty = tempfile::tempdir().expect("a temporary folder");
+    assert_eq!(
+        output(&["models", "list", "--cached", "--cache", &empty.path().to_string_lossy()]),
+        "the cache is empty\n"
+    );
 }
 
 #[test]

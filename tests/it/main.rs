@@ -22,6 +22,7 @@ mod loads;
 mod manifests;
 mod memory;
 mod mistakes;
+mod on_demand;
 mod operations;
 mod parity;
 mod repository;

@@ -127,7 +127,7 @@ fn what_a_web_server_gives_is_held_to_the_signature() {
     let stranger = verify("stranger.pub");
     assert_eq!(stranger.status.code(), Some(1));
     assert!(said(&stranger).contains("model.sig: not signed by a trusted key"), "{}", said(&stranger));
-    assert!(said(&stranger).contains("1 of 1 models are not as somebody who is trusted signed them"));
+    assert!(said(&stranger).contains("the model is not as somebody who is trusted signed it"));
 
     store.put("m/labels.txt", b"two\none\n");
     let error = refused(&arguments, &[]);

@@ -1,5 +1,6 @@
 //! What is served changes while it is served: models are loaded and unloaded by name, and their sources are watched.
 
+mod demand;
 mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use corymb_core::{Code, Error};
 use corymb_repository::{Found, ModelFolder, Repository, RepositoryError};
 
+pub use self::demand::{OnDemand, OnDemandOptions};
 pub use self::watch::Seen;
 use crate::engine::Engine;
 use crate::error::LoadError;

@@ -68,8 +68,17 @@ impl Loads {
         }
     }
 
+    /// Makes known that there is a model, of which no version is known yet, and that nobody has asked for.
+    pub(crate) fn rest(&mut self) {
+        if self.all.is_empty() {
+            let id = self.push("1", true);
+            self.all.iter_mut().filter(|load| load.id == id).for_each(|load| load.state = State::Gone);
+        }
+    }
+
     /// The number of the load of `version` that begins.
     pub(crate) fn begin(&mut self, version: &str) -> u64 {
+        self.all.retain(|load| !load.announced || load.state != State::Gone);
         let announced = self.all.iter_mut().find(|load| load.announced && load.version == version);
         if let Some(load) = announced {
             load.announced = false;

@@ -219,6 +219,12 @@ impl<V: Answers> Entry<V> {
         self.changed();
     }
 
+    /// Says that there is a model that nobody has asked for.
+    pub(crate) fn rest(&self) {
+        self.loads().rest();
+        self.changed();
+    }
+
     /// Loads that have begun so far.
     pub(crate) fn begun(&self) -> u64 {
         self.loads().begun()

@@ -29,6 +29,11 @@ impl Engine {
         }
     }
 
+    /// Makes a model known that is loaded when it is asked for.
+    pub(crate) fn rest(&self, model: &str) {
+        self.0.registry.entry(model).rest();
+    }
+
     /// Makes a model known that could not be opened: it has failed, for this reason, until it is loaded.
     pub fn announce_failed(&self, model: &str, reason: String) {
         tracing::error!(model, error = reason, "model failed to load");

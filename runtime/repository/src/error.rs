@@ -100,10 +100,10 @@ pub enum RepositoryError {
         /// Their names.
         files: Vec<String>,
     },
-    /// Several models lie below a place that was given one name.
+    /// Several models lie below a place that is to be one.
     #[error(
-        "{path}: several models lie below it ({listed}), and one name was given; name one of them, as in \
-         `--model NAME={path}/{example}`, or none, so that each is served as its folder is called",
+        "{path}: several models lie below it ({listed}), of which one is wanted; name it, as in \
+         `--model NAME={path}/{example}`",
         listed = listed(names), example = names.first().map_or("FOLDER", String::as_str)
     )]
     Several {

@@ -99,6 +99,24 @@ pub(crate) fn look_into(uri: &str, name: Option<&str>, signatures: &SignaturePol
     }
 }
 
+/// The names of what [`look_into`] would open.
+///
+/// # Errors
+/// When the place cannot be read.
+pub(crate) fn names(uri: &str, name: Option<&str>) -> Result<Vec<String>, RepositoryError> {
+    let (path, _) = local(uri)?;
+    let path = fs::canonicalize(&path).map_err(|reason| RepositoryError::unreadable(&path, reason))?;
+    if path.is_file() {
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        return Ok(vec![name.map_or(stem, str::to_owned)]);
+    }
+    Ok(match Shape::of(&Disk(path.clone()), "")? {
+        Shape::Models(items) if name.is_none() => items.into_iter().map(|item| item.name).collect(),
+        Shape::Nothing if name.is_none() => Vec::new(),
+        _ => vec![name.map_or_else(|| file_name(&path), str::to_owned)],
+    })
+}
+
 /// What lies in a place that may be one model or hold several: by name the versions of each, or what is wrong with it.
 #[derive(Debug)]
 pub enum Found {
@@ -146,6 +164,8 @@ pub(crate) fn open_path(
 /// The versions of a folder. One that cannot be opened, as while it is being written, counts as not there, unless it is named; an
 /// older one may stand for it.
 fn open_folder(path: &Path, mut ask: Ask<'_>, demands: Demands<'_>) -> Result<Vec<ModelFolder>, RepositoryError> {
+    // Before anything that it says is believed.
+    let signed = signature_in(path, demands)?;
     let mut first = None;
     loop {
         // Without those that were passed over there may be none of those that are asked for.
@@ -155,7 +175,7 @@ fn open_folder(path: &Path, mut ask: Ask<'_>, demands: Demands<'_>) -> Result<Ve
         };
         plan.announce(ask.name);
         let may_pass = plan.numbered && !plan.named;
-        let (number, error) = match open_plan(ask.name, path, plan, demands) {
+        let (number, error) = match open_plan(ask.name, path, plan, signed.clone(), demands) {
             Ok(opened) => return Ok(opened),
             Err((Some(number), error)) if may_pass => (number, error),
             Err((_, error)) => return Err(first.unwrap_or(error)),
@@ -166,16 +186,20 @@ fn open_folder(path: &Path, mut ask: Ask<'_>, demands: Demands<'_>) -> Result<Ve
     }
 }
 
-/// What was planned of the folder at `path`; which version could not be opened, where it is one of them.
+/// What was planned of the folder at `path`, of which `signed` is what its own signature covers, where that was looked at; which version could not be opened, where it is one of them.
 pub(crate) fn open_plan(
     name: &str,
     path: &Path,
     plan: Plan,
+    signed: Option<Signed>,
     demands: Demands<'_>,
 ) -> Result<Vec<ModelFolder>, (Option<u64>, RepositoryError)> {
     let of_all = |error| (None, error);
     let base = path.join(&plan.base);
-    let mut signed = signature_in(&base, demands).map_err(of_all)?;
+    let mut signed = signed.filter(|_| plan.base.is_empty());
+    if signed.is_none() {
+        signed = signature_in(&base, demands).map_err(of_all)?;
+    }
     if demands.trust.is_some() && signed.is_none() {
         if !plan.numbered {
             return Err(of_all(unsigned(&base.join(SIGNATURE))));

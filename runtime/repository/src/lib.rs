@@ -39,6 +39,7 @@ pub use manifest::{
 };
 pub use npy::read_npy;
 pub use offline::Offline;
+pub use onnx::external_data;
 pub use onnxruntime::OnnxRuntimeSection;
 pub use repository::{Repository, RepositoryOptions};
 pub use sample::Sample;

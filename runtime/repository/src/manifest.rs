@@ -16,6 +16,7 @@ const KNOWN_KEYS: &[&str] = &[
     "backend",
     "device",
     "unverified",
+    "pinned",
     "onnxruntime.optimization",
     "onnxruntime.custom_operators",
     // The section itself knows what may stand in these.
@@ -67,6 +68,9 @@ pub struct Manifest {
     /// Whether a backend may run what it is not known to compute rightly.
     #[serde(default)]
     pub unverified: bool,
+    /// Whether it stays loaded where models are loaded on demand.
+    #[serde(default)]
+    pub pinned: bool,
     /// Options of ONNX Runtime.
     #[serde(default)]
     pub onnxruntime: OnnxRuntimeSection,

@@ -44,7 +44,13 @@ impl Kind {
 
 /// Whether a file of this name is taken for an ONNX model.
 pub(crate) fn is_onnx(name: &str) -> bool {
-    name.strip_suffix(".onnx").is_some_and(|stem| !stem.is_empty())
+    // What begins with a dot is not seen, as macOS's `._model.onnx` beside a `model.onnx`.
+    name.strip_suffix(".onnx").is_some_and(|stem| !stem.is_empty()) && !name.starts_with('.')
+}
+
+/// Whether a name is that of something that is fetched by itself: a model or an archive.
+pub(crate) fn is_file(name: &str) -> bool {
+    is_onnx(name) || crate::archive::Kind::of(name).is_some()
 }
 
 /// The largest message of protobuf, in bytes.
@@ -57,7 +63,7 @@ const EXTERNAL_DATA: u64 = 13;
 ///
 /// # Errors
 /// When the file cannot be read, or is not a well-formed message; which may be left to who loads it.
-pub(crate) fn external_data(path: &Path) -> io::Result<BTreeSet<String>> {
+pub fn external_data(path: &Path) -> io::Result<BTreeSet<String>> {
     let file = files::open(path)?;
     let size = file.metadata()?.len();
     if size > MAX_SIZE {

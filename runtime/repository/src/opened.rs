@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use crate::archive::Kind;
-use crate::cache::key;
+use crate::cache::{Hold, key};
 use crate::download::{Downloads, remote};
 use crate::error::RepositoryError;
-use crate::onnx::is_onnx;
+use crate::onnx::is_file;
 use crate::store::{Client, Fault, FaultKind, Listing, Object, Source};
 use crate::unpacked;
 use crate::uri::{ModelUri, Place, hub_address, shown_url};
@@ -24,6 +24,8 @@ pub(crate) struct Opened {
     pub(crate) manifest: Option<Object>,
     /// Of the archive that it lies in: what changes when that does.
     archive: Option<Object>,
+    /// Its files stay in the cache until a tree of them is made.
+    _holds: Vec<Hold>,
 }
 
 /// What the place of a URI is called, in messages and in the cache, without asking it.
@@ -56,18 +58,25 @@ pub(crate) async fn open(
         (source, file) => (source, file, None),
     };
     if let Some((file, kind)) = file.as_deref().and_then(|file| Some((file, Kind::of(file)?))) {
-        let archive = unpacked::open(downloads, &source, file, kind, uri.sha256.as_deref()).await?;
-        let listing = archive.source.listing();
-        let source = Source::Archive(archive.source);
-        let archive = Some(archive.object);
-        return Ok(Opened { source, listing: Some(listing), file: None, sha256: None, manifest: None, archive });
+        let unpacked::Archive { files, object, holds } =
+            unpacked::open(downloads, &source, file, kind, uri.sha256.as_deref()).await?;
+        let (listing, source, archive) = (files.listing(), Source::Archive(files), Some(object));
+        return Ok(Opened {
+            source,
+            listing: Some(listing),
+            file: None,
+            sha256: None,
+            manifest: None,
+            archive,
+            _holds: holds,
+        });
     }
     // The hub tells the checksum of a file where it lists the folder around it.
     let listing = match &file {
         Some(_) if !matches!(source, Source::Hub(_)) => None,
         _ => downloads.ask(&source.shown(""), || source.list()).await?,
     };
-    Ok(Opened { source, listing, file, sha256: uri.sha256.clone(), manifest, archive: None })
+    Ok(Opened { source, listing, file, sha256: uri.sha256.clone(), manifest, archive: None, _holds: Vec::new() })
 }
 
 /// A web address is that of a folder with a manifest; where there is none, of a file, whatever its last part is called.
@@ -144,9 +153,4 @@ impl Place {
         };
         (place, file)
     }
-}
-
-/// Whether a name is that of something that is fetched by itself.
-pub(crate) fn is_file(name: &str) -> bool {
-    is_onnx(name) || Kind::of(name).is_some()
 }

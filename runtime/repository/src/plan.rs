@@ -105,7 +105,7 @@ impl Plan {
                 Note::Others { folder, others } => tracing::info!(
                     folder,
                     others,
-                    "model.onnx is served; `file` in {MANIFEST}, or --model NAME=FOLDER/FILE.onnx, names another"
+                    "model.onnx is served; `file` in {MANIFEST} names another, and so does --model NAME=FOLDER/FILE.onnx"
                 ),
                 Note::Stray { file } => {
                     tracing::warn!(file, "it lies beside numbered versions, and is none; it is not served");
@@ -219,7 +219,8 @@ impl Planner<'_> {
             Below::One(path) => path,
             Below::None => return Err(self.empty(folder).into()),
             Below::Several(names) => {
-                return Err(RepositoryError::Several { path: self.folders.shown(folder).into(), names }.into());
+                // They are relative to the place.
+                return Err(RepositoryError::Several { path: self.folders.shown("").into(), names }.into());
             }
         };
         let shape = Shape::of(self.folders, &path)?;

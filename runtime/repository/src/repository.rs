@@ -127,6 +127,33 @@ impl Repository {
         .await
     }
 
+    /// The names of the models in a place, as [`Repository::look_into`] would open them, without opening them.
+    ///
+    /// # Errors
+    /// When the place cannot be read.
+    pub async fn names(&self, uri: &str, name: Option<&str>) -> Result<Vec<String>, RepositoryError> {
+        let parsed = ModelUri::parse(uri)?;
+        if matches!(parsed.place, Place::Local(_)) {
+            let (uri, name) = (uri.to_owned(), name.map(str::to_owned));
+            return on_disk(move || layout::names(&uri, name.as_deref())).await;
+        }
+        let given = name.map(str::to_owned);
+        let own = given.clone().or_else(|| parsed.default_name()).unwrap_or_default();
+        self.run(move |remote| async move {
+            let opened = remote.source(&parsed).await?;
+            let shape = match &opened.listing {
+                Some(listing) if opened.file.is_none() && given.is_none() => Shape::of(listing, "")?,
+                _ => Shape::Model,
+            };
+            Ok(match shape {
+                Shape::Models(items) => items.into_iter().map(|item| item.name).collect(),
+                Shape::Nothing => Vec::new(),
+                _ => vec![own],
+            })
+        })
+        .await
+    }
+
     /// As [`Repository::open`], of the versions before `version` alone, for where that cannot be loaded.
     ///
     /// # Errors
@@ -385,7 +412,7 @@ impl Remote {
         };
         let demands = Demands { verified: &verified, trust, kept: Kept::Fetched };
         let open = || match (plan, file) {
-            (Some(plan), _) => layout::open_plan(name, &tree.path, plan, demands).map_err(|failed| failed.1),
+            (Some(plan), _) => layout::open_plan(name, &tree.path, plan, None, demands).map_err(|failed| failed.1),
             (None, file) => {
                 let path = tree.path.join(file.unwrap_or_default());
                 layout::open_path(name, &path, opened.sha256.as_deref(), demands)

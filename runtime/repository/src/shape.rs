@@ -120,7 +120,7 @@ impl Shape {
         let mut models = Vec::new();
         let mut saved = false;
         // A folder of a model's name holds its file.
-        let may_hold = |name: &String| !name.starts_with('.') && !is_onnx(name);
+        let may_hold = |name: &String| !is_hidden(name) && !is_onnx(name);
         for (name, _) in entries.iter().filter(|(name, folder)| **folder && may_hold(name)) {
             let inner = below(path, name);
             // A repository is one level deep. What nobody may look into is no model, and no reason to serve none.
@@ -231,6 +231,11 @@ pub(crate) fn only_onnx(folders: &dyn Folders, path: &str) -> Result<Option<(Str
         }
         None => Err(RepositoryError::Ambiguous { path: folders.shown(path).into(), files: models }),
     }
+}
+
+/// Whether a folder is nobody's model: one that is not seen, or what macOS packs beside the files of an archive.
+pub(crate) fn is_hidden(name: &str) -> bool {
+    name.starts_with('.') || name == "__MACOSX"
 }
 
 /// `name` in the folder `path`.

@@ -12,22 +12,10 @@ use crate::cache::{BlobRecord, Cache, Hold, boot_id, read_json, write_json};
 use crate::download::{Downloads, digests_of};
 use crate::error::RepositoryError;
 use crate::shape::below;
-use crate::store::{Algorithm, Digests, Listing, Object, Source};
+use crate::store::{Algorithm, Object, Packed, Source};
 
 /// Folders in folders: the limit of archives, and what links in them add.
 const MAX_DEPTH: usize = 64;
-
-/// An archive's files.
-pub(crate) struct Files {
-    /// Of the archive, without secrets.
-    uri: String,
-    /// What changes when the archive does.
-    tag: Option<String>,
-    /// Bytes of each.
-    sizes: BTreeMap<String, u64>,
-    /// They stay in the cache until a tree of them is made.
-    _holds: Vec<Hold>,
-}
 
 /// What is kept of an archive.
 #[derive(Serialize, Deserialize)]
@@ -37,24 +25,11 @@ struct Record {
 
 /// An archive that was unpacked.
 pub(crate) struct Archive {
-    pub(crate) source: Files,
+    pub(crate) files: Packed,
     /// The archive itself.
     pub(crate) object: Object,
-}
-
-impl Files {
-    pub(crate) fn shown(&self, path: &str) -> String {
-        if path.is_empty() { self.uri.clone() } else { format!("{}/{path}", self.uri) }
-    }
-
-    pub(crate) fn listing(&self) -> Listing {
-        let object = |size: &u64| object(self.tag.as_ref(), *size);
-        self.sizes.iter().map(|(path, size)| (path.clone(), object(size))).collect()
-    }
-}
-
-fn object(tag: Option<&String>, size: u64) -> Object {
-    Object { size, tag: Some(tag.cloned().unwrap_or_default()), digests: Digests::default(), composite: None }
+    /// The files stay in the cache as long as these live.
+    pub(crate) holds: Vec<Hold>,
 }
 
 /// The archive `file` of a source: as it was unpacked before, else downloaded and unpacked.
@@ -81,63 +56,69 @@ pub(crate) async fn open(
     let key = Cache::blob_key(&uri, &found);
     // Without a tag nothing says whether it is still the same, and what it must be is only seen while it is there.
     if found.tag.is_some() && sha256.is_none() {
-        let (cache, uri, tag, key) = (cache.clone(), uri.clone(), found.tag.clone(), key.clone());
-        let known = blocking(&uri.clone(), move || known(&cache, &uri, tag, &key)).await?;
-        if let Some(source) = known {
-            return Ok(Archive { source, object: found });
+        let (cache, place, tag, key) = (cache.clone(), uri.clone(), found.tag.clone(), key.clone());
+        if let Some((files, holds)) = blocking(&uri, move || Ok(known(&cache, &place, tag, &key))).await? {
+            return Ok(Archive { files, object: found, holds });
         }
     }
     let blob = downloads.fetch(source, file, found.clone(), answer, sha256).await?;
-    let tag = found.tag.clone();
-    let place = uri.clone();
-    let source = blocking(&place, move || {
+    let (place, tag) = (uri.clone(), found.tag.clone());
+    let (files, holds) = blocking(&place, move || {
         let refused = |refusal: Refusal| match refusal {
             Refusal::Io(reason) => {
                 RepositoryError::Cache { path: cache.folder().to_owned(), object: uri.clone(), reason }
             }
             other => RepositoryError::Remote { object: uri.clone(), reason: other.to_string() },
         };
-        let io = |reason: io::Error| refused(Refusal::Io(reason));
-        let into = cache.temporary_folder().map_err(io)?;
-        let archive = File::open(cache.blob(&blob.key)).map_err(io)?;
-        let unpacked = unpack(&archive, kind, into.path(), &Limits::default()).map_err(refused)?;
-        let mut files = BTreeMap::new();
-        walk(into.path(), "", 0, &mut files).map_err(io)?;
-        cache.make_room(unpacked.bytes).map_err(|full| io(io::Error::new(io::ErrorKind::StorageFull, full)))?;
-        let mut holds = Vec::new();
-        for (path, size) in &files {
-            let from = into.path().join(path);
-            holds.push(keep(&cache, &format!("{uri}/{path}"), &object(tag.as_ref(), *size), &from).map_err(io)?);
-        }
-        write_json(&cache.archive_record(&key), &Record { files: files.clone() }).map_err(io)?;
-        // Its files are there, each by itself.
-        cache.drop_blob(&blob.key);
-        tracing::info!(
-            object = uri,
-            files = unpacked.files,
-            bytes = unpacked.bytes,
-            left_out = unpacked.skipped,
-            "unpacked"
-        );
-        Ok(Files { uri, tag, sizes: files, _holds: holds })
+        take_apart(&cache, &uri, tag, &blob.key, &key, kind).map_err(refused)
     })
     .await?;
-    Ok(Archive { source, object: found })
+    Ok(Archive { files, object: found, holds })
+}
+
+/// Unpacks an archive of the cache, and makes each file of it one of the cache's own.
+fn take_apart(
+    cache: &Cache,
+    uri: &str,
+    tag: Option<String>,
+    blob: &str,
+    key: &str,
+    kind: Kind,
+) -> Result<(Packed, Vec<Hold>), Refusal> {
+    let into = cache.temporary_folder().map_err(Refusal::Io)?;
+    let archive = File::open(cache.blob(blob)).map_err(Refusal::Io)?;
+    let unpacked = unpack(&archive, kind, into.path(), &Limits::default())?;
+    let mut sizes = BTreeMap::new();
+    walk(into.path(), "", 0, &mut sizes).map_err(Refusal::Io)?;
+    let full = |full| Refusal::Io(io::Error::new(io::ErrorKind::StorageFull, full));
+    cache.make_room(unpacked.bytes).map_err(full)?;
+    let packed = Packed { uri: uri.to_owned(), tag, sizes };
+    let keep = |path: &String| keep(cache, &packed.shown(path), &packed.object(path), &into.path().join(path));
+    let holds = packed.sizes.keys().map(keep).collect::<io::Result<_>>().map_err(Refusal::Io)?;
+    write_json(&cache.archive_record(key), &Record { files: packed.sizes.clone() }).map_err(Refusal::Io)?;
+    // Its files are there, each by itself.
+    cache.drop_blob(blob);
+    tracing::info!(
+        object = uri,
+        files = unpacked.files,
+        bytes = unpacked.bytes,
+        left_out = unpacked.skipped,
+        "unpacked"
+    );
+    Ok((packed, holds))
 }
 
 /// The files of an archive that was unpacked before, where all are there.
-fn known(cache: &Cache, uri: &str, tag: Option<String>, key: &str) -> Result<Option<Files>, RepositoryError> {
-    let Some(record) = read_json::<Record>(&cache.archive_record(key)) else { return Ok(None) };
-    let mut holds = Vec::new();
-    for (path, size) in &record.files {
-        let key = Cache::blob_key(&format!("{uri}/{path}"), &object(tag.as_ref(), *size));
-        let Ok(hold) = cache.hold_blob(&key) else { return Ok(None) };
-        holds.push(hold);
-        if cache.find(&key).is_none() {
-            return Ok(None);
-        }
-    }
-    Ok(Some(Files { uri: uri.to_owned(), tag, sizes: record.files, _holds: holds }))
+fn known(cache: &Cache, uri: &str, tag: Option<String>, key: &str) -> Option<(Packed, Vec<Hold>)> {
+    let record = read_json::<Record>(&cache.archive_record(key))?;
+    let packed = Packed { uri: uri.to_owned(), tag, sizes: record.files };
+    let hold = |path: &String| {
+        let key = Cache::blob_key(&packed.shown(path), &packed.object(path));
+        let hold = cache.hold_blob(&key).ok()?;
+        cache.find(&key).map(|_| hold)
+    };
+    let holds = packed.sizes.keys().map(hold).collect::<Option<_>>()?;
+    Some((packed, holds))
 }
 
 /// Makes a file that was unpacked a blob of its own.

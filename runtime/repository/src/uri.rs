@@ -10,7 +10,7 @@ pub(crate) use self::hub::{HubPlace, hub_address};
 
 use self::hub::hub;
 use crate::error::RepositoryError;
-use crate::opened::is_file;
+use crate::onnx::is_file;
 
 /// What may stand before `://`.
 const SCHEMES: &str = "a path, file://, s3://, gs://, az://, hf://, http:// or https://";

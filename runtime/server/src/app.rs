@@ -1,11 +1,13 @@
 //! What every handler is given.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use corymb_engine::Engine;
 use corymb_listener::{Drain, Phase};
 
 use crate::options::ServerOptions;
+use crate::status::ServerError;
 
 /// The server's name in its own metadata, whatever the protocol.
 pub(crate) const NAME: &str = "corymb";
@@ -24,6 +26,22 @@ pub(crate) struct App {
 impl App {
     pub(crate) fn new(engine: Engine, options: ServerOptions, drain: Drain) -> Self {
         Self { engine, options: Arc::new(options), drain }
+    }
+
+    /// Has a model loaded that is loaded when it is asked for.
+    ///
+    /// # Errors
+    /// Why it is not.
+    pub(crate) async fn loaded(&self, model: &str, deadline: Option<Instant>) -> Result<(), ServerError> {
+        match &self.options.on_demand {
+            Some(demand) => Ok(demand.ensure(model, deadline).await?),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether a model would be loaded by a request for it, and is not.
+    pub(crate) fn would_load(&self, model: &str) -> bool {
+        self.options.on_demand.as_ref().is_some_and(|demand| demand.knows(model))
     }
 
     /// Whether new requests should be sent here: the models are ready and the server is not stopping.

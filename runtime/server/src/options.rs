@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use corymb_engine::Live;
+use corymb_engine::{Live, OnDemand};
 use corymb_wire::Limits;
 
 use crate::observe::ObserveOptions;
@@ -30,6 +30,8 @@ pub struct ServerOptions {
     pub tap: Option<Arc<dyn Tap>>,
     /// What loads and unloads models by request; without it they are refused.
     pub admin: Option<Live>,
+    /// What loads models when they are asked for; without it they are loaded before.
+    pub on_demand: Option<OnDemand>,
     /// The version that the server's metadata name.
     pub version: String,
 }
@@ -44,6 +46,7 @@ impl Default for ServerOptions {
             observe: ObserveOptions::default(),
             tap: None,
             admin: None,
+            on_demand: None,
             version: env!("CARGO_PKG_VERSION").to_owned(),
         }
     }

@@ -162,7 +162,6 @@ fn s3_serves_every_layout() {
         ("sha1", "sha1"),
         ("sha256", "sha256"),
         ("md5-parts", "md5 of parts"),
-        ("crc32-parts", "crc32"),
     ] {
         for ending in ["", "/model.onnx"] {
             proxy.refuses(&format!("s3://models/checked/{word}{ending}"), &variables, by);

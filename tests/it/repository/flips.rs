@@ -49,7 +49,7 @@ impl Flipping {
         let before = self.flipped.load(Ordering::SeqCst);
         let (folder, output) = fetch(true);
         let line = said(&output);
-        assert!(self.flipped.load(Ordering::SeqCst) > before, "{uri}: no answer was changed");
+        assert!(self.flipped.load(Ordering::SeqCst) > before, "{uri}: no answer was changed: {line}");
         assert_eq!(output.status.code(), Some(1), "{uri}: {line}");
         assert!(
             line.contains(&format!("model.onnx: its {by} is ")) && line.contains("; the store says "),

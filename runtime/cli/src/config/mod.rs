@@ -50,6 +50,8 @@ pub(crate) struct Config {
     pub(crate) second: Option<SocketAddr>,
     pub(crate) listen_early: bool,
     pub(crate) poll: Option<Duration>,
+    /// Bytes that models may take together which are loaded when they are asked for; none where they are loaded before.
+    pub(crate) on_demand: Option<u64>,
     pub(crate) admin: bool,
     pub(crate) admin_root: Vec<String>,
     pub(crate) threads: ThreadPlan,
@@ -86,7 +88,8 @@ impl Config {
             listen: flags.address.first(),
             second: flags.address.second(),
             listen_early: flags.loading.listen_early.unwrap_or(false),
-            poll: flags.loading.poll,
+            on_demand: flags.loading.budget(hardware),
+            poll: flags.loading.poll.filter(|_| flags.loading.load_on_demand != Some(true)),
             admin: flags.loading.admin.unwrap_or(false),
             engine: engine::serving(&flags, threads.workers, environment, hardware),
             run_bytes: flags.limits.run_bytes(hardware),

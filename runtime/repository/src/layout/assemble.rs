@@ -1,6 +1,7 @@
 //! The files of one version, checked against what is demanded of them and put together.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -95,7 +96,8 @@ pub(super) fn assemble(
     for file in [&files.model, &files.plugin].into_iter().flatten() {
         // Engines open it by its name, and would wait for who writes to a pipe.
         if let FileSource::Path(path) = file {
-            files::open(path).map_err(|reason| RepositoryError::unreadable(path, linked(path, reason)))?;
+            let opened = files::open(path).map_err(|reason| RepositoryError::unreadable(path, linked(path, reason)))?;
+            check_pointer(path, opened)?;
         }
     }
     if let Some(signed) = &known.signed {
@@ -138,6 +140,18 @@ pub(super) fn assemble(
         stamp,
         held: Held::default(),
     })
+}
+
+/// A repository that was cloned without its large files has a few lines in place of each.
+fn check_pointer(path: &Path, file: std::fs::File) -> Result<(), RepositoryError> {
+    const POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
+    let mut head = Vec::new();
+    let read = file.take(POINTER.len() as u64).read_to_end(&mut head);
+    if read.is_ok() && head == POINTER {
+        let reason = "it is a pointer of git-lfs in place of the file; `git lfs pull` fetches that";
+        return Err(RepositoryError::unreadable(path, std::io::Error::new(std::io::ErrorKind::InvalidData, reason)));
+    }
+    Ok(())
 }
 
 /// What tells one state of the files from another, without reading them.

@@ -1,7 +1,7 @@
 //! The model below a place that is none itself: where exporters, archives and KServe's initializer put it.
 
 use crate::error::RepositoryError;
-use crate::shape::{Folders, Shape, below};
+use crate::shape::{Folders, Shape, below, is_hidden};
 
 /// How far down a model is looked for.
 const DEPTH: usize = 2;
@@ -19,7 +19,13 @@ pub(crate) enum Below {
 
 /// What lies below `path`, two levels deep at most: a folder in a folder that is a model counts as part of that.
 pub(crate) fn below_of(folders: &dyn Folders, path: &str) -> Result<Below, RepositoryError> {
-    let mut found = Vec::new();
+    // Files beside folders of models are models, too.
+    let mut found = match Shape::of(folders, path)? {
+        Shape::Models(items) => {
+            items.iter().filter(|item| item.file.is_some()).map(|item| below(path, item.path())).collect()
+        }
+        _ => Vec::new(),
+    };
     look(folders, path, DEPTH, &mut found)?;
     found.sort();
     found.truncate(MOST);
@@ -32,7 +38,7 @@ pub(crate) fn below_of(folders: &dyn Folders, path: &str) -> Result<Below, Repos
 
 fn look(folders: &dyn Folders, path: &str, depth: usize, found: &mut Vec<String>) -> Result<(), RepositoryError> {
     let entries = folders.entries(path)?;
-    for name in entries.iter().filter(|(name, folder)| **folder && !name.starts_with('.')).map(|(name, _)| name) {
+    for name in entries.iter().filter(|(name, folder)| **folder && !is_hidden(name)).map(|(name, _)| name) {
         let inner = below(path, name);
         // What nobody may look into is no model.
         let Ok(shape) = Shape::of(folders, &inner) else { continue };

@@ -49,6 +49,9 @@ fn one_model_is_found_where_people_put_it() {
         // An archive's folder, and KServe's initializer around a repository.
         (&["flowers/net.onnx", "flowers/warmup/x.npy"], "flowers/net.onnx"),
         (&["a/b/model.onnx"], "a/b/model.onnx"),
+        // What macOS leaves beside files.
+        (&["model.onnx", "._model.onnx", "__MACOSX/._model.onnx", ".DS_Store"], "model.onnx"),
+        (&["resnet/model.onnx", "__MACOSX/resnet/._model.onnx"], "resnet/model.onnx"),
         // Triton.
         (&["simple/config.pbtxt", "simple/1/model.onnx"], "simple/1/model.onnx"),
         (&["models/simple/1/model.onnx"], "models/simple/1/model.onnx"),
@@ -135,7 +138,17 @@ fn what_cannot_be_decided_is_said() {
         "{several}"
     );
     let several = error(&[("a/m.onnx", ""), ("x/b/m.onnx", ""), ("x/c/m.onnx", "")]);
-    assert!(several.contains("several models lie below it (a, x/b, x/c), and one name was given"), "{several}");
+    assert!(several.contains("several models lie below it (a, x/b, x/c), of which one is wanted"), "{several}");
+    // A file beside a folder is one of them.
+    let several = error(&[("model.onnx", ""), ("old/model.onnx", "")]);
+    assert!(several.contains("several models lie below it (model.onnx, old)"), "{several}");
+    let several = error(&[
+        ("refs/main", "c"),
+        ("blobs/x", ""),
+        ("snapshots/c/text/model.onnx", ""),
+        ("snapshots/c/image/model.onnx", ""),
+    ]);
+    assert!(several.contains("--model NAME=/snapshots/c/image`"), "{several}");
     assert!(error(&[("a/b/c/m.onnx", "")]).contains("no model"));
     assert!(error(&[("1/saved_model.pb", "")]).contains("SavedModel"));
     assert!(

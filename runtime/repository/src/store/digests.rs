@@ -308,6 +308,13 @@ impl Digests {
         }
     }
 
+    /// Git's id of a file, in a repository whose ids are SHA-1.
+    pub(crate) fn git_blob(&mut self, id: &str) {
+        if is_hex(id, Algorithm::GitBlob.length()) {
+            self.0.insert(Algorithm::GitBlob.into(), id.to_ascii_lowercase());
+        }
+    }
+
     /// One given in base64; of another length than the algorithm's it is not of the whole object.
     fn insert(&mut self, algorithm: Algorithm, base64: &str) {
         if let Ok(bytes) = BASE64_STANDARD.decode(base64)

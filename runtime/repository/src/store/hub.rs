@@ -95,7 +95,7 @@ impl Hub {
                         (large.size, large.oid)
                     }
                     None => {
-                        digests.0.insert(Algorithm::GitBlob.into(), entry.oid.to_ascii_lowercase());
+                        digests.git_blob(&entry.oid);
                         (entry.size, entry.oid)
                     }
                 };

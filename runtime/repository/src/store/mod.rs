@@ -8,6 +8,7 @@ mod credentials;
 mod digests;
 mod fault;
 mod hub;
+mod packed;
 mod web;
 
 use std::collections::BTreeMap;
@@ -19,9 +20,9 @@ pub(crate) use answer::{Answer, Expected};
 pub(crate) use client::Client;
 pub(crate) use digests::{Algorithm, Check, Composite, Digests};
 pub(crate) use fault::{Fault, FaultKind};
+pub(crate) use packed::Packed;
 pub(crate) use web::Web;
 
-use crate::unpacked::Files;
 use crate::uri::Place;
 
 /// The most objects that one listing may have.
@@ -48,7 +49,7 @@ pub(crate) enum Source {
     Bucket(bucket::Bucket),
     Web(Web),
     Hub(hub::Hub),
-    Archive(Files),
+    Archive(Packed),
 }
 
 impl Source {

@@ -5,7 +5,7 @@ use std::ops::Range;
 use reqwest::{Response, StatusCode};
 use url::Url;
 
-use crate::opened::is_file;
+use crate::onnx::is_file;
 use crate::store::answer::{Expected, check, refusal};
 use crate::store::below;
 use crate::store::client::Client;

@@ -108,6 +108,7 @@ pub(crate) async fn model_ready(State(app): State<App>, request: http::Request<B
         let described = app.engine.describe(&question.name, Target::version_of_grpc(&question.version));
         match described.map_err(ServerError::from) {
             Ok(_) => Ok(ModelReadyResponse { ready: true }),
+            Err(_) if app.would_load(&question.name) => Ok(ModelReadyResponse { ready: true }),
             Err(error) if matches!(error.code, Code::NotFound | Code::NotReady | Code::Draining) => {
                 Ok(ModelReadyResponse { ready: false })
             }

@@ -34,6 +34,10 @@ pub(crate) async fn ready(State(app): State<App>) -> Response {
 pub(crate) async fn model_ready(State(app): State<App>, target: Target) -> Result<Response, ServerError> {
     match app.engine.describe(&target.model, target.version.as_deref()) {
         Ok(model) => Ok(json_response(StatusCode::OK, &json!({ "name": model.name, "ready": true }))),
+        // A request would be answered, once it is loaded.
+        Err(_) if app.would_load(&target.model) => {
+            Ok(json_response(StatusCode::OK, &json!({ "name": target.model, "ready": true })))
+        }
         Err(error) if error.code() == Code::NotFound => Err(error.into()),
         Err(error) => {
             let object = json!({ "name": target.model, "ready": false, "error": error.to_string() });

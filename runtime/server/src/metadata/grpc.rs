@@ -13,7 +13,7 @@ use corymb_proto::inference::{
 use http::Request;
 
 use crate::app::{App, EXTENSIONS, NAME};
-use crate::call::small;
+use crate::call::{small, small_later};
 use crate::target::Target;
 
 pub(crate) async fn server_metadata(State(app): State<App>, request: Request<Body>) -> Response {
@@ -28,7 +28,8 @@ pub(crate) async fn server_metadata(State(app): State<App>, request: Request<Bod
 }
 
 pub(crate) async fn model_metadata(State(app): State<App>, request: Request<Body>) -> Response {
-    small(&app, request, |app, question: ModelMetadataRequest| {
+    small_later(&app, request, |app, question: ModelMetadataRequest, deadline| async move {
+        app.loaded(&question.name, deadline).await?;
         let model = app.engine.describe(&question.name, Target::version_of_grpc(&question.version))?;
         Ok(ModelMetadataResponse {
             name: model.name,

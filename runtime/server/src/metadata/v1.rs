@@ -16,7 +16,8 @@ use crate::target::Target;
 pub(crate) async fn list(State(app): State<App>) -> Response {
     // What was unloaded is there no more.
     let is_there = |status: &VersionStatus| status.state != VersionState::Gone;
-    let models = app.engine.models().into_iter().filter(|model| model.versions.iter().any(is_there));
+    let models = app.engine.models().into_iter();
+    let models = models.filter(|model| app.would_load(&model.name) || model.versions.iter().any(is_there));
     let names: Vec<String> = models.map(|model| model.name).collect();
     json_response(StatusCode::OK, &json!({ "models": names }))
 }
@@ -27,6 +28,7 @@ pub(crate) fn status(app: &App, target: Target) -> Result<Response, ServerError>
     let target = target.of_v1();
     let model = app.engine.status(&target.model)?;
     let unready = app.engine.describe(&target.model, target.version.as_deref()).err();
+    let unready = unready.filter(|_| !app.would_load(&target.model));
     if let Some(error) = unready.as_ref().filter(|error| error.code() == Code::NotFound) {
         return Err(error.clone().into());
     }
@@ -58,6 +60,7 @@ fn version_status(status: &VersionStatus) -> Value {
 /// `GET /v1/models/M[/versions/V]/metadata`: TensorFlow Serving's `GetModelMetadata`.
 pub(crate) async fn metadata(State(app): State<App>, target: Target) -> Result<Response, ServerError> {
     let target = target.of_v1();
+    app.loaded(&target.model, None).await?;
     let model = app.engine.describe(&target.model, target.version.as_deref())?;
     let signature = json!({
         "inputs": tensor_infos(&model.signature.inputs),

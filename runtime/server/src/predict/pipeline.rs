@@ -134,7 +134,23 @@ async fn begin<P: Protocol>(
     let Asked { target, id: own, timeout } = asked;
     *id = own;
     let begin = || app.engine.begin(&target.model, target.version.as_deref(), P::NAME);
-    let call = match (begin(), earlier(deadline, arrival.at, timeout)) {
+    let until = earlier(deadline, arrival.at, timeout);
+    if let Some(demand) = &app.options.on_demand {
+        demand.touch(&target.model);
+    }
+    let call = match (begin(), until) {
+        (Err(error), until) if app.options.on_demand.is_some() && may_come(error.code()) => {
+            // Between its load and this request it may have made room for another.
+            let mut begun = Err(error);
+            for _ in 0..TRIES {
+                app.loaded(&target.model, until).await?;
+                begun = begin();
+                if !begun.as_ref().is_err_and(|error| may_come(error.code())) {
+                    break;
+                }
+            }
+            begun?
+        }
         (Err(error), Some(deadline)) if error.code() == Code::NotReady => {
             app.engine.wait_loaded(&target.model, deadline).await;
             begin()?
@@ -143,6 +159,14 @@ async fn begin<P: Protocol>(
     };
     *model = Some(ModelName(call.name().to_owned()));
     Ok(call)
+}
+
+/// How often a model is loaded for one request.
+const TRIES: usize = 3;
+
+/// Whether a model that answers so may be loaded when it is asked for.
+fn may_come(code: Code) -> bool {
+    matches!(code, Code::NotFound | Code::NotReady | Code::Draining)
 }
 
 async fn answer<P: Protocol>(

@@ -50,10 +50,8 @@ pub(super) fn verify(arguments: &VerifyArguments) -> anyhow::Result<()> {
     }
     match models.iter().filter(|model| model.signed.is_err()).count() {
         0 => Ok(()),
-        refused => {
-            let all = cache::counted(models.len(), "model");
-            bail!("{refused} of {all} not as somebody who is trusted signed it")
-        }
+        1 if models.len() == 1 => bail!("the model is not as somebody who is trusted signed it"),
+        refused => bail!("{refused} of {} models are not as somebody who is trusted signed them", models.len()),
     }
 }
 
@@ -80,9 +78,9 @@ fn compare(arguments: &VerifyArguments) -> anyhow::Result<()> {
     }
     match files.iter().filter(|file| file.fault.is_some()).count() {
         0 => Ok(()),
+        1 if files.len() == 1 => bail!("the file has changed and was removed; the next start downloads it"),
         changed => {
-            let all = cache::counted(files.len(), "file");
-            bail!("{changed} of {all} changed and removed; the next start downloads what is missing")
+            bail!("{changed} of {} files have changed and were removed; the next start downloads them", files.len())
         }
     }
 }

@@ -10,7 +10,7 @@ mod stop;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use corymb_engine::Engine;
+use corymb_engine::{Engine, State};
 use corymb_hardware::Hardware;
 use corymb_listener::{Drained, Listener};
 use corymb_server::Server;
@@ -80,7 +80,7 @@ async fn run(config: &Config, bridge: &LogBridge, log: &logs::Log, start: Instan
     let libraries = wiring::library_search(&config.sources, &environment());
     let engine = wiring::engine(config.engine.clone(), libraries, config.run_bytes)?;
     let loading = models.announce(&engine, found);
-    let listener = server::new(config, &engine, &signals, loading.live());
+    let listener = server::new(config, &engine, &signals, loading.live(), loading.on_demand());
     let ready = |addresses: &str| announce_ready(&engine, addresses, start);
     let drained = if config.listen_early {
         listen_then_load(listener, sockets, loading, &stop, ready).await?
@@ -137,13 +137,18 @@ async fn load_then_listen(
 
 /// The one line that says the server is up.
 fn announce_ready(engine: &Engine, addresses: &str, start: Instant) {
-    let models = engine.models().into_iter().map(|model| match engine.describe(&model.name, None) {
+    let (resting, models): (Vec<_>, Vec<_>) = engine
+        .models()
+        .into_iter()
+        .partition(|model| model.versions.iter().all(|version| version.state == State::Gone));
+    let models = models.into_iter().map(|model| match engine.describe(&model.name, None) {
         Ok(described) => {
             let backend = if described.backend.is_empty() { "plugin" } else { described.backend };
             format!("{} ({backend}, {})", described.name, described.device)
         }
         Err(_) => format!("{} (failed)", model.name),
     });
-    let models = models.collect::<Vec<_>>().join(", ");
+    let resting = (!resting.is_empty()).then(|| format!("{} on demand", resting.len()));
+    let models = models.chain(resting).collect::<Vec<_>>().join(", ");
     tracing::info!(address = addresses, models, milliseconds_to_ready = start.elapsed().as_millis() as u64, "serving");
 }

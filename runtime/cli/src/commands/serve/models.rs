@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use anyhow::anyhow;
-use corymb_engine::{Engine, Live, Opening, Seen, Sources};
+use corymb_engine::{Engine, Live, OnDemand, OnDemandOptions, Opening, Seen, Sources};
+use corymb_hardware::Hardware;
 use corymb_repository::{ModelFolder, Repository};
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 
@@ -36,6 +37,7 @@ pub(super) struct Loading<'a> {
     /// There is one until the models are found.
     opening: Option<Opening>,
     live: Live,
+    on_demand: Option<OnDemand>,
 }
 
 impl Found {
@@ -53,9 +55,12 @@ impl<'a> Models<'a> {
         Ok(Self { config, repository, sources: sources::live(&config.sources, &config.admin_root) })
     }
 
-    /// Finds the models, downloading what is not here.
+    /// Finds the models, downloading what is not here. Those that are loaded on demand are found when they are listed.
     pub(super) async fn find(&self) -> anyhow::Result<Found> {
         let Self { config, repository, sources } = self;
+        if config.on_demand.is_some() && !config.sources.is_empty() {
+            return Ok(Found { seen: Seen::default(), folders: Vec::new(), failed: Vec::new() });
+        }
         // Before they are opened: what changes in between is seen afterwards.
         let seen = if config.poll.is_some() { Seen::first(repository, sources).await } else { Seen::default() };
         let opened = sources::open(&config.sources, repository, config.admin).await?;
@@ -80,7 +85,14 @@ impl<'a> Models<'a> {
             self.sources.embedded = folders.first().filter(|_| self.config.sources.is_empty()).cloned();
         }
         let live = Live::new(engine.clone(), Arc::clone(&self.repository), self.sources.clone());
-        Loading { models: self, engine: engine.clone(), found, opening, live }
+        // The model inside the binary is loaded anyway.
+        let budget = self.config.on_demand.filter(|_| !self.config.sources.is_empty());
+        let on_demand = budget.map(|budget| {
+            let memory = Hardware::read().memory;
+            let resident = Arc::new(move || memory.current_usage().process_bytes);
+            OnDemand::new(live.clone(), OnDemandOptions { budget, resident, cache: self.config.engine.cache.clone() })
+        });
+        Loading { models: self, engine: engine.clone(), found, opening, live, on_demand }
     }
 }
 
@@ -90,9 +102,14 @@ impl Loading<'_> {
         &self.live
     }
 
-    /// Returns when every model is ready. Then their sources are watched, where they are polled.
+    /// What loads them when they are asked for.
+    pub(super) fn on_demand(&self) -> Option<OnDemand> {
+        self.on_demand.clone()
+    }
+
+    /// Returns when every model is ready, or their list is read. Then their sources are watched, where they are polled.
     pub(super) async fn finish(self) -> anyhow::Result<()> {
-        let Self { models, engine, found, opening, live } = self;
+        let Self { models, engine, found, opening, live, on_demand } = self;
         let Found { seen, folders, failed } = match found {
             Some(found) => found,
             None => {
@@ -101,6 +118,10 @@ impl Loading<'_> {
                 found
             }
         };
+        if let Some(on_demand) = on_demand {
+            let models = on_demand.list().await?;
+            tracing::info!(models, "models are loaded on demand");
+        }
         drop(opening);
         let served = folders.iter().map(|folder| folder.name.clone()).chain(failed.into_iter().map(|(name, _)| name));
         let served: Vec<String> = served.collect();

@@ -1,0 +1,133 @@
+//! Models that are loaded when they are asked for, through the real binary: one load however many ask, room made by those that were
+//! not used for longest, and what does not fit refused with its figures.
+
+use serde_json::json;
+
+use crate::harness::{Server, folder, root};
+
+fn identity() -> Vec<u8> {
+    std::fs::read(root().join("tests/fixtures/models/identity_fp32.onnx")).expect("the fixture")
+}
+
+/// A model with so many bytes of weights that it adds up with what it is sent: the file is the identity with an initializer that
+/// nothing uses.
+fn heavy(bytes: usize) -> Vec<u8> {
+    let varint = |mut value: usize| {
+        let mut bytes = Vec::new();
+        loop {
+            let low = (value & 0x7f) as u8;
+            value >>= 7;
+            bytes.push(if value == 0 { low } else { low | 0x80 });
+            if value == 0 {
+                return bytes;
+            }
+        }
+    };
+    let field =
+        |number: usize, content: &[u8]| [varint(number << 3 | 2), varint(content.len()), content.to_vec()].concat();
+    // TensorProto: dims, data_type FLOAT, name, raw_data; below GraphProto.initializer and ModelProto.graph.
+    let elements = bytes / 4;
+    let tensor =
+        [vec![1 << 3], varint(elements), vec![2 << 3, 1], field(8, b"unused"), field(9, &vec![1; elements * 4])]
+            .concat();
+    [identity(), field(7, &field(5, &tensor))].concat()
+}
+
+fn ask(server: &Server, model: &str) -> crate::harness::Answer {
+    let body = json!({"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 2], "data": [1.5, -2.0]}]});
+    server.post(&format!("/v2/models/{model}/infer"), "application/json", body.to_string().as_bytes())
+}
+
+fn state(server: &Server, model: &str) -> (String, String) {
+    let index = server.post("/v2/repository/index", "application/json", b"{}").json();
+    let found = index.as_array().expect("a list").iter().find(|entry| entry["name"] == model).expect("listed").clone();
+    let text = |key: &str| found[key].as_str().unwrap_or_default().to_owned();
+    (text("state"), text("reason"))
+}
+
+#[test]
+fn the_least_recently_used_make_room() {
+    let heavy = heavy(2 << 20);
+    let pinned = b"pinned = true";
+    let files: Vec<(String, &[u8])> = ["a", "b", "c", "d", "kept"]
+        .iter()
+        .map(|name| (format!("{name}/model.onnx"), heavy.as_slice()))
+        .chain([("kept/model.toml".to_owned(), pinned.as_slice())])
+        .collect();
+    let files: Vec<(&str, &[u8])> = files.iter().map(|(path, content)| (path.as_str(), *content)).collect();
+    let place = folder(&files);
+    let cache = tempfile::tempdir().expect("a temporary folder");
+    let dir = place.path().to_string_lossy().into_owned();
+    let arguments =
+        ["--model-dir", &dir, "--load-on-demand", "--model-memory", "9MiB", "--cache", &cache.path().to_string_lossy()];
+    let server = Server::start(&arguments);
+    assert_eq!(server.get("/v2/health/ready").status, 200);
+    for model in ["a", "kept"] {
+        assert_eq!(state(&server, model), ("UNAVAILABLE".to_owned(), "unloaded".to_owned()));
+        assert_eq!(server.get(&format!("/v2/models/{model}/ready")).status, 200);
+    }
+    for model in ["kept", "a", "b", "a", "c", "d"] {
+        let answer = ask(&server, model);
+        assert_eq!(answer.status, 200, "{model}: {}", answer.text());
+    }
+    let ready: Vec<&str> =
+        ["kept", "a", "b", "c", "d"].into_iter().filter(|name| state(&server, name).0 == "READY").collect();
+    assert!(ready.contains(&"kept") && ready.contains(&"d") && !ready.contains(&"b") && ready.len() < 5, "{ready:?}");
+    // What is described is loaded for it.
+    assert_eq!(server.get("/v2/models/b").json()["name"], "b");
+    assert_eq!(state(&server, "b").0, "READY");
+    let metrics = server.get("/metrics").text();
+    assert!(
+        metrics.contains("corymb_model_evictions_total{") && metrics.contains("corymb_model_memory_bytes{"),
+        "{metrics}"
+    );
+    assert!(metrics.contains("corymb_model_loads_total{model=\"a\",outcome=\"ok\"}"), "{metrics}");
+    assert_eq!(ask(&server, "absent").status, 404);
+    // One that has come since is found.
+    std::fs::create_dir(place.path().join("new")).expect("made");
+    std::fs::write(place.path().join("new/model.onnx"), identity()).expect("written");
+    std::thread::sleep(std::time::Duration::from_secs(6));
+    assert_eq!(ask(&server, "new").status, 200);
+}
+
+#[test]
+fn what_cannot_be_loaded_is_refused_with_the_reason() {
+    let heavy = heavy(3 << 20);
+    let place = folder(&[
+        ("large/model.onnx", &heavy),
+        ("broken/model.onnx", b"not a model"),
+        ("fine/model.onnx", &identity()),
+    ]);
+    let dir = place.path().to_string_lossy().into_owned();
+    let server = Server::start(&["--model-dir", &dir, "--load-on-demand", "--model-memory", "2MiB"]);
+    let large = ask(&server, "large");
+    assert_eq!(large.status, 413, "{}", large.text());
+    assert!(large.text().contains("takes 3.0 MiB, and all models together may take 2.0 MiB"), "{}", large.text());
+    let broken = ask(&server, "broken");
+    assert_eq!(broken.status, 503, "{}", broken.text());
+    assert!(
+        broken.text().contains("model 'broken' cannot be loaded: ") && !broken.text().contains(&dir),
+        "{}",
+        broken.text()
+    );
+    assert_eq!(server.get("/v2/models/broken/ready").status, 503);
+    assert_eq!(ask(&server, "fine").status, 200);
+    // Mended, it is tried again.
+    std::fs::write(place.path().join("broken/model.onnx"), identity()).expect("written");
+    std::thread::sleep(std::time::Duration::from_millis(2200));
+    assert_eq!(ask(&server, "broken").status, 200);
+}
+
+#[test]
+fn one_load_answers_all_who_ask() {
+    let place = folder(&[("m/model.onnx", &heavy(8 << 20)), ("n/model.onnx", &identity())]);
+    let dir = place.path().to_string_lossy().into_owned();
+    let server = Server::start(&["--model-dir", &dir, "--load-on-demand"]);
+    std::thread::scope(|scope| {
+        let asked: Vec<_> = (0..16).map(|_| scope.spawn(|| ask(&server, "m").status)).collect();
+        let statuses: Vec<u16> = asked.into_iter().map(|thread| thread.join().expect("asked")).collect();
+        assert!(statuses.iter().all(|status| *status == 200), "{statuses:?}");
+    });
+    let loads = server.events().iter().filter(|event| event["message"] == "model loaded on demand").count();
+    assert_eq!(loads, 1);
+}
