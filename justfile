@@ -37,6 +37,11 @@ bench *ARGUMENTS:
 seed *ARGUMENTS:
     tests/knative/page.sh {{ARGUMENTS}}
 
+# 1,000 models of which 50 fit, asked for by Zipf's law (needs Python with onnx; 10 minutes)
+zipf *ARGUMENTS:
+    cargo build --release --workspace --bin corymb
+    tests/repository/zipf.py "${CARGO_TARGET_DIR:-target}/release/corymb" {{ARGUMENTS}}
+
 # Fuzz a decoder of the wire; tests/fuzz/src/lib.rs says which there are
 fuzz TARGET SECONDS="60" *FLAGS:
     tests/fuzz/fuzz.sh run {{TARGET}} {{SECONDS}} {{FLAGS}}

@@ -1,11 +1,11 @@
-"""KServe's own storage initializer (the package kserve-storage), as KServe's init container runs it before a server starts.
+"""KServe's own storage initializer (the package kserve-storage), as its init container runs it before a server starts.
 
     kserve.py URI FOLDER          downloads what is at URI into FOLDER, and prints FOLDER
     kserve.py CASE FOLDER MODEL   the same of a place that is made of the .onnx file MODEL; prints a line of JSON
 
-Cases: `file`, `archive` (.tar.gz) and `zip` lie on a web server, `folder`, `versions` and `neighbours` in a bucket (moto), `hub` on
-a hub. The servers listen on loopback, for as long as that takes. What the initializer says goes to the standard error. Takes at most
-a minute; exits with another status than 0 where the initializer fails.
+Cases: `file`, `archive` (.tar.gz) and `zip` lie on a web server, `folder`, `versions` and `neighbours` in a bucket
+(moto), `hub` on a hub. The servers listen on loopback, for as long as that takes. What the initializer says goes to the
+standard error. Takes at most a minute; exits with another status than 0 where the initializer fails.
 """
 
 import contextlib
@@ -103,13 +103,24 @@ def bucket(files, folder):
     try:
         host, port = server.get_host_and_port()
         url = f"http://{host}:{port}"
-        names = {"aws_access_key_id": "testing", "aws_secret_access_key": "testing", "region_name": "us-east-1"}
-        client = boto3.client("s3", endpoint_url=url, **names)
+        client = boto3.client(
+            "s3",
+            endpoint_url=url,
+            region_name="us-east-1",
+            aws_access_key_id="testing",
+            aws_secret_access_key="testing",
+        )
         client.create_bucket(Bucket="models")
         for path, body in files.items():
             client.put_object(Bucket="models", Key=path, Body=body)
-        variables = {name.upper(): value for name, value in names.items() if name != "region_name"}
-        initialize("s3://models/net", folder, AWS_ENDPOINT_URL=url, AWS_DEFAULT_REGION="us-east-1", **variables)
+        initialize(
+            "s3://models/net",
+            folder,
+            AWS_ENDPOINT_URL=url,
+            AWS_DEFAULT_REGION="us-east-1",
+            AWS_ACCESS_KEY_ID="testing",
+            AWS_SECRET_ACCESS_KEY="testing",
+        )
         return "s3://models/net"
     finally:
         server.stop()

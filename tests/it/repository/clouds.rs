@@ -34,6 +34,7 @@ fn models() -> tempfile::TempDir {
         }
         std::fs::write(folder.join("flowers.cwasm"), "machine code").expect("written");
     }
+    super::layouts::write_some(&models.path().join("layouts"));
     models
 }
 
@@ -60,7 +61,7 @@ fn program(variable: &str, name: &str, argument: &str) -> Option<PathBuf> {
     None
 }
 
-fn python(module: &str) -> Option<String> {
+pub(super) fn python(module: &str) -> Option<String> {
     let python = std::env::var("CORYMB_TEST_PYTHON").unwrap_or_else(|_| "python3".to_owned());
     let importable = Command::new(&python).args(["-c", &format!("import {module}")]).output();
     if importable.is_ok_and(|output| output.status.success()) {
@@ -96,6 +97,7 @@ fn serves(place: &str, variables: &[(&str, &str)]) {
     for tree in listing.flatten().filter(|entry| entry.path().is_dir()) {
         assert!(!tree.path().join("flowers.cwasm").exists(), "a compiled plugin was downloaded");
     }
+    super::layouts::check_some(&format!("{place}/layouts"), variables);
     let file = format!("{place}/flowers/model.onnx");
     let server = Server::start_with(&["--model", &format!("file={file}"), "--cache", &folder], variables);
     assert_eq!(server.get("/v2/models/file/ready").status, 200);

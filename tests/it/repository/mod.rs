@@ -5,6 +5,7 @@ mod clouds;
 mod download;
 mod flips;
 mod layout;
+mod layouts;
 pub(crate) mod store;
 
 use std::path::Path;

@@ -4,6 +4,7 @@ mod item;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -55,6 +56,8 @@ struct Inner {
     /// Held by who makes room and loads: what a model takes is measured while no other comes or goes.
     turn: tokio::sync::Mutex<()>,
     begin: Instant,
+    /// Whether a model was loaded before.
+    is_measuring: AtomicBool,
     loads: Counter<u64>,
     evictions: Counter<u64>,
 }
@@ -75,7 +78,8 @@ impl OnDemand {
             .with_description("Models that were unloaded to make room for others.")
             .build();
         let (items, listed, turn) = (RwLock::default(), tokio::sync::Mutex::default(), tokio::sync::Mutex::default());
-        let inner = Inner { live, options, items, listed, turn, begin: Instant::now(), loads, evictions };
+        let (begin, is_measuring) = (Instant::now(), AtomicBool::new(false));
+        let inner = Inner { live, options, items, listed, turn, begin, is_measuring, loads, evictions };
         let demand = Self(Arc::new(inner));
         let weak = Arc::downgrade(&demand.0);
         meter
@@ -201,39 +205,38 @@ impl Inner {
         let stored: u64 = folders.iter().map(bytes_of).sum();
         let stamp: Vec<&str> = folders.iter().map(|folder| folder.stamp.as_str()).collect();
         let record = self.options.cache.as_ref().map(|cache| item::Record::of(cache, model, &stamp));
-        let expected = record.as_ref().and_then(item::Record::read).unwrap_or(stored);
+        let known = || record.as_ref().and_then(item::Record::read);
         item.pin(folders.last().is_some_and(|newest| newest.manifest.pinned));
+        let budget = self.options.budget;
+        // What can be told before it is loaded decides whether it may be.
+        if stored > budget {
+            return Err(Refusal::TooLarge { needed: stored, budget });
+        }
         let _turn = self.turn.lock().await;
-        self.make_room(model, expected, &mut false).await?;
+        self.make_room(model, known().unwrap_or(stored).min(budget)).await?;
         let before = (self.options.resident)();
         let loaded = self.live.0.engine.update(model, folders, None).await;
         loaded.map_err(|error| failed(error.to_string()))?;
         let grown = (self.options.resident)().zip(before).map(|(after, before)| after.saturating_sub(before));
+        // What the process takes with its first model is not all that model's.
+        let grown = grown.filter(|_| self.is_measuring.swap(true, Ordering::Relaxed));
         // Memory that others gave back was there already, and requests meanwhile took some: it has its weights at least, and of
         // what was seen the least counts.
-        let taken = grown.unwrap_or(0).max(stored);
-        let taken = record.as_ref().and_then(item::Record::read).map_or(taken, |known| known.min(taken)).max(stored);
+        let seen = grown.map(|grown| known().map_or(grown, |known| known.min(grown)).max(stored));
+        if let (Some(record), Some(seen)) = (&record, seen) {
+            record.write(seen);
+        }
+        let taken = seen.or_else(known).unwrap_or(stored).min(budget);
         item.set_bytes(taken);
-        if let Some(record) = &record {
-            record.write(taken);
-        }
-        tracing::info!(model, bytes = taken, budget = self.options.budget, "model loaded on demand");
-        // More than was expected: others leave, or it does itself.
-        let mut is_too_large = false;
-        if self.make_room(model, taken, &mut is_too_large).await.is_err() && is_too_large {
-            let _ = self.live.0.engine.unload(model).await;
-            return Err(Refusal::TooLarge { needed: taken, budget: self.options.budget });
-        }
+        tracing::info!(model, bytes = taken, budget, "model loaded on demand");
+        // It may be more than was expected: others leave as soon as they can.
+        let _ = self.make_room(model, taken).await;
         Ok(())
     }
 
     /// Unloads others until a model of so many bytes fits.
-    async fn make_room(&self, model: &str, bytes: u64, is_too_large: &mut bool) -> Result<(), Refusal> {
+    async fn make_room(&self, model: &str, bytes: u64) -> Result<(), Refusal> {
         let budget = self.options.budget;
-        *is_too_large = bytes > budget;
-        if *is_too_large {
-            return Err(Refusal::TooLarge { needed: bytes, budget });
-        }
         loop {
             let loaded: Vec<(String, Arc<Item>)> =
                 self.all().into_iter().filter(|(name, _)| name != model && self.is_loaded(name)).collect();

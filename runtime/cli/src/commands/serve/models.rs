@@ -8,6 +8,7 @@ use corymb_hardware::Hardware;
 use corymb_repository::{ModelFolder, Repository};
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 
+use crate::allocator;
 use crate::config::Config;
 use crate::sources;
 
@@ -89,7 +90,11 @@ impl<'a> Models<'a> {
         let budget = self.config.on_demand.filter(|_| !self.config.sources.is_empty());
         let on_demand = budget.map(|budget| {
             let memory = Hardware::read().memory;
-            let resident = Arc::new(move || memory.current_usage().process_bytes);
+            // What was freed would be taken for what a model takes.
+            let resident = Arc::new(move || {
+                allocator::purge();
+                memory.current_usage().process_bytes
+            });
             OnDemand::new(live.clone(), OnDemandOptions { budget, resident, cache: self.config.engine.cache.clone() })
         });
         Loading { models: self, engine: engine.clone(), found, opening, live, on_demand }
