@@ -6,11 +6,13 @@
 mod budget;
 mod folder;
 mod gzip;
+mod layer;
 mod name;
 mod tarball;
 #[cfg(test)]
 mod tests;
 mod zipped;
+mod zstd;
 
 use std::fs::{self, File};
 use std::io::{self, BufReader, Seek as _};
@@ -19,6 +21,9 @@ use std::path::Path;
 use crate::archive::budget::Budget;
 use crate::archive::folder::Folder;
 use crate::archive::gzip::Members;
+use crate::archive::zstd::Frames;
+
+pub(crate) use crate::archive::layer::{Layer, Packing};
 
 /// Bytes read and written at once.
 const PIECE: usize = 256 << 10;
@@ -151,6 +156,30 @@ pub(crate) fn unpack(archive: &File, kind: Kind, into: &Path, limits: &Limits) -
     let unpacked = folder.finish()?;
     emptied.keep();
     Ok(unpacked)
+}
+
+/// Unpacks of a layer of an image what lies below the folder `below` of it, into the empty folder `into`, as [`unpack`] does
+/// an archive. Links and marks are answered, not made; devices and pipes are left out.
+pub(crate) fn unpack_layer(
+    archive: &File,
+    packing: Packing,
+    below: &str,
+    into: &Path,
+    limits: &Limits,
+) -> Result<(Layer, Unpacked), Refusal> {
+    let size = archive.metadata()?.len();
+    let mut folder = Folder::open(into, Budget::new(limits, size))?;
+    folder.layer = Some(Layer::new(below));
+    let mut from = archive;
+    from.rewind()?;
+    let from = BufReader::with_capacity(PIECE, from);
+    match packing {
+        Packing::Plain => tarball::unpack(from, &mut folder)?,
+        Packing::Gzip => tarball::unpack(Members::new(from), &mut folder)?,
+        Packing::Zstd => tarball::unpack(Frames::new(from), &mut folder)?,
+    }
+    let unpacked = folder.unpacked;
+    Ok((folder.layer.unwrap_or_default(), unpacked))
 }
 
 /// Empties its folder when it goes, also by a panic, unless told to keep what is there.

@@ -7,6 +7,7 @@ mod download;
 mod error;
 mod gather;
 mod keys;
+mod layers;
 mod layout;
 mod manifest;
 mod npy;

@@ -6,8 +6,9 @@ use crate::archive::Kind;
 use crate::cache::{Hold, key};
 use crate::download::{Downloads, remote};
 use crate::error::RepositoryError;
+use crate::layers;
 use crate::onnx::is_file;
-use crate::store::{Client, Fault, FaultKind, Listing, Object, Source};
+use crate::store::{Client, Fault, FaultKind, Listing, Object, Oci, Source};
 use crate::unpacked;
 use crate::uri::{ModelUri, Place, hub_address, shown_url};
 
@@ -36,6 +37,7 @@ pub(crate) fn shown(uri: &ModelUri, environment: &BTreeMap<String, String>) -> S
         Place::Bucket(bucket) => bucket.shown(""),
         Place::Web(web) => shown_url(&web.url).trim_end_matches('/').to_owned(),
         Place::Hub(hub) => hub.shown(""),
+        Place::Oci(oci) => oci.shown(""),
     }
 }
 
@@ -57,6 +59,12 @@ pub(crate) async fn open(
         (Source::Web(web), None) => itself(web, downloads).await?,
         (source, file) => (source, file, None),
     };
+    if let Source::Oci(oci) = &source
+        && let Some((files, holds)) = layers::open(downloads, &source, oci).await?
+    {
+        let (listing, source) = (Some(files.listing()), Source::Archive(files));
+        return Ok(Opened { source, listing, file: None, sha256: None, manifest: None, archive: None, _holds: holds });
+    }
     if let Some((file, kind)) = file.as_deref().and_then(|file| Some((file, Kind::of(file)?))) {
         let unpacked::Archive { files, object, holds } =
             unpacked::open(downloads, &source, file, kind, uri.sha256.as_deref()).await?;
@@ -77,6 +85,21 @@ pub(crate) async fn open(
         _ => downloads.ask(&source.shown(""), || source.list()).await?,
     };
     Ok(Opened { source, listing, file, sha256: uri.sha256.clone(), manifest, archive: None, _holds: Vec::new() })
+}
+
+/// What changes when the place does, where that is told in one word: the digest of an image.
+///
+/// # Errors
+/// When it does not answer.
+pub(crate) async fn digest(
+    uri: &ModelUri,
+    downloads: &Downloads,
+    client: &Client,
+    environment: &BTreeMap<String, String>,
+) -> Result<Option<String>, RepositoryError> {
+    let Place::Oci(place) = &uri.place else { return Ok(None) };
+    let oci = Oci::new(place, client, environment);
+    downloads.ask(&place.shown(""), || oci.digest()).await.map(Some)
 }
 
 /// A web address is that of a folder with a manifest; where there is none, of a file, whatever its last part is called.
@@ -140,7 +163,7 @@ impl Place {
         };
         let mut place = self.clone();
         let file = match &mut place {
-            Self::Local(_) => None,
+            Self::Local(_) | Self::Oci(_) => None,
             Self::Bucket(bucket) => split(&bucket.path).map(|(folder, file)| {
                 bucket.path = folder;
                 file

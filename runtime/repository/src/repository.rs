@@ -39,8 +39,9 @@ pub struct RepositoryOptions {
     pub download_timeout: Duration,
     /// Variables that say who asks: `AWS_…`, `GOOGLE_…`, `GCE_METADATA_HOST`, `CLOUDSDK_CONFIG`, `AZURE_…`, `IDENTITY_ENDPOINT`,
     /// `HF_…`, `HUGGING_FACE_HUB_TOKEN`, `XDG_CACHE_HOME`, `STORAGE_EMULATOR_HOST`, `HOME`; those of KServe: `S3_…`, `AZ_…`,
-    /// `STORAGE_CONFIG`, `STORAGE_OVERRIDE_CONFIG`, `awsAnonymousCredential`, `CA_BUNDLE_…`; and whom to trust: `SSL_CERT_FILE`,
-    /// `SSL_CERT_DIR`, `REQUESTS_CA_BUNDLE`, `CURL_CA_BUNDLE`. A `credential_process` of AWS is run with all of them.
+    /// `STORAGE_CONFIG`, `STORAGE_OVERRIDE_CONFIG`, `awsAnonymousCredential`, `CA_BUNDLE_…`; those of registries: `DOCKER_CONFIG`,
+    /// `REGISTRY_AUTH_FILE`, `XDG_RUNTIME_DIR`; and whom to trust: `SSL_CERT_FILE`, `SSL_CERT_DIR`, `REQUESTS_CA_BUNDLE`,
+    /// `CURL_CA_BUNDLE`. A `credential_process` of AWS and a credential helper of Docker are run with all of them.
     pub environment: BTreeMap<String, String>,
     /// Who is told how far downloads are.
     pub progress: Option<Arc<dyn Progress>>,
@@ -244,6 +245,11 @@ impl Repository {
         self.run(move |remote| async move {
             if remote.offline == Offline::Always {
                 return Ok(String::new());
+            }
+            if let Some(digest) =
+                opened::digest(&parsed, &remote.downloads, &remote.client, &remote.environment).await?
+            {
+                return Ok(digest);
             }
             let opened = remote.source(&parsed).await?;
             opened.revision(&remote.downloads).await

@@ -57,7 +57,7 @@ pub(crate) async fn open(
     // Without a tag nothing says whether it is still the same, and what it must be is only seen while it is there.
     if found.tag.is_some() && sha256.is_none() {
         let (cache, place, tag, key) = (cache.clone(), uri.clone(), found.tag.clone(), key.clone());
-        if let Some((files, holds)) = blocking(&uri, move || Ok(known(&cache, &place, tag, &key))).await? {
+        if let Some((files, holds)) = blocking(&uri, move || Ok(known(&cache, &place, tag.as_ref(), &key))).await? {
             return Ok(Archive { files, object: found, holds });
         }
     }
@@ -70,7 +70,7 @@ pub(crate) async fn open(
             }
             other => RepositoryError::Remote { object: uri.clone(), reason: other.to_string() },
         };
-        take_apart(&cache, &uri, tag, &blob.key, &key, kind).map_err(refused)
+        take_apart(&cache, &uri, tag.as_ref(), &blob.key, &key, kind).map_err(refused)
     })
     .await?;
     Ok(Archive { files, object: found, holds })
@@ -80,7 +80,7 @@ pub(crate) async fn open(
 fn take_apart(
     cache: &Cache,
     uri: &str,
-    tag: Option<String>,
+    tag: Option<&String>,
     blob: &str,
     key: &str,
     kind: Kind,
@@ -92,10 +92,10 @@ fn take_apart(
     walk(into.path(), "", 0, &mut sizes).map_err(Refusal::Io)?;
     let full = |full| Refusal::Io(io::Error::new(io::ErrorKind::StorageFull, full));
     cache.make_room(unpacked.bytes).map_err(full)?;
-    let packed = Packed { uri: uri.to_owned(), tag, sizes };
-    let keep = |path: &String| keep(cache, &packed.shown(path), &packed.object(path), &into.path().join(path));
-    let holds = packed.sizes.keys().map(keep).collect::<io::Result<_>>().map_err(Refusal::Io)?;
-    write_json(&cache.archive_record(key), &Record { files: packed.sizes.clone() }).map_err(Refusal::Io)?;
+    let packed = Packed::of(uri, tag, &sizes);
+    let keep = |(path, object): (&String, &Object)| keep(cache, &packed.shown(path), object, &into.path().join(path));
+    let holds = packed.files.iter().map(keep).collect::<io::Result<_>>().map_err(Refusal::Io)?;
+    write_json(&cache.archive_record(key), &Record { files: sizes }).map_err(Refusal::Io)?;
     // Its files are there, each by itself.
     cache.drop_blob(blob);
     tracing::info!(
@@ -109,20 +109,20 @@ fn take_apart(
 }
 
 /// The files of an archive that was unpacked before, where all are there.
-fn known(cache: &Cache, uri: &str, tag: Option<String>, key: &str) -> Option<(Packed, Vec<Hold>)> {
+fn known(cache: &Cache, uri: &str, tag: Option<&String>, key: &str) -> Option<(Packed, Vec<Hold>)> {
     let record = read_json::<Record>(&cache.archive_record(key))?;
-    let packed = Packed { uri: uri.to_owned(), tag, sizes: record.files };
-    let hold = |path: &String| {
-        let key = Cache::blob_key(&packed.shown(path), &packed.object(path));
+    let packed = Packed::of(uri, tag, &record.files);
+    let hold = |(path, object): (&String, &Object)| {
+        let key = Cache::blob_key(&packed.shown(path), object);
         let hold = cache.hold_blob(&key).ok()?;
         cache.find(&key).map(|_| hold)
     };
-    let holds = packed.sizes.keys().map(hold).collect::<Option<_>>()?;
+    let holds = packed.files.iter().map(hold).collect::<Option<_>>()?;
     Some((packed, holds))
 }
 
 /// Makes a file that was unpacked a blob of its own.
-fn keep(cache: &Cache, uri: &str, object: &Object, from: &Path) -> io::Result<Hold> {
+pub(crate) fn keep(cache: &Cache, uri: &str, object: &Object, from: &Path) -> io::Result<Hold> {
     let key = Cache::blob_key(uri, object);
     let hold = cache.hold_blob(&key)?;
     let part = cache.blob_file(&key, "tmp");
@@ -147,7 +147,7 @@ fn keep(cache: &Cache, uri: &str, object: &Object, from: &Path) -> io::Result<Ho
 }
 
 /// All files below `folder`, with their sizes; links are followed, which do not lead out of it.
-fn walk(folder: &Path, place: &str, depth: usize, files: &mut BTreeMap<String, u64>) -> io::Result<()> {
+pub(crate) fn walk(folder: &Path, place: &str, depth: usize, files: &mut BTreeMap<String, u64>) -> io::Result<()> {
     if depth > MAX_DEPTH {
         return Err(io::Error::other("its folders are nested too deep"));
     }
@@ -165,7 +165,7 @@ fn walk(folder: &Path, place: &str, depth: usize, files: &mut BTreeMap<String, u
     Ok(())
 }
 
-async fn blocking<T: Send + 'static>(
+pub(crate) async fn blocking<T: Send + 'static>(
     object: &str,
     work: impl FnOnce() -> Result<T, RepositoryError> + Send + 'static,
 ) -> Result<T, RepositoryError> {

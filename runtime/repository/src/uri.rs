@@ -1,19 +1,22 @@
 //! What a model's URI names, taken apart; how it is shown without its secrets.
 
 mod hub;
+mod oci;
 
 use std::path::PathBuf;
 
 use url::Url;
 
 pub(crate) use self::hub::{HubPlace, hub_address};
+pub(crate) use self::oci::{OciPlace, is_digest};
 
 use self::hub::hub;
+use self::oci::oci;
 use crate::error::RepositoryError;
 use crate::onnx::is_file;
 
 /// What may stand before `://`.
-const SCHEMES: &str = "a path, file://, s3://, gs://, az://, hf://, http:// or https://";
+const SCHEMES: &str = "a path, file://, s3://, gs://, az://, hf://, oci://, http:// or https://";
 /// The hosts of Azure's blob accounts.
 pub(crate) const AZURE_HOST: &str = ".blob.core.windows.net";
 /// How a checksum is written behind a URI.
@@ -34,6 +37,7 @@ pub(crate) enum Place {
     Bucket(BucketPlace),
     Web(WebPlace),
     Hub(HubPlace),
+    Oci(OciPlace),
 }
 
 /// Which kind of object store.
@@ -132,8 +136,14 @@ impl ModelUri {
             Place::Bucket(place) => place.path.clone(),
             Place::Web(place) => place.url.path().to_owned(),
             Place::Hub(place) => place.path.clone(),
+            Place::Oci(_) => String::new(),
         };
         let may_be_one = is_file(&file) || matches!(&place, Place::Web(_));
+        if let (Some(sha256), Place::Oci(_)) = (&sha256, &place) {
+            let reason =
+                format!("#sha256= is of a file; write @sha256:{sha256} for the image or the artefact of that digest");
+            return Err(RepositoryError::Uri { uri: redact(uri), reason });
+        }
         if sha256.is_some() && !may_be_one {
             let reason =
                 "#sha256= belongs behind the name of an .onnx file or an archive; a folder states it in model.toml"
@@ -152,6 +162,7 @@ impl ModelUri {
             Place::Web(place) => place.url.path().trim_end_matches('/').to_owned(),
             Place::Hub(place) if place.path.is_empty() => place.name.clone(),
             Place::Hub(place) => place.path.clone(),
+            Place::Oci(place) => return Some(place.name().to_owned()),
         };
         let last = path.rsplit('/').next().unwrap_or_default();
         let endings = [".onnx", ".tar.gz", ".tgz", ".tar", ".zip"];
@@ -182,6 +193,7 @@ impl Place {
             (Self::Hub(place), Self::Hub(root)) => {
                 place.name == root.name && place.revision == root.revision && below(&place.path, &root.path)
             }
+            (Self::Oci(place), Self::Oci(root)) => place.is_below(root),
             _ => false,
         }
     }
@@ -213,6 +225,7 @@ fn place(uri: &str) -> Result<Place, String> {
         "gs" => bucket(Provider::Gcs),
         "az" => bucket(Provider::Azure),
         "hf" => hub(rest),
+        "oci" => oci(rest),
         "http" | "https" => web(uri),
         other => Err(format!("the scheme '{other}' is not known; expected {SCHEMES}")),
     }
@@ -288,6 +301,7 @@ pub(crate) fn shown_place(place: &Place) -> String {
         Place::Bucket(place) => format!("{}://{}/{}", place.provider.scheme(), place.bucket, place.path),
         Place::Web(place) => shown_url(&place.url),
         Place::Hub(place) => format!("hf://{}/{}", place.name, place.path),
+        Place::Oci(place) => place.shown(""),
     }
 }
 

@@ -6,6 +6,7 @@ mod download;
 mod flips;
 mod layout;
 mod layouts;
+mod oci;
 pub(crate) mod store;
 
 use std::path::Path;

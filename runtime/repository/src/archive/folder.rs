@@ -13,6 +13,7 @@ use std::path::Path;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, linkat, mkdirat, openat, symlinkat};
 
 use crate::archive::budget::Budget;
+use crate::archive::layer::Layer;
 use crate::archive::name::{self, Name};
 use crate::archive::{PIECE, Refusal, Unpacked};
 
@@ -35,6 +36,8 @@ pub(super) struct Folder<'a> {
     root: OwnedFd,
     pub(super) budget: Budget<'a>,
     pub(super) unpacked: Unpacked,
+    /// Where it is a layer of an image.
+    pub(super) layer: Option<Layer>,
     /// By the folder that each is in and its name there.
     nodes: HashMap<(usize, String), Node>,
     /// Of each folder the one that it is in. The first is the root, in none.
@@ -53,12 +56,21 @@ impl<'a> Folder<'a> {
     pub(super) fn open(path: &Path, budget: Budget<'a>) -> io::Result<Self> {
         let root = openat(CWD, path, FOLDER, Mode::empty())?;
         let nodes = HashMap::new();
-        Ok(Self { root, budget, unpacked: Unpacked::default(), nodes, parents: vec![None], piece: vec![0; PIECE] })
+        let (unpacked, layer) = (Unpacked::default(), None);
+        Ok(Self { root, budget, unpacked, layer, nodes, parents: vec![None], piece: vec![0; PIECE] })
     }
 
     /// What the archive calls `raw`. None if it is left out.
     pub(super) fn admit(&mut self, raw: &[u8]) -> Result<Option<Name>, Refusal> {
         self.budget.one_more(raw)?;
+        let admitted = match &mut self.layer {
+            Some(layer) => layer.admit(raw),
+            None => Some(raw),
+        };
+        let Some(raw) = admitted else {
+            self.unpacked.skipped += 1;
+            return Ok(None);
+        };
         let name = Name::parse(raw, self.budget.limits)?;
         if name.is_junk() {
             self.unpacked.skipped += 1;
@@ -95,6 +107,9 @@ impl<'a> Folder<'a> {
 
     /// Makes a symbolic link. That it leads nowhere is no fault: what is there may come later, or not matter.
     pub(super) fn symbolic_link(&mut self, name: &Name, raw: &[u8]) -> Result<(), Refusal> {
+        if self.layer.is_some() {
+            return self.layer_link(name, raw);
+        }
         let target = name::target(name, raw, self.budget.limits)?;
         // They take room on the disk, too.
         self.budget.spend(&name.raw, raw.len() as u64)?;
@@ -105,13 +120,32 @@ impl<'a> Folder<'a> {
         Ok(())
     }
 
+    /// Keeps a link of a layer in mind.
+    fn layer_link(&mut self, name: &Name, raw: &[u8]) -> Result<(), Refusal> {
+        self.budget.spend(&name.raw, raw.len() as u64)?;
+        let place = self.place(name)?;
+        self.nodes.insert((place.folder, place.last.to_owned()), Node::Link(Vec::new()));
+        let target = std::str::from_utf8(raw).ok().filter(|target| target.len() < self.budget.limits.path);
+        if let (Some(layer), Some(target)) = (&mut self.layer, target) {
+            layer.links.insert(name.parts.join("/"), target.to_owned());
+        }
+        self.unpacked.files += 1;
+        Ok(())
+    }
+
     /// Makes a further name of the file that an earlier entry called `raw`.
     pub(super) fn hard_link(&mut self, name: &Name, raw: &[u8]) -> Result<(), Refusal> {
         let refused = |reason: &str| Refusal::entry(&name.raw, format!("{reason} '{}'", name::shown(raw)));
+        // As names of layers do, some begin with a slash; and the file may be a link.
+        let raw = if self.layer.is_some() { raw.strip_prefix(b"/").unwrap_or(raw) } else { raw };
         let target = Name::parse(raw, self.budget.limits).map_err(|refusal| match refusal {
             Refusal::Entry { reason, .. } => refused(&format!("is a hard link to what {reason}:")),
             other => other,
         })?;
+        let linked = self.layer.as_ref().and_then(|layer| layer.links.get(&target.parts.join("/")).cloned());
+        if let Some(to) = linked {
+            return self.layer_link(name, to.as_bytes());
+        }
         let is_file = self.at(&target.parts).is_some_and(|node| matches!(node, Node::File));
         let (true, Some((last, parents))) = (is_file, target.parts.split_last()) else {
             return Err(refused("is a hard link, but no file before it is"));

@@ -113,6 +113,10 @@ fn entry(
         }
         EntryType::Link => folder.hard_link(&name, link),
         EntryType::Symlink => folder.symbolic_link(&name, link),
+        EntryType::Char | EntryType::Block | EntryType::Fifo if folder.layer.is_some() => {
+            folder.unpacked.skipped += 1;
+            Ok(())
+        }
         EntryType::Char => Err(Refusal::entry(path, "is a character device")),
         EntryType::Block => Err(Refusal::entry(path, "is a block device")),
         EntryType::Fifo => Err(Refusal::entry(path, "is a named pipe")),

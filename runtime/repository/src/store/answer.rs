@@ -204,8 +204,12 @@ fn words(body: &str) -> Option<String> {
         (Some(code), None) => code.to_owned(),
         _ => {
             let json: serde_json::Value = serde_json::from_str(body).ok()?;
-            let error = &json["error"];
-            error.as_str().or_else(|| error["message"].as_str())?.to_owned()
+            let (error, first) = (&json["error"], &json["errors"][0]);
+            match (first["code"].as_str(), first["message"].as_str()) {
+                // A registry's.
+                (Some(code), Some(message)) => format!("{code}: {message}"),
+                _ => error.as_str().or_else(|| error["message"].as_str())?.to_owned(),
+            }
         }
     };
     let line = said.lines().next().unwrap_or_default();

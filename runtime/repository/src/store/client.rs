@@ -87,6 +87,11 @@ impl Client {
         self.http.get(url)
     }
 
+    /// Another request than a GET.
+    pub(crate) fn request(&self, method: http::Method, url: url::Url) -> reqwest::RequestBuilder {
+        self.http.request(method, url)
+    }
+
     /// Sends, and waits for the headers of the answer.
     pub(crate) async fn send(&self, request: reqwest::RequestBuilder) -> Result<Response, Fault> {
         let request = request.build().map_err(Fault::transport)?;

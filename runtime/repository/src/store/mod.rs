@@ -8,6 +8,7 @@ mod credentials;
 mod digests;
 mod fault;
 mod hub;
+mod oci;
 mod packed;
 mod web;
 
@@ -20,7 +21,8 @@ pub(crate) use answer::{Answer, Expected};
 pub(crate) use client::Client;
 pub(crate) use digests::{Algorithm, Check, Composite, Digests};
 pub(crate) use fault::{Fault, FaultKind};
-pub(crate) use packed::Packed;
+pub(crate) use oci::{Oci, OciFile, OciLayer};
+pub(crate) use packed::{Packed, object};
 pub(crate) use web::Web;
 
 use crate::uri::Place;
@@ -49,6 +51,7 @@ pub(crate) enum Source {
     Bucket(bucket::Bucket),
     Web(Web),
     Hub(hub::Hub),
+    Oci(Box<Oci>),
     Archive(Packed),
 }
 
@@ -64,6 +67,7 @@ impl Source {
             Place::Bucket(place) => Ok(Self::Bucket(bucket::Bucket::open(place, client, environment).await?)),
             Place::Web(place) => Ok(Self::Web(Web::new(place, client))),
             Place::Hub(place) => Ok(Self::Hub(hub::Hub::new(place, client, environment)?)),
+            Place::Oci(place) => Ok(Self::Oci(Box::new(Oci::new(place, client, environment)))),
         }
     }
 
@@ -73,6 +77,7 @@ impl Source {
             Self::Bucket(bucket) => bucket.shown(path),
             Self::Web(web) => web.shown(path),
             Self::Hub(hub) => hub.shown(path),
+            Self::Oci(oci) => oci.shown(path),
             Self::Archive(files) => files.shown(path),
         }
     }
@@ -83,12 +88,17 @@ impl Source {
             Self::Bucket(bucket) => bucket.list().await.map(Some),
             Self::Web(_) => Ok(None),
             Self::Hub(hub) => hub.list().await.map(Some),
+            Self::Oci(oci) => oci.list().await.map(Some),
             Self::Archive(files) => Ok(Some(files.listing())),
         }
     }
 
     /// The object at `path` without its content; an answer comes along when the server sent all of it unasked.
     pub(crate) async fn probe(&self, path: &str) -> Result<(Object, Option<Answer>), Fault> {
+        // What it is was said by its digest, whatever a server says now.
+        if let Self::Oci(oci) = self {
+            return Ok((oci.object(path).await?, None));
+        }
         let mut answer = self.get(path, Some(0..1), &Expected::default()).await?;
         if !answer.has_size() {
             // A server that does not say how large it is sends all of it, unless it cannot do without: once to count it.
@@ -102,7 +112,7 @@ impl Source {
     pub(crate) async fn stated(&self, path: &str) -> Result<Option<Object>, Fault> {
         match self {
             Self::Bucket(bucket) => bucket.stated(path).await,
-            Self::Web(_) | Self::Hub(_) | Self::Archive(_) => Ok(None),
+            Self::Web(_) | Self::Hub(_) | Self::Oci(_) | Self::Archive(_) => Ok(None),
         }
     }
 
@@ -111,7 +121,7 @@ impl Source {
     pub(crate) async fn part_size(&self, path: &str, composite: &Composite, size: u64) -> Result<Option<u64>, Fault> {
         match self {
             Self::Bucket(bucket) => bucket.part_size(path, composite.count, size).await,
-            Self::Web(_) | Self::Hub(_) | Self::Archive(_) => Ok(None),
+            Self::Web(_) | Self::Hub(_) | Self::Oci(_) | Self::Archive(_) => Ok(None),
         }
     }
 
@@ -126,6 +136,7 @@ impl Source {
             Self::Bucket(bucket) => bucket.get(path, range.clone()).await?,
             Self::Web(web) => web.get(path, range.clone()).await?,
             Self::Hub(hub) => hub.get(path, range.clone()).await?,
+            Self::Oci(oci) => oci.get(path, range.clone()).await?,
             // It was in the cache when the archive was opened.
             Self::Archive(files) => {
                 return Err(Fault::refused(format!(
@@ -135,10 +146,13 @@ impl Source {
             }
         };
         let is_s3 = matches!(self, Self::Bucket(bucket) if bucket.is_s3());
+        // Blobs are told by their digests: the tags of the servers that a registry sends one to are their own.
+        let untagged = Expected { size: expected.size, tag: None };
+        let expected = if matches!(self, Self::Oci(_)) { &untagged } else { expected };
         let checked = answer::check(response, range, expected, is_s3).await;
         match self {
             Self::Bucket(bucket) => checked.map_err(|fault| bucket.explain(fault)),
-            Self::Web(_) | Self::Hub(_) | Self::Archive(_) => checked,
+            Self::Web(_) | Self::Hub(_) | Self::Oci(_) | Self::Archive(_) => checked,
         }
     }
 }

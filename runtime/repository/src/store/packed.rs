@@ -9,29 +9,26 @@ use crate::store::{Listing, Object};
 pub(crate) struct Packed {
     /// Of the archive, without secrets.
     pub(crate) uri: String,
-    /// What changes when the archive does.
-    pub(crate) tag: Option<String>,
-    /// Bytes of each file.
-    pub(crate) sizes: BTreeMap<String, u64>,
+    pub(crate) files: Listing,
 }
 
 impl Packed {
+    /// Files of these sizes, of an archive that changes when `tag` does.
+    pub(crate) fn of(uri: &str, tag: Option<&String>, sizes: &BTreeMap<String, u64>) -> Self {
+        let files = sizes.iter().map(|(path, size)| (path.clone(), object(tag, *size)));
+        Self { uri: uri.to_owned(), files: files.collect() }
+    }
+
     pub(crate) fn shown(&self, path: &str) -> String {
         if path.is_empty() { self.uri.clone() } else { format!("{}/{path}", self.uri) }
     }
 
     pub(crate) fn listing(&self) -> Listing {
-        self.sizes.keys().map(|path| (path.clone(), self.object(path))).collect()
+        self.files.clone()
     }
+}
 
-    /// What is known of a file.
-    pub(crate) fn object(&self, path: &str) -> Object {
-        Object {
-            size: self.sizes.get(path).copied().unwrap_or_default(),
-            // Whatever its content, it is that of this archive.
-            tag: Some(self.tag.clone().unwrap_or_default()),
-            digests: Digests::default(),
-            composite: None,
-        }
-    }
+/// A file of an archive: whatever its content, it is that of the archive.
+pub(crate) fn object(tag: Option<&String>, size: u64) -> Object {
+    Object { size, tag: Some(tag.cloned().unwrap_or_default()), digests: Digests::default(), composite: None }
 }

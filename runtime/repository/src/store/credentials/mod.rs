@@ -25,8 +25,9 @@ use std::time::Duration;
 use object_store::{CredentialProvider, ObjectStore, RetryConfig};
 use url::Url;
 
+pub(crate) use aws::run;
 pub(crate) use hub::hub_token;
-pub(crate) use identity::Identity;
+pub(crate) use identity::{Absent, Identity};
 
 use crate::store::client::{Client, Environment, Signing, set};
 use crate::store::fault::{Fault, causes};

@@ -15,6 +15,8 @@ use object_store::StaticCredentialProvider;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, AwsCredential, AwsCredentialProvider};
 use url::Url;
 
+pub(crate) use process::run;
+
 use crate::store::client::{Client, Environment, Signing, is_true, set};
 use crate::store::credentials::aws::files::{Profile, SharedFiles};
 use crate::store::credentials::aws::machine::{container, instance};

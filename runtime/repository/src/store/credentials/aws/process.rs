@@ -52,7 +52,7 @@ impl Process {
 }
 
 /// What a program prints; it is stopped when its time is over.
-fn run(mut command: Command, patience: Duration) -> Result<Vec<u8>, Fault> {
+pub(crate) fn run(mut command: Command, patience: Duration) -> Result<Vec<u8>, Fault> {
     let failed = |error: std::io::Error| Fault::refused(error.to_string());
     let until = Instant::now() + patience;
     let mut child = command.spawn().map_err(failed)?;
