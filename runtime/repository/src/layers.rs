@@ -19,7 +19,7 @@ use crate::download::{Blob, Downloads};
 use crate::error::RepositoryError;
 use crate::layers::merge::{Content, Found, Merged};
 use crate::shape::below;
-use crate::store::{Object, Oci, OciFile, OciLayer, Packed, Source, object};
+use crate::store::{Listing, Object, Oci, OciFile, OciLayer, Packed, Source, inside, object};
 use crate::unpacked::{blocking, keep, walk};
 
 /// Where KServe's images have their model.
@@ -49,6 +49,7 @@ struct Opened {
 }
 
 /// One image, or artefact, while its layers are opened.
+#[derive(Clone, Copy)]
 struct Opening<'a> {
     downloads: &'a Downloads,
     source: &'a Source,
@@ -72,33 +73,48 @@ pub(crate) async fn open(
     if !listed.layers.iter().any(|layer| matches!(layer, OciLayer::Tape(..))) {
         return Ok(None);
     }
-    let (layers, is_image) = (listed.layers.as_slice(), listed.is_image);
-    if is_image {
-        let opening = Opening { downloads, source, layers, is_image, below: MODELS };
-        let files = opening.files(MODELS).await?;
-        if !files.1.is_empty() {
-            return opening.finish(files, MODELS).await.map(Some);
-        }
+    let (whole, path) = (Source::Oci(Box::new(oci.whole())), oci.path());
+    let opening = Opening { downloads, source: &whole, layers: &listed.layers, is_image: listed.is_image, below: "" };
+    let mut found = None;
+    if listed.is_image {
+        let opening = Opening { below: MODELS, ..opening };
+        found = Some(opening.files().await?).filter(|(_, files)| !files.is_empty()).map(|found| (opening, found));
     }
-    let opening = Opening { downloads, source, layers, is_image, below: "" };
-    let files = opening.files("").await?;
-    opening.finish(files, "").await.map(Some)
+    let (opening, (opened, mut files)) = match found {
+        Some(found) => found,
+        None => {
+            let found = opening.files().await?;
+            (opening, found)
+        }
+    };
+    files.retain(|file, _| inside(file, path).is_some());
+    if files.is_empty() {
+        return Err(RepositoryError::Remote { object: uri, reason: "there are no files in it".to_owned() });
+    }
+    let (listing, holds) = opening.finish(opened, &files).await?;
+    let relative = |(file, object): (String, Object)| Some((inside(&file, path)?.to_owned(), object));
+    let files = listing.into_iter().filter_map(relative).collect();
+    Ok(Some((Packed { uri, files }, holds)))
 }
 
 type Merging = (Vec<Opened>, BTreeMap<String, Found>);
 
 impl Opening<'_> {
-    /// The files below `root`, those of all layers together.
-    async fn files(&self, root: &str) -> Result<Merging, RepositoryError> {
+    /// The files below the folder that is looked into, those of all layers together.
+    async fn files(&self) -> Result<Merging, RepositoryError> {
         let open: Vec<BoxFuture<'_, _>> = self.layers.iter().map(|layer| self.layer(layer, false).boxed()).collect();
         let opened: Vec<Opened> = stream::iter(open).buffered(LAYERS).try_collect().await?;
         let contents: Vec<Content> = opened.iter().map(|opened| opened.content.clone()).collect();
-        let found = Merged::of(&contents).files(root).map_err(|reason| self.wrong(reason))?;
+        let found = Merged::of(&contents).files(self.below).map_err(|reason| self.wrong(reason))?;
         Ok((opened, found))
     }
 
     /// Makes sure that all of them are in the cache, each under its own name.
-    async fn finish(&self, (opened, found): Merging, root: &str) -> Result<(Packed, Vec<Hold>), RepositoryError> {
+    async fn finish(
+        &self,
+        opened: Vec<Opened>,
+        found: &BTreeMap<String, Found>,
+    ) -> Result<(Listing, Vec<Hold>), RepositoryError> {
         let mut holds: Vec<Hold> = opened.into_iter().flat_map(|opened| opened.holds).collect();
         let cache = &self.downloads.cache;
         let failed = |reason| self.failed(reason);
@@ -115,7 +131,7 @@ impl Opening<'_> {
         }
         let mut listing = BTreeMap::new();
         let mut linked = Vec::new();
-        for (path, found) in &found {
+        for (path, found) in found {
             let object = self.object(found);
             let name = self.source.shown(path);
             if name != self.name(&found.path) {
@@ -124,9 +140,6 @@ impl Opening<'_> {
             listing.insert(path.clone(), object);
         }
         let uri = self.source.shown("");
-        if listing.is_empty() {
-            return Err(self.wrong("there are no files in it".to_owned()));
-        }
         let (cache, place) = (cache.clone(), uri.clone());
         let path = cache.folder().to_owned();
         let copied = blocking(&uri, move || {
@@ -139,8 +152,7 @@ impl Opening<'_> {
                 self.downloads.cache.drop_blob(&Cache::blob_key(&name, &file.object));
             }
         }
-        tracing::debug!(object = uri, files = listing.len(), root, "layers merged");
-        Ok((Packed { uri, files: listing }, holds))
+        Ok((listing, holds))
     }
 
     /// What lies in a layer: as it is known from before, else downloaded and unpacked. With `anew`, its files are wanted.
@@ -326,7 +338,5 @@ fn copies(cache: &Cache, all: &[(String, Object, PathBuf)]) -> io::Result<Vec<Ho
 
 /// A path of a layer of the image `root`, as one of the folder `folder` of it that is looked into, where it lies there.
 fn named(root: &str, folder: &str, path: &str) -> String {
-    let inside =
-        if folder.is_empty() { Some(path) } else { path.strip_prefix(folder).and_then(|rest| rest.strip_prefix('/')) };
-    below(root, inside.unwrap_or(path))
+    below(root, inside(path, folder).unwrap_or(path))
 }

@@ -63,7 +63,7 @@ pub(crate) async fn open(
         && let Some((files, holds)) = layers::open(downloads, &source, oci).await?
     {
         let (listing, source) = (Some(files.listing()), Source::Archive(files));
-        return Ok(Opened { source, listing, file: None, sha256: None, manifest: None, archive: None, _holds: holds });
+        return Ok(Opened { source, listing, file, sha256: None, manifest: None, archive: None, _holds: holds });
     }
     if let Some((file, kind)) = file.as_deref().and_then(|file| Some((file, Kind::of(file)?))) {
         let unpacked::Archive { files, object, holds } =
@@ -79,9 +79,9 @@ pub(crate) async fn open(
             _holds: holds,
         });
     }
-    // The hub tells the checksum of a file where it lists the folder around it.
+    // The hub tells the checksum of a file where it lists the folder around it, and so does a manifest.
     let listing = match &file {
-        Some(_) if !matches!(source, Source::Hub(_)) => None,
+        Some(_) if !matches!(source, Source::Hub(_) | Source::Oci(_)) => None,
         _ => downloads.ask(&source.shown(""), || source.list()).await?,
     };
     Ok(Opened { source, listing, file, sha256: uri.sha256.clone(), manifest, archive: None, _holds: Vec::new() })
@@ -163,13 +163,17 @@ impl Place {
         };
         let mut place = self.clone();
         let file = match &mut place {
-            Self::Local(_) | Self::Oci(_) => None,
+            Self::Local(_) => None,
             Self::Bucket(bucket) => split(&bucket.path).map(|(folder, file)| {
                 bucket.path = folder;
                 file
             }),
             Self::Hub(hub) => split(&hub.path).map(|(folder, file)| {
                 hub.path = folder;
+                file
+            }),
+            Self::Oci(oci) => split(&oci.path).map(|(folder, file)| {
+                oci.path = folder;
                 file
             }),
             Self::Web(web) => web.split_file(),

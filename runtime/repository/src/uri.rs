@@ -162,7 +162,7 @@ impl ModelUri {
             Place::Web(place) => place.url.path().trim_end_matches('/').to_owned(),
             Place::Hub(place) if place.path.is_empty() => place.name.clone(),
             Place::Hub(place) => place.path.clone(),
-            Place::Oci(place) => return Some(place.name().to_owned()),
+            Place::Oci(place) => place.named().to_owned(),
         };
         let last = path.rsplit('/').next().unwrap_or_default();
         let endings = [".onnx", ".tar.gz", ".tgz", ".tar", ".zip"];

@@ -15,7 +15,8 @@ pub(crate) struct SourceFlags {
     /// A model under a name of its own; may be repeated
     #[arg(long, value_name = "NAME=URI", value_parser = parse_named)]
     pub(crate) model: Vec<NamedModel>,
-    /// A model's folder or .onnx file, or a folder of models: a path, file://, s3://, gs://, az://, hf://, http(s)://
+    /// A model's folder or .onnx file, or a folder of models: a path, file://, s3://, gs://, az://,
+    /// hf://, oci://, http(s)://
     #[arg(long, value_name = "URI", alias = "model_dir", value_parser = parse_place)]
     pub(crate) model_dir: Option<String>,
     /// The name of the model in --model-dir, where it is one; by default its folder's

@@ -21,7 +21,7 @@ pub(crate) use answer::{Answer, Expected};
 pub(crate) use client::Client;
 pub(crate) use digests::{Algorithm, Check, Composite, Digests};
 pub(crate) use fault::{Fault, FaultKind};
-pub(crate) use oci::{Oci, OciFile, OciLayer};
+pub(crate) use oci::{Oci, OciFile, OciLayer, inside};
 pub(crate) use packed::{Packed, object};
 pub(crate) use web::Web;
 

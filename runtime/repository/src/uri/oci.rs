@@ -1,6 +1,6 @@
 //! Places in registries of container images.
 
-use super::Place;
+use super::{Place, plain_path};
 
 /// How such a place is written.
 const EXPECTED: &str = "expected oci://HOST[:PORT]/REPOSITORY[:TAG|@sha256:DIGEST]";
@@ -20,15 +20,18 @@ pub(crate) struct OciPlace {
     pub(crate) tag: Option<String>,
     /// `sha256:` and what it must be, in lower case. It counts before the tag.
     pub(crate) digest: Option<String>,
+    /// A file or a folder in it, behind a tag or a digest; empty for all. Without either it would be of the repository's name.
+    pub(crate) path: String,
 }
 
 impl OciPlace {
-    /// What a path in it is called in messages and in the cache.
+    /// What a path below its own is called in messages and in the cache.
     pub(crate) fn shown(&self, path: &str) -> String {
         let tag = self.tag.as_ref().map(|tag| format!(":{tag}")).unwrap_or_default();
         let digest = self.digest.as_ref().map(|digest| format!("@{digest}")).unwrap_or_default();
-        let slash = if path.is_empty() { "" } else { "/" };
-        format!("oci://{}/{}{tag}{digest}{slash}{path}", self.host, self.repository)
+        let root = format!("oci://{}/{}{tag}{digest}", self.host, self.repository);
+        let parts = [root.as_str(), &self.path, path];
+        parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("/")
     }
 
     /// What a blob of its repository is called.
@@ -38,16 +41,20 @@ impl OciPlace {
 
     /// Whether this is `root`, or in a repository of its name or below it where it names no tag.
     pub(crate) fn is_below(&self, root: &Self) -> bool {
+        let is_inside = |path: &str, root: &str| {
+            let rest = path.strip_prefix(root);
+            root.is_empty() || rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        let whose = |place: &Self| (place.repository.clone(), place.tag.clone(), place.digest.clone());
         if root.tag.is_some() || root.digest.is_some() {
-            return self == root;
+            return self.host == root.host && whose(self) == whose(root) && is_inside(&self.path, &root.path);
         }
-        let rest = self.repository.strip_prefix(&root.repository);
-        self.host == root.host && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        self.host == root.host && is_inside(&self.repository, &root.repository)
     }
 
-    /// The name of the repository without what is in front of it.
-    pub(crate) fn name(&self) -> &str {
-        self.repository.rsplit('/').next().unwrap_or_default()
+    /// What its model is called: the last part of a path in it, else of its repository.
+    pub(crate) fn named(&self) -> &str {
+        if self.path.is_empty() { &self.repository } else { &self.path }
     }
 }
 
@@ -57,11 +64,17 @@ pub(crate) fn is_digest(text: &str) -> bool {
     text.strip_prefix(SHA256).is_some_and(|digits| digits.len() == 64 && digits.bytes().all(hex))
 }
 
-/// `HOST[:PORT]/REPOSITORY[:TAG][@DIGEST]`
+/// `HOST[:PORT]/REPOSITORY[:TAG][@DIGEST][/PATH]`, of which a path is told from the repository by a tag or a digest before it.
 pub(super) fn oci(rest: &str) -> Result<Place, String> {
     let rest = rest.trim_end_matches('/');
     let Some((host, path)) = rest.split_once('/') else { return Err(format!("it names no repository; {EXPECTED}")) };
     check_host(host, path)?;
+    let marked = path.find([':', '@']).unwrap_or(path.len());
+    let (path, inside) = match path[marked..].find('/') {
+        Some(slash) => path.split_at(marked + slash),
+        None => (path, ""),
+    };
+    let inside = plain_path(inside)?;
     let (path, digest) = match path.split_once('@') {
         Some((path, digest)) => (path, Some(digest)),
         None => (path, None),
@@ -86,7 +99,7 @@ pub(super) fn oci(rest: &str) -> Result<Place, String> {
     // Docker's own have no owner in everyday use.
     let is_docker_s = matches!(host.as_str(), "docker.io" | "index.docker.io" | "registry-1.docker.io");
     let library = if is_docker_s && !repository.contains('/') { "library/" } else { "" };
-    Ok(Place::Oci(OciPlace { host, repository: format!("{library}{repository}"), tag, digest }))
+    Ok(Place::Oci(OciPlace { host, repository: format!("{library}{repository}"), tag, digest, path: inside }))
 }
 
 /// A first part without a dot, a port or `localhost` is an abbreviation that only Docker's tools know.
@@ -153,6 +166,15 @@ mod tests {
         let uri = format!("oci://h.io/o/n:v1@sha256:{hex}");
         assert_eq!(place(&uri).shown(""), uri);
         assert_eq!(place("oci://h.io/o/n").shown("a/b"), "oci://h.io/o/n/a/b");
+        for (uri, path, name) in [
+            (format!("{uri}/a/b"), "a/b", "b"),
+            ("oci://h.io:1/o/n:v1/net.onnx".to_owned(), "net.onnx", "net"),
+            ("oci://h.io:1/o/n:v1/".to_owned(), "", "n"),
+        ] {
+            assert_eq!(place(&uri).path, path);
+            assert_eq!(place(&uri).shown(""), uri.trim_end_matches('/'));
+            assert_eq!(ModelUri::parse(&uri).expect("valid").default_name().as_deref(), Some(name));
+        }
         assert_eq!(ModelUri::parse(&uri).expect("valid").default_name().as_deref(), Some("n"));
     }
 
@@ -173,7 +195,8 @@ mod tests {
             ("oci://quay.io/a//b", "its repository is 'a//b'"),
             ("oci://quay.io/../b", "its repository is '../b'"),
             ("oci://quay.io/net:", "its tag is ''"),
-            ("oci://quay.io/net:a/b", "its tag is 'a/b'"),
+            ("oci://quay.io/net:a:b", "its repository is 'net:a'"),
+            ("oci://quay.io/net:a/../b", "'.' or '..'"),
             ("oci://quay.io/net@md5:00", "its digest is 'md5:00'; expected @sha256:"),
             ("oci://qu%41y.io/net", "is no host"),
         ] {
@@ -192,11 +215,15 @@ mod tests {
             assert!(below(uri, "oci://h.io/team"), "{uri}");
         }
         assert!(below("oci://h.io/team:v1", "oci://h.io/team:v1"));
+        assert!(
+            below("oci://h.io/team:v1/a", "oci://h.io/team:v1") && below("oci://h.io/team:v1/a", "oci://h.io/team")
+        );
         for (uri, root) in [
             ("oci://h.io/teams/net", "oci://h.io/team"),
             ("oci://h.io:80/team/net", "oci://h.io/team"),
             ("oci://h.io/team:v2", "oci://h.io/team:v1"),
             ("oci://h.io/team/net", "oci://h.io/team:v1"),
+            ("oci://h.io/team:v1/ab", "oci://h.io/team:v1/a"),
         ] {
             assert!(!below(uri, root), "{uri} {root}");
         }

@@ -122,7 +122,7 @@ fn chosen<'a>(all: &'a [Descriptor], architecture: &str) -> Result<&'a Descripto
         .iter()
         .map(|image| match &image.platform {
             Some(platform) => format!("{}/{}", shown(&platform.os), shown(&platform.architecture)),
-            None => "one for none".to_owned(),
+            None => "one without a platform".to_owned(),
         })
         .collect();
     let listed = platforms.into_iter().take(10).collect::<Vec<_>>().join(", ");
@@ -203,10 +203,11 @@ impl Descriptor {
         let title = self.title();
         let is_packed = self.annotation(UNPACK) == Some("true") || (kind.contains(".cncf.model.") && packing.is_some());
         // An archive that was pushed as it was is what archives are elsewhere.
-        let named = title.filter(|_| is_one).and_then(|title| match Kind::of(title)? {
-            Kind::Tar => Some(Packing::Plain),
-            Kind::TarGz => Some(Packing::Gzip),
-            Kind::Zip => None,
+        let named = title.filter(|_| is_one).and_then(|title| match Kind::of(title) {
+            Some(Kind::Tar) => Some(Packing::Plain),
+            Some(Kind::TarGz) => Some(Packing::Gzip),
+            Some(Kind::Zip) => None,
+            None => title.ends_with(".tar.zst").then_some(Packing::Zstd),
         });
         let packing = match (title, is_packed) {
             (None, _) => packing,
@@ -316,6 +317,7 @@ mod tests {
                 &["Gzip"],
             ),
             (json!([layer("application/gzip", &title("net.tar.gz"))]), &["Gzip"]),
+            (json!([layer("x", &title("net.tar.zst"))]), &["Zstd"]),
             (json!([layer("application/gzip", &title("net.tar.gz")), layer("x", &title("b"))]), &["net.tar.gz", "b"]),
             (
                 json!([
@@ -395,7 +397,7 @@ mod tests {
             assert_eq!(taken(platforms).as_deref(), Ok(expected), "{platforms:?}");
         }
         let said = taken(&["linux/s390x", "windows/amd64", "x"]).expect_err("none");
-        let listed = "linux/s390x, one for none, windows/amd64";
+        let listed = "linux/s390x, one without a platform, windows/amd64";
         assert_eq!(said, format!("its index has nothing for linux/arm64 ({listed}); name one by @sha256:DIGEST"));
         assert_eq!(taken(&["unknown/unknown"]).expect_err("none"), "its index names no image");
         assert_eq!(super::packing("application/x.tar+zstd"), Some(Packing::Zstd));

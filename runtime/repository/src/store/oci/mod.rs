@@ -14,6 +14,7 @@ mod registry;
 mod tests;
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::Method;
@@ -43,14 +44,14 @@ const DIGEST: &str = "docker-content-digest";
 /// An image or an artefact: what is listed and what is read are of the same manifest.
 pub(crate) struct Oci {
     place: OciPlace,
-    registry: Registry,
-    layers: OnceCell<Layers>,
+    registry: Arc<Registry>,
+    layers: Arc<OnceCell<Layers>>,
 }
 
 impl Oci {
     pub(crate) fn new(place: &OciPlace, client: &Client, environment: &Environment) -> Self {
-        let registry = Registry::new(place, client, environment);
-        Self { place: place.clone(), registry, layers: OnceCell::new() }
+        let registry = Arc::new(Registry::new(place, client, environment));
+        Self { place: place.clone(), registry, layers: Arc::default() }
     }
 
     /// Blobs are called by their digests, files of an artefact by their names.
@@ -58,11 +59,22 @@ impl Oci {
         if is_digest(path) { self.place.shown_blob(path) } else { self.place.shown(path) }
     }
 
+    /// The same, all of it, whichever path in it is meant.
+    pub(crate) fn whole(&self) -> Self {
+        let place = OciPlace { path: String::new(), ..self.place.clone() };
+        Self { place, registry: Arc::clone(&self.registry), layers: Arc::clone(&self.layers) }
+    }
+
+    /// The path in it that is meant; empty for all.
+    pub(crate) fn path(&self) -> &str {
+        &self.place.path
+    }
+
     /// The files that are blobs of their own.
     pub(crate) async fn list(&self) -> Result<Listing, Fault> {
         let layers = &self.layers().await?.layers;
         let files = layers.iter().filter_map(|layer| match layer {
-            OciLayer::File(file) => Some((file.path.clone(), file.object.clone())),
+            OciLayer::File(file) => Some((inside(&file.path, self.path())?.to_owned(), file.object.clone())),
             OciLayer::Tape(..) => None,
         });
         Ok(files.collect())
@@ -84,7 +96,10 @@ impl Oci {
         let files = layers.iter().map(|layer| match layer {
             OciLayer::File(file) | OciLayer::Tape(_, file) => file,
         });
-        let found = files.into_iter().find(|file| file.path == path).map(|file| file.object.clone());
+        let is_it = |file: &OciFile| {
+            if is_digest(path) { file.path == path } else { inside(&file.path, self.path()) == Some(path) }
+        };
+        let found = files.into_iter().find(|file| is_it(file)).map(|file| file.object.clone());
         found.ok_or_else(|| Fault { kind: FaultKind::Missing, reason: "there is no such file".to_owned() })
     }
 
@@ -141,6 +156,11 @@ impl Oci {
         let response = self.registry.send(Method::GET, path, accepting).await?;
         if response.status().is_success() { read(response, MAX_MANIFEST).await } else { Err(refusal(response).await) }
     }
+}
+
+/// A path as one of the folder `folder`, where it lies there.
+pub(crate) fn inside<'a>(path: &'a str, folder: &str) -> Option<&'a str> {
+    if folder.is_empty() { Some(path) } else { path.strip_prefix(folder)?.strip_prefix('/') }
 }
 
 fn accepting(request: reqwest::RequestBuilder) -> reqwest::RequestBuilder {

@@ -211,7 +211,8 @@ mod tests {
             ("[::1]:5000", "http://[::1]:5000/v2/a/b/x"),
             ("localhost.evil.io", "https://localhost.evil.io/v2/a/b/x"),
         ] {
-            let place = OciPlace { host: host.to_owned(), repository: "a/b".to_owned(), tag: None, digest: None };
+            let (host, repository, path) = (host.to_owned(), "a/b".to_owned(), String::new());
+            let place = OciPlace { host, repository, tag: None, digest: None, path };
             let registry = Registry::new(&place, &client, &none);
             assert_eq!(registry.url("x").expect("valid").as_str(), expected);
         }

@@ -65,6 +65,10 @@ async fn the_models_of_an_image_are_unpacked_once() {
     let digest = modelcar(&mut content.lock().expect("no panic"), "v2", b"a\nb\n");
     assert_eq!(opener.files(&format!("{uri}@{digest}")).await, expected(4));
     assert_eq!(blobs(server.lines()), 2);
+    // A file of it, by the name that messages give it.
+    let file = format!("{uri}@{digest}/net.onnx");
+    assert_eq!(opener.files(&file).await, format!("net.onnx:{}", onnx().len()));
+    assert_eq!(blobs(server.lines()), 0);
 }
 
 #[tokio::test]
@@ -115,6 +119,14 @@ async fn an_image_without_models_is_searched_and_links_are_files() {
     // Two folders of models lie in it, and one name is given.
     let said = opener.open(&uri("two")).await.map(drop).expect_err("several");
     assert!(said.contains("several models lie below it (srv/data, srv/net)"), "{said}");
+    let several = opener.open(&format!("{}/srv", uri("two"))).await.map(drop).expect_err("several");
+    assert!(several.contains(&format!("as in `--model NAME={}/srv/data`", uri("two"))), "{several}");
+    for (path, file) in [("srv/net", "model.onnx"), ("srv/data/net.onnx", "net.onnx")] {
+        let uri = format!("{}/{path}", uri("two"));
+        assert_eq!(opener.files(&uri).await, format!("{file}:{}", onnx.len()));
+    }
+    let said = failed(&Environment::new(), &format!("{}/bin", uri("two"))).await;
+    assert_eq!(said, format!("{}/bin: there are no files in it", uri("two")));
     assert_eq!(opener.files(&uri("three")).await, format!("srv/net/model.onnx:{}", onnx.len()));
     let said = failed(&Environment::new(), &uri("system")).await;
     assert!(

@@ -166,6 +166,10 @@ async fn files_of_an_artefact_are_fetched_as_they_are_needed() {
     let pinned = format!("{uri}@{digest}");
     assert_eq!(opener.files(&pinned).await, expected);
     assert!(server.lines().iter().all(|line| !line.starts_with("HEAD")));
+    let file = format!("{uri}:latest/net.onnx");
+    assert_eq!(opener.files(&file).await, format!("net.onnx:{}", onnx().len()));
+    let unknown = failed(&Environment::new(), &format!("{uri}:latest/other.onnx")).await;
+    assert_eq!(unknown, format!("{uri}:latest/other.onnx: there is no such object"));
     let unknown = failed(&Environment::new(), &format!("{uri}:v9")).await;
     assert_eq!(unknown, format!("{uri}:v9: the server answered 404 Not Found (MANIFEST_UNKNOWN: manifest unknown)"));
     let found = opener.repository.look_into(&uri, None).await.expect("asked").all().expect("a model");
