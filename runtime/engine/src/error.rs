@@ -217,6 +217,7 @@ impl LoadError {
     pub const fn code(&self) -> Code {
         match self {
             Self::TooLarge { .. } => Code::Overloaded,
+            Self::Asked { error, .. } => error.code(),
             Self::UnknownBackend { .. } | Self::UnknownDevice(_) => Code::InvalidArgument,
             _ => Code::Internal,
         }
@@ -260,6 +261,14 @@ pub enum LoadError {
         backend: &'static str,
         /// Its reason.
         error: BackendError,
+    },
+    /// The same of a device that somebody else's words ask for.
+    #[error("{error}; {by} asks for it")]
+    Asked {
+        /// Whose words.
+        by: &'static str,
+        /// What is wrong with it.
+        error: Box<LoadError>,
     },
     /// The manifest wants requests to share runs, and they cannot.
     #[error("{0}")]

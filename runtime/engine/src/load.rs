@@ -208,7 +208,13 @@ fn load_model(shared: &Shared, folder: &ModelFolder, files: &ModelFiles) -> Resu
             memory: shared.options.memory.as_ref().map(|memory| memory.limit),
         },
     };
-    let chosen = choice::choose(&shared.backends, &wanted, files)?;
+    let chosen =
+        choice::choose(&shared.backends, &wanted, files).map_err(|error| match (manifest.device_by, &error) {
+            (Some(by), LoadError::Backend { .. } | LoadError::NoBackend(_)) => {
+                LoadError::Asked { by, error: Box::new(error) }
+            }
+            _ => error,
+        })?;
     let settings = &wanted.options.settings;
     if !settings.is_empty() && chosen.backend != settings.backend {
         let (model, backend, meant) = (&folder.name, chosen.backend, settings.backend);

@@ -65,6 +65,9 @@ pub struct Manifest {
     pub backend: Option<String>,
     /// `auto`, `cpu`, `cuda`, `cuda:N`, `cuda-or-cpu`, `cuda:0,cuda:1`, …
     pub device: Option<String>,
+    /// Which words of another server's file ask for `device`, for messages.
+    #[serde(skip)]
+    pub device_by: Option<&'static str>,
     /// Whether a backend may run what it is not known to compute rightly.
     #[serde(default)]
     pub unverified: bool,

@@ -154,6 +154,7 @@ impl Triton {
         }
         let more = count(group.number("instance_group.count")?.unwrap_or(1)).max(1);
         instances.count = Some(instances.count.unwrap_or_default().saturating_add(more));
+        self.manifest.device_by = device.as_ref().map(|_| "`instance_group` in config.pbtxt");
         self.manifest.device = device;
         self.ignore_others("instance_group", group, &["name", "count", "kind", "gpus"]);
         Ok(())
