@@ -1,6 +1,7 @@
 //! How models lie on disk: a bare `.onnx`, a folder with or without a manifest, numbered folders, a folder of models.
 
 mod assemble;
+mod checksum;
 mod folder;
 mod version;
 

@@ -1,7 +1,7 @@
 //! How people lay models out, in a hundred places, and what is served of each: from a folder, a hub and object stores alike.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -244,21 +244,4 @@ pub(super) fn check_some(place: &str, variables: &[(&str, &str)]) {
     let wrong: Vec<String> =
         some.iter().flat_map(|(at, layout)| layout.check(&format!("{place}/{at}"), variables, false)).collect();
     assert!(wrong.is_empty(), "{place}: {}", wrong.join("\n"));
-}
-
-/// KServe's own initializer puts a model into a folder, and that is served by the name that KServe gives.
-#[test]
-fn what_kserve_s_initializer_leaves_is_served() {
-    let Some(python) = super::clouds::python("kserve_storage") else { return };
-    let fixture = root().join("tests/fixtures/models/identity_fp32.onnx");
-    for case in ["file", "archive", "zip", "folder", "versions", "hub"] {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let place: PathBuf = folder.path().join("models");
-        let script = root().join("tests/repository/kserve.py");
-        let output = std::process::Command::new(&python).arg(script).arg(case).arg(&place).arg(&fixture).output();
-        let output = output.expect("Python starts");
-        assert!(output.status.success(), "{case}: {}", String::from_utf8_lossy(&output.stderr));
-        let server = crate::harness::Server::start(&["--model_name", "iris", "--model_dir", &place.to_string_lossy()]);
-        super::predict(&server, "iris");
-    }
 }

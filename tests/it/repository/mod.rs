@@ -4,6 +4,7 @@ mod cache;
 mod clouds;
 mod download;
 mod flips;
+mod kserve;
 mod layout;
 mod layouts;
 mod oci;

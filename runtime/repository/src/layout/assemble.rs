@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use corymb_core::{FileSource, ModelFiles, files};
 
+use super::checksum::digest;
 use super::folder::{Held, ModelFolder, PluginFile};
-use super::version::digest;
+
 use crate::cache::key;
 use crate::error::RepositoryError;
 use crate::manifest::{Manifest, VersionsSection};

@@ -3,9 +3,10 @@
 use std::io;
 use std::path::Path;
 
-use corymb_core::{FileSource, files};
+use corymb_core::FileSource;
 
 use super::assemble::{Files, Known, assemble};
+use super::checksum::digest;
 use super::folder::ModelFolder;
 use crate::error::RepositoryError;
 use crate::manifest::Manifest;
@@ -62,19 +63,6 @@ pub(super) fn planned(
         }
     }
     assemble(name, &version.number.to_string(), files, version.manifest, &said, known)
-}
-
-/// The checksum of a file, read in pieces: a model may be larger than memory should be.
-pub(super) fn digest(path: &Path, algorithm: Algorithm) -> io::Result<String> {
-    let mut reader = files::open(path)?;
-    let mut hasher = algorithm.hasher(reader.metadata()?.len());
-    let mut piece = vec![0; 256 << 10];
-    loop {
-        match io::Read::read(&mut reader, &mut piece)? {
-            0 => return Ok(hasher.finish()),
-            read => hasher.update(&piece[..read]),
-        }
-    }
 }
 
 pub(super) fn parse_manifest(path: &Path, text: &str) -> Result<Manifest, RepositoryError> {
