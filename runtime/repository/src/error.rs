@@ -100,6 +100,15 @@ pub enum RepositoryError {
         /// Their names.
         files: Vec<String>,
     },
+    /// The place holds no model, and below it there are some.
+    #[error("{path}: no model lies here; below it do {listed}: name one, as in `--model NAME={path}/{example}`",
+        listed = listed(names), example = names.first().map_or("FOLDER", String::as_str))]
+    Below {
+        /// The place.
+        path: PathBuf,
+        /// Their paths.
+        names: Vec<String>,
+    },
     /// Several models lie below a place that is to be one.
     #[error(
         "{path}: several models lie below it ({listed}), of which one is wanted; name it, as in \
@@ -175,7 +184,7 @@ impl RepositoryError {
     pub fn code(&self) -> Code {
         match self {
             Self::Name(_) | Self::Uri { .. } => Code::InvalidArgument,
-            Self::Empty { .. } | Self::NotCached { .. } => Code::NotFound,
+            Self::Empty { .. } | Self::Below { .. } | Self::NotCached { .. } => Code::NotFound,
             Self::Unreadable { reason, .. } if reason.kind() == std::io::ErrorKind::NotFound => Code::NotFound,
             _ => Code::Internal,
         }

@@ -18,7 +18,7 @@ use self::assemble::{Files, Known, assemble};
 use self::version::{bare_file, parse_manifest};
 use crate::error::RepositoryError;
 use crate::onnx::is_onnx;
-use crate::plan::{self, Ask, Plan, Planned};
+use crate::plan::{self, Ask, Plan, Planned, below_of};
 use crate::sample::Sample;
 use crate::shape::{Disk, Item, MANIFEST, Shape, WARMUP, file_name};
 use crate::signature::{Kept, SIGNATURE, SignaturePolicy, Signed, check_file, check_folder, unsigned};
@@ -90,7 +90,7 @@ pub(crate) fn look_into(uri: &str, name: Option<&str>, signatures: &SignaturePol
             };
             Ok(Found::Many(items.into_iter().map(open).collect()))
         }
-        Shape::Nothing if name.is_none() => Ok(Found::None(path)),
+        Shape::Nothing if name.is_none() => Ok(Found::None(below_of(&Disk(path.clone()), "")?.paths(), path)),
         // A name is that of the one model here, or below.
         _ => {
             let own_name = name.map_or_else(|| file_name(&path), str::to_owned);
@@ -121,8 +121,8 @@ pub(crate) fn names(uri: &str, name: Option<&str>) -> Result<Vec<String>, Reposi
 /// What lies in a place that may be one model or hold several: by name the versions of each, or what is wrong with it.
 #[derive(Debug)]
 pub enum Found {
-    /// No model. The place, for messages.
-    None(PathBuf),
+    /// No model; for messages those that lie below it, and the place.
+    None(Vec<String>, PathBuf),
     /// The place is a model itself.
     One(String, Result<Vec<ModelFolder>, RepositoryError>),
     /// Each folder in it is one, and each `.onnx` file.
@@ -136,7 +136,8 @@ impl Found {
     /// The first thing that is wrong; that there is none, too.
     pub fn all(self) -> Result<Vec<ModelFolder>, RepositoryError> {
         match self {
-            Self::None(path) => Err(RepositoryError::Empty { path }),
+            Self::None(names, path) if !names.is_empty() => Err(RepositoryError::Below { path, names }),
+            Self::None(_, path) => Err(RepositoryError::Empty { path }),
             Self::One(_, opened) => opened,
             Self::Many(models) => {
                 Ok(models.into_iter().map(|(_, opened)| opened).collect::<Result<Vec<_>, _>>()?.concat())

@@ -372,7 +372,10 @@ impl Remote {
         let is_one = is_given || (is_hub && opened.listing.as_ref().map_or(Ok(false), below)?);
         let items = match shape {
             Shape::Models(items) if !is_one => items,
-            Shape::Nothing if !is_one => return Ok(Found::None(self.shown(uri).into())),
+            Shape::Nothing if !is_one => {
+                let below = opened.listing.as_ref().map(|listing| below_of(listing, "")).transpose()?;
+                return Ok(Found::None(below.map(Below::paths).unwrap_or_default(), self.shown(uri).into()));
+            }
             _ => {
                 let models = self.model(&opened, "", name, None).await;
                 // Of a place that cannot be reached there may be something to serve.

@@ -2,6 +2,8 @@
 
 mod progress;
 
+pub(crate) use self::progress::Loading;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -149,11 +151,11 @@ pub(crate) fn open_each(flags: &SourceFlags, repository: &Repository) -> anyhow:
 
 fn none_unless(later: bool, found: Found) -> Result<Models, RepositoryError> {
     match found {
-        Found::None(path) if later => {
+        Found::None(_, path) if later => {
             tracing::info!(folder = %path.display(), "there are no models yet");
             Ok(Vec::new())
         }
-        Found::None(path) => Err(RepositoryError::Empty { path }),
+        none @ Found::None(..) => none.all().map(|_| Vec::new()),
         Found::One(name, opened) => Ok(vec![(name, opened)]),
         Found::Many(models) => Ok(models),
     }

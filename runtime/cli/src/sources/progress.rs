@@ -19,6 +19,43 @@ pub(crate) fn of_this_terminal() -> Arc<dyn Progress> {
     if std::io::stderr().is_terminal() { Arc::new(Bars::default()) } else { Arc::new(Lines) }
 }
 
+/// Shows that a model is being loaded, until it is dropped: where a person looks as something that moves, elsewhere by a line now and
+/// then.
+pub(crate) struct Loading {
+    spinner: Option<ProgressBar>,
+    lines: Option<tokio::task::JoinHandle<()>>,
+}
+
+impl Loading {
+    /// Within a runtime.
+    pub(crate) fn begin(model: &str) -> Self {
+        if std::io::stderr().is_terminal() {
+            let spinner = ProgressBar::new_spinner().with_message(format!("loading {model}"));
+            spinner.enable_steady_tick(Duration::from_millis(100));
+            return Self { spinner: Some(spinner), lines: None };
+        }
+        let (model, begun) = (model.to_owned(), Instant::now());
+        let lines = tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(EVERY).await;
+                tracing::info!(model, seconds = begun.elapsed().as_secs(), "still loading");
+            }
+        });
+        Self { spinner: None, lines: Some(lines) }
+    }
+}
+
+impl Drop for Loading {
+    fn drop(&mut self) {
+        if let Some(spinner) = &self.spinner {
+            spinner.finish_and_clear();
+        }
+        if let Some(lines) = &self.lines {
+            lines.abort();
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 struct Bars(MultiProgress);
 

@@ -125,8 +125,8 @@ impl Live {
         let found = self.0.repository.look_into(uri, self.0.sources.folder_name.as_deref()).await;
         let models = match found {
             // A folder of models may be empty; a model whose files are not there is one that cannot be read.
-            Ok(Found::None(_)) if look.many => Vec::new(),
-            Ok(Found::None(path)) => return look.complain(&self.0.engine, "", &RepositoryError::Empty { path }),
+            Ok(Found::None(..)) if look.many => Vec::new(),
+            Ok(Found::None(_, path)) => return look.complain(&self.0.engine, "", &RepositoryError::Empty { path }),
             Ok(Found::One(name, opened)) => {
                 if self.take(&name, opened, look).await {
                     look.revision = Some(revision);

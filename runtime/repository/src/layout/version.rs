@@ -8,6 +8,7 @@ use corymb_core::FileSource;
 use super::assemble::{Files, Known, assemble};
 use super::checksum::digest;
 use super::folder::ModelFolder;
+use crate::archive::Kind;
 use crate::error::RepositoryError;
 use crate::manifest::Manifest;
 use crate::onnx::is_onnx;
@@ -24,7 +25,12 @@ pub(super) fn bare_file(
     known: &Known,
 ) -> Result<ModelFolder, RepositoryError> {
     if !is_onnx(&file_name(path)) {
-        let reason = io::Error::new(io::ErrorKind::InvalidInput, "not an .onnx file");
+        // Of a store it would be unpacked into the cache.
+        let words = match Kind::of(&file_name(path)) {
+            Some(_) => "an archive, which is not unpacked on this machine: unpack it, and name the folder",
+            None => "not an .onnx file",
+        };
+        let reason = io::Error::new(io::ErrorKind::InvalidInput, words);
         return Err(RepositoryError::unreadable(path, reason));
     }
     let manifest = Manifest { sha256: sha256.map(str::to_owned), ..Manifest::default() };

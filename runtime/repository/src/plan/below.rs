@@ -17,6 +17,17 @@ pub(crate) enum Below {
     Several(Vec<String>),
 }
 
+impl Below {
+    /// All of them.
+    pub(crate) fn paths(self) -> Vec<String> {
+        match self {
+            Self::None => Vec::new(),
+            Self::One(path) => vec![path],
+            Self::Several(paths) => paths,
+        }
+    }
+}
+
 /// What lies below `path`, two levels deep at most: a folder in a folder that is a model counts as part of that.
 pub(crate) fn below_of(folders: &dyn Folders, path: &str) -> Result<Below, RepositoryError> {
     // Files beside folders of models are models, too.

@@ -149,7 +149,10 @@ async fn load(live: &Live, folders: Vec<ModelFolder>, config: &Config) -> anyhow
     let loads = models.into_iter().map(|folders| async move {
         let name = folders[0].name.clone();
         let place = folders.last().and_then(|newest| Some(format!(" ({})", newest.path()?.display())));
-        match live.load_or_older(&name, folders).await {
+        let loading = sources::Loading::begin(&name);
+        let loaded = live.load_or_older(&name, folders).await;
+        drop(loading);
+        match loaded {
             // The engine has logged the reason; the model stays `failed`.
             Err(_) if keep_going => Ok(()),
             Err(error) => Err(anyhow!("load model '{name}'{}: {error:#}{hint}", place.unwrap_or_default())),
