@@ -4,6 +4,7 @@
 use serde_json::json;
 
 use crate::harness::{Server, folder, root};
+use crate::repository::store::Store;
 
 fn identity() -> Vec<u8> {
     std::fs::read(root().join("tests/fixtures/models/identity_fp32.onnx")).expect("the fixture")
@@ -130,4 +131,79 @@ fn one_load_answers_all_who_ask() {
     });
     let loads = server.events().iter().filter(|event| event["message"] == "model loaded on demand").count();
     assert_eq!(loads, 1);
+}
+
+/// The models `a` and `b`, as a folder and as a file, in an archive.
+fn archive() -> Vec<u8> {
+    let place = folder(&[("a/model.onnx", &identity()), ("b.onnx", &identity())]);
+    let mut tar = std::process::Command::new("tar");
+    let output = tar.args(["-cz", "a", "b.onnx"]).current_dir(place.path()).output().expect("tar runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    output.stdout
+}
+
+#[test]
+fn models_of_a_store_are_loaded_and_without_it_those_that_were() {
+    let store = Store::start(&[("models.tar.gz", &archive())]);
+    let uri = store.url("models.tar.gz");
+    let cache = tempfile::tempdir().expect("a temporary folder");
+    let cache = cache.path().to_string_lossy().into_owned();
+    let arguments = ["--model-dir", &uri, "--load-on-demand", "--cache", &cache];
+    let server = Server::start(&arguments);
+    assert_eq!(server.get("/v1/models").json(), json!({"models": ["a", "b"]}));
+    for model in ["a", "b"] {
+        let answer = ask(&server, model);
+        assert_eq!(answer.status, 200, "{model}: {}", answer.text());
+    }
+    drop(server);
+    let before = store.delivered();
+    let server = Server::start(&[&arguments[..], &["--offline"]].concat());
+    assert_eq!(server.get("/v1/models").json(), json!({"models": ["a", "b"]}));
+    assert_eq!(ask(&server, "b").status, 200);
+    assert_eq!(store.delivered(), before);
+    // A list that cannot be read is no list without the model.
+    let answer = ask(&server, "c");
+    assert_eq!(answer.status, 404, "{}", answer.text());
+}
+
+#[test]
+fn what_is_loaded_by_request_counts_and_what_is_unloaded_is_not_ready() {
+    let heavy = heavy(2 << 20);
+    let place = folder(&[("a.onnx", &heavy), ("b.onnx", &heavy), ("c.onnx", &heavy)]);
+    let elsewhere = folder(&[("other/model.onnx", &heavy), ("large/model.onnx", &self::heavy(6 << 20))]);
+    let (dir, root) = (place.path().to_string_lossy().into_owned(), elsewhere.path().to_string_lossy().into_owned());
+    let server = Server::start(&[
+        "--model-dir",
+        &dir,
+        "--load-on-demand",
+        "--model-memory",
+        "5MiB",
+        "--admin",
+        "--admin-root",
+        &root,
+    ]);
+    let load = |name: &str, ask: serde_json::Value| {
+        let body = ask.to_string();
+        server.post(&format!("/v2/repository/models/{name}/load"), "application/json", body.as_bytes())
+    };
+    for model in ["a", "b", "c"] {
+        let answer = load(model, json!({}));
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        assert_eq!(state(&server, model).0, "READY");
+    }
+    let from = |place: &str| json!({"parameters": {"uri": format!("{root}/{place}")}});
+    let answer = load("other", from("other"));
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let ready = ["a", "b", "c", "other"].into_iter().filter(|name| state(&server, name).0 == "READY").count();
+    assert!(ready < 4 && state(&server, "other").0 == "READY", "{ready}");
+    // Evicted or not, it is there again for who asks.
+    assert_eq!(ask(&server, "a").status, 200);
+    assert_eq!(ask(&server, "other").status, 200);
+    let large = load("large", from("large"));
+    assert_eq!(large.status, 413, "{}", large.text());
+    assert_eq!(server.get("/v2/models/other/versions/99/ready").status, 404);
+    let unloaded = server.post("/v2/repository/models/other/unload", "application/json", b"{}");
+    assert_eq!(unloaded.status, 200, "{}", unloaded.text());
+    assert_ne!(server.get("/v2/models/other/ready").status, 200);
+    assert_eq!(ask(&server, "other").status, 404);
 }

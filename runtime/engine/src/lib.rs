@@ -41,7 +41,7 @@ pub use division::Division;
 pub use engine::{Engine, ModelDescription, ModelStatus, Opening};
 pub use error::{EngineError, LoadError};
 pub use lifecycle::State;
-pub use live::{Live, LoadAsk, OnDemand, OnDemandOptions, Seen, Sources, without_paths};
+pub use live::{Live, LoadAsk, OnDemand, OnDemandOptions, Seen, Sources, Waiting, without_paths};
 pub use loads::VersionStatus;
 pub use pool::Stage;
 pub use shared::{EngineOptions, MemoryBudget};

@@ -4,13 +4,12 @@ mod demand;
 mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use corymb_core::{Code, Error};
-use corymb_repository::{Found, ModelFolder, Repository, RepositoryError};
+use corymb_repository::{Found, Listed, ModelFolder, Repository, RepositoryError};
 
-pub use self::demand::{OnDemand, OnDemandOptions};
+pub use self::demand::{OnDemand, OnDemandOptions, Waiting};
 pub use self::watch::Seen;
 use crate::engine::Engine;
 use crate::error::LoadError;
@@ -35,12 +34,7 @@ impl Sources {
     /// The name that the model in `folder` has if it is one.
     fn own_name(&self) -> Option<String> {
         let folder = self.folder.as_ref()?;
-        self.folder_name.clone().or_else(|| {
-            let path = Path::new(folder.strip_prefix("file://").unwrap_or(folder));
-            let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-            let name = path.file_name()?.to_string_lossy();
-            Some(name.strip_suffix(".onnx").unwrap_or(&name).to_owned())
-        })
+        self.folder_name.clone().or_else(|| Repository::own_name(folder))
     }
 }
 
@@ -91,28 +85,38 @@ impl Live {
     /// Why not, without the paths of this machine; they are in the details.
     pub async fn load(&self, model: &str, ask: LoadAsk) -> Result<(), Error> {
         let LoadAsk { uri, split } = ask;
-        if let Some(uri) = &uri {
+        let folders = self.opened(model, uri.as_deref()).await?;
+        let loaded = self.0.engine.update(model, folders, split).await;
+        loaded.map_err(|error: LoadError| failed(error.code(), model, &error.to_string()))?;
+        self.taken(model, uri);
+        Ok(())
+    }
+
+    /// What somebody asks to be loaded: from `uri`, by default from where it was or should be.
+    async fn opened(&self, model: &str, uri: Option<&str>) -> Result<Vec<ModelFolder>, Error> {
+        if let Some(uri) = uri {
             self.check_root(uri)?;
         }
-        let opened = match &uri {
+        let opened = match uri {
             Some(uri) => self.0.repository.open(model, uri).await,
             None => self.open(model).await?,
         };
         if let Err(error) = &opened {
             self.0.engine.source_failed(model, &error.to_string());
         }
-        let folders = opened.map_err(|error| match error.code() {
+        opened.map_err(|error| match error.code() {
             Code::NotFound => Error { details: Some(error.to_string()), ..not_found(model) },
             code => failed(code, model, &error.to_string()),
-        })?;
-        let loaded = self.0.engine.update(model, folders, split).await;
-        loaded.map_err(|error: LoadError| failed(error.code(), model, &error.to_string()))?;
+        })
+    }
+
+    /// It was loaded as somebody asked.
+    fn taken(&self, model: &str, uri: Option<String>) {
         let mut asked = self.asked();
         asked.unloaded.remove(model);
         if let Some(uri) = uri {
             asked.places.insert(model.to_owned(), uri);
         }
-        Ok(())
     }
 
     /// Loads a model as a start does: where its newest version cannot be loaded, the newest before that which can.
@@ -198,6 +202,20 @@ impl Live {
                 .await
                 .or_else(|other| if other.is_absence() { opened } else { Err(other) })),
             _ => Ok(opened),
+        }
+    }
+
+    /// The same of one that the folder of models lists, unless it was loaded from elsewhere since.
+    async fn open_listed(
+        &self,
+        model: &str,
+        listed: Option<&Listed>,
+    ) -> Result<Result<Vec<ModelFolder>, RepositoryError>, Error> {
+        match (listed, &self.0.sources.folder) {
+            (Some(listed), Some(folder)) if self.named(model).is_none() => {
+                Ok(self.0.repository.open_listed(folder, listed).await)
+            }
+            _ => self.open(model).await,
         }
     }
 

@@ -196,10 +196,14 @@ impl RepositoryError {
         matches!(self, Self::Remote { .. } | Self::Unreachable { .. } | Self::Cache { .. } | Self::Content { .. })
     }
 
-    /// Whether it is that nothing is there.
+    /// Whether it is that nothing is there; of a store, that nothing begins so.
     #[must_use]
     pub fn is_absence(&self) -> bool {
-        matches!(self, Self::Unreadable { reason, .. } if reason.kind() == std::io::ErrorKind::NotFound)
+        match self {
+            Self::Unreadable { reason, .. } => reason.kind() == std::io::ErrorKind::NotFound,
+            Self::Empty { .. } => true,
+            _ => false,
+        }
     }
 
     /// What the system says of a path.

@@ -17,10 +17,11 @@ pub use self::folder::{Held, ModelFolder, PluginFile};
 use self::assemble::{Files, Known, assemble};
 use self::version::{bare_file, parse_manifest};
 use crate::error::RepositoryError;
+use crate::listed::{Lies, Listed};
 use crate::onnx::is_onnx;
-use crate::plan::{self, Ask, Plan, Planned, below_of};
+use crate::plan::{self, Ask, Plan, Planned};
 use crate::sample::Sample;
-use crate::shape::{Disk, Item, MANIFEST, Shape, WARMUP, file_name};
+use crate::shape::{Disk, Item, MANIFEST, WARMUP};
 use crate::signature::{Kept, SIGNATURE, SignaturePolicy, Signed, check_file, check_folder, unsigned};
 use crate::uri::{ModelUri, Place};
 
@@ -75,47 +76,71 @@ pub(crate) fn open_dir(
 
 /// The same, with what is wrong with each model beside it.
 pub(crate) fn look_into(uri: &str, name: Option<&str>, signatures: &SignaturePolicy) -> Result<Found, RepositoryError> {
-    let (path, sha256) = local(uri)?;
-    let path = fs::canonicalize(&path).map_err(|reason| RepositoryError::unreadable(&path, reason))?;
-    if path.is_file() {
-        let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        let name = name.unwrap_or(&stem);
-        return Ok(Found::One(name.to_owned(), open_local(name, &path, sha256.as_deref(), signatures)));
-    }
-    match Shape::of(&Disk(path.clone()), "")? {
-        Shape::Models(items) if name.is_none() => {
+    let Looked { path, sha256, own, lies } = Looked::at(uri, name)?;
+    Ok(match lies {
+        Lies::Several(items) => {
             let open = |item: Item| {
                 let models = open_local(&item.name, &path.join(item.path()), None, signatures);
                 (item.name, models)
             };
-            Ok(Found::Many(items.into_iter().map(open).collect()))
+            Found::Many(items.into_iter().map(open).collect())
         }
-        Shape::Nothing if name.is_none() => Ok(Found::None(below_of(&Disk(path.clone()), "")?.paths(), path)),
-        // A name is that of the one model here, or below.
-        _ => {
-            let own_name = name.map_or_else(|| file_name(&path), str::to_owned);
-            let opened = open_local(&own_name, &path, None, signatures);
-            Ok(Found::One(own_name, opened))
+        Lies::Nothing(below) => Found::None(below, path),
+        Lies::Itself => {
+            let opened = open_local(&own, &path, sha256.as_deref(), signatures);
+            Found::One(own, opened)
         }
-    }
+    })
 }
 
 /// The names of what [`look_into`] would open.
 ///
 /// # Errors
 /// When the place cannot be read.
-pub(crate) fn names(uri: &str, name: Option<&str>) -> Result<Vec<String>, RepositoryError> {
-    let (path, _) = local(uri)?;
-    let path = fs::canonicalize(&path).map_err(|reason| RepositoryError::unreadable(&path, reason))?;
-    if path.is_file() {
-        let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        return Ok(vec![name.map_or(stem, str::to_owned)]);
+pub(crate) fn list(uri: &str, name: Option<&str>) -> Result<Vec<Listed>, RepositoryError> {
+    let Looked { own, lies, .. } = Looked::at(uri, name)?;
+    Ok(lies.listed(&own))
+}
+
+/// One of the models that [`list`] names.
+///
+/// # Errors
+/// The first thing that is wrong with it.
+pub(crate) fn open_listed(
+    uri: &str,
+    listed: &Listed,
+    signatures: &SignaturePolicy,
+) -> Result<Vec<ModelFolder>, RepositoryError> {
+    let (path, sha256) = local(uri)?;
+    match &listed.item {
+        Some(item) => open_local(&listed.name, &path.join(item.path()), None, signatures),
+        None => open_local(&listed.name, &path, sha256.as_deref(), signatures),
     }
-    Ok(match Shape::of(&Disk(path.clone()), "")? {
-        Shape::Models(items) if name.is_none() => items.into_iter().map(|item| item.name).collect(),
-        Shape::Nothing if name.is_none() => Vec::new(),
-        _ => vec![name.map_or_else(|| file_name(&path), str::to_owned)],
-    })
+}
+
+/// A place of this machine.
+struct Looked {
+    path: PathBuf,
+    sha256: Option<String>,
+    /// The name of the model that it is, if it is one.
+    own: String,
+    lies: Lies,
+}
+
+impl Looked {
+    fn at(uri: &str, name: Option<&str>) -> Result<Self, RepositoryError> {
+        let (path, sha256) = local(uri)?;
+        let path = fs::canonicalize(&path).map_err(|reason| RepositoryError::unreadable(&path, reason))?;
+        let own = name.map_or_else(|| own_name(&path), str::to_owned);
+        let lies = if path.is_file() { Lies::Itself } else { Lies::of(&Disk(path.clone()), name.is_some())? };
+        Ok(Self { path, sha256, own, lies })
+    }
+}
+
+/// What a model is called that lies at `path`, whose links have been followed: as its folder, or its file without the ending.
+pub(crate) fn own_name(path: &Path) -> String {
+    let name = if path.is_file() { path.file_stem() } else { path.file_name() };
+    name.unwrap_or_default().to_string_lossy().into_owned()
 }
 
 /// What lies in a place that may be one model or hold several: by name the versions of each, or what is wrong with it.

@@ -9,6 +9,7 @@ mod gather;
 mod keys;
 mod layers;
 mod layout;
+mod listed;
 mod manifest;
 mod npy;
 mod offline;
@@ -35,6 +36,7 @@ pub use download::{Meter, Progress};
 pub use error::RepositoryError;
 pub use keys::{check_keys, nearest};
 pub use layout::{Found, Held, ModelFolder, PluginFile, embedded};
+pub use listed::Listed;
 pub use manifest::{
     BatchingSection, InstancesSection, Isolation, Manifest, PluginSection, QueueSection, VersionsSection,
 };

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use crate::cache::{Cache, TreeRecord};
 use crate::error::RepositoryError;
 use crate::layout::{self, Demands, Found, Held, ModelFolder, Verified};
+use crate::listed::Listed;
 use crate::onnx::is_onnx;
+use crate::shape::{Item, below};
 use crate::signature::{Kept, SignaturePolicy};
 
 /// What may stand for a store.
@@ -41,6 +43,23 @@ pub(crate) fn open(
     open_tree(cache, record, name, sha256, signatures).map(Some)
 }
 
+/// One of the models that were downloaded from `place`.
+///
+/// # Errors
+/// When it cannot be opened.
+pub(crate) fn open_listed(
+    cache: &Cache,
+    place: &str,
+    listed: &Listed,
+    sha256: Option<&str>,
+    signatures: &SignaturePolicy,
+) -> Result<Option<Vec<ModelFolder>>, RepositoryError> {
+    match &listed.item {
+        Some(item) => open(cache, &below(place, item.path()), &listed.name, None, signatures),
+        None => open(cache, place, &listed.name, sha256, signatures),
+    }
+}
+
 /// What was downloaded from `place`: the model that it is, or those of the folder of models that it is.
 ///
 /// # Errors
@@ -53,18 +72,48 @@ pub(crate) fn look_into(
     signatures: &SignaturePolicy,
 ) -> Result<Option<Found>, RepositoryError> {
     let trees = latest(cache)?;
+    let mut models = Vec::new();
+    for (listed, record) in listed(&trees, place, name, is_given) {
+        let opened = open_tree(cache, record, &listed.name, None, signatures);
+        if listed.item.is_none() {
+            return Ok(Some(Found::One(listed.name, opened)));
+        }
+        models.push((listed.name, opened));
+    }
+    Ok((!models.is_empty()).then_some(Found::Many(models)))
+}
+
+/// The names of the same; none where nothing was downloaded from it.
+///
+/// # Errors
+/// When the cache cannot be read.
+pub(crate) fn list(
+    cache: &Cache,
+    place: &str,
+    name: &str,
+    is_given: bool,
+) -> Result<Option<Vec<Listed>>, RepositoryError> {
+    let trees = latest(cache)?;
+    let all: Vec<Listed> = listed(&trees, place, name, is_given).into_iter().map(|(listed, _)| listed).collect();
+    Ok((!all.is_empty()).then_some(all))
+}
+
+/// What the place holds, and the last tree of each; `name` is that of the place itself.
+fn listed<'a>(trees: &'a [TreeRecord], place: &str, name: &str, is_given: bool) -> Vec<(Listed, &'a TreeRecord)> {
     if let Some(record) = trees.iter().find(|record| record.uri == place) {
-        return Ok(Some(Found::One(name.to_owned(), open_tree(cache, record, name, None, signatures))));
+        return vec![(Listed::itself(name.to_owned()), record)];
     }
     let mut models = BTreeMap::new();
     for record in trees.iter().filter(|record| !is_given && record.is_below(place)) {
         let inside = record.uri[place.len()..].trim_start_matches('/');
-        let name = inside.strip_suffix(".onnx").unwrap_or(inside);
-        if !inside.contains('/') && !models.contains_key(name) {
-            models.insert(name.to_owned(), open_tree(cache, record, name, None, signatures));
+        if inside.contains('/') {
+            continue;
         }
+        let stem = inside.strip_suffix(".onnx");
+        let (name, file) = (stem.unwrap_or(inside), stem.map(|_| inside.to_owned()));
+        models.entry(name.to_owned()).or_insert_with_key(|name| (Item { name: name.clone(), file }.into(), record));
     }
-    Ok((!models.is_empty()).then(|| Found::Many(models.into_iter().collect())))
+    models.into_values().collect()
 }
 
 fn open_tree(

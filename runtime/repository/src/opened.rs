@@ -7,7 +7,7 @@ use crate::cache::{Hold, key};
 use crate::download::{Downloads, remote};
 use crate::error::RepositoryError;
 use crate::layers;
-use crate::onnx::is_file;
+use crate::onnx;
 use crate::store::{Client, Fault, FaultKind, Listing, Object, Oci, Source};
 use crate::unpacked;
 use crate::uri::{ModelUri, Place, hub_address, shown_url};
@@ -154,12 +154,17 @@ impl Opened {
     }
 }
 
+/// Whether a place is that of an `.onnx` file or of an archive.
+pub(crate) fn is_file(place: &Place) -> bool {
+    place.split_file().1.is_some()
+}
+
 impl Place {
     /// The folder that holds the `.onnx` file or the archive that the place names, and its name; else the place itself.
     fn split_file(&self) -> (Self, Option<String>) {
         let split = |path: &str| -> Option<(String, String)> {
             let (folder, file) = path.rsplit_once('/').unwrap_or(("", path));
-            is_file(file).then(|| (folder.to_owned(), file.to_owned()))
+            onnx::is_file(file).then(|| (folder.to_owned(), file.to_owned()))
         };
         let mut place = self.clone();
         let file = match &mut place {

@@ -1,32 +1,24 @@
 //! URIs in, checked folders out: of this machine as they are, of stores by way of the cache.
 
+mod remote;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures::future::BoxFuture;
-use futures::{FutureExt as _, StreamExt as _, stream};
-use tokio::runtime::Runtime;
-
+use self::remote::Remote;
 use crate::cache::Cache;
 use crate::download::{Downloads, Progress, Silent};
 use crate::error::RepositoryError;
-use crate::gather::{Gathered, Gathering};
-use crate::layout::{self, Demands, Found, ModelFolder, check_name};
+use crate::layout::{self, Found, ModelFolder, check_name};
+use crate::listed::Listed;
 use crate::offline::{self, Offline};
-use crate::opened::{self, Opened};
-use crate::plan::{Below, below_of};
-use crate::shape::{Item, Shape, below};
-use crate::signature::{Kept, SignaturePolicy};
-use crate::store::{Client, Listing, Source};
+use crate::opened;
+use crate::signature::SignaturePolicy;
+use crate::store::Client;
 use crate::uri::{ModelUri, Place};
-
-/// How long a store may not answer from which something was downloaded before.
-const SOON: Duration = Duration::from_secs(10);
-/// Models that are downloaded at a time.
-const MODELS: usize = 16;
 
 /// What the repository needs to know of its surroundings.
 #[derive(Clone)]
@@ -55,26 +47,6 @@ pub struct RepositoryOptions {
 pub struct Repository {
     options: RepositoryOptions,
     remote: Mutex<Option<Arc<Remote>>>,
-}
-
-/// What only downloads need: made with the first, since a server of local models starts in less time than this takes.
-struct Remote {
-    /// Threads of its own: writing to a slow disk must not hold up requests.
-    runtime: Option<Runtime>,
-    client: Client,
-    downloads: Downloads,
-    environment: BTreeMap<String, String>,
-    signatures: SignaturePolicy,
-    offline: Offline,
-}
-
-impl Drop for Remote {
-    fn drop(&mut self) {
-        // What is under way is continued by the next process.
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
-        }
-    }
 }
 
 /// The environment holds secrets, so it is left out.
@@ -132,27 +104,62 @@ impl Repository {
     ///
     /// # Errors
     /// When the place cannot be read.
-    pub async fn names(&self, uri: &str, name: Option<&str>) -> Result<Vec<String>, RepositoryError> {
+    pub async fn list(&self, uri: &str, name: Option<&str>) -> Result<Vec<Listed>, RepositoryError> {
         let parsed = ModelUri::parse(uri)?;
         if matches!(parsed.place, Place::Local(_)) {
             let (uri, name) = (uri.to_owned(), name.map(str::to_owned));
-            return on_disk(move || layout::names(&uri, name.as_deref())).await;
+            return on_disk(move || layout::list(&uri, name.as_deref())).await;
         }
-        let given = name.map(str::to_owned);
-        let own = given.clone().or_else(|| parsed.default_name()).unwrap_or_default();
+        let is_given = name.is_some();
+        let own = name.map(str::to_owned).or_else(|| parsed.default_name()).unwrap_or_default();
         self.run(move |remote| async move {
-            let opened = remote.source(&parsed).await?;
-            let shape = match &opened.listing {
-                Some(listing) if opened.file.is_none() && given.is_none() => Shape::of(listing, "")?,
-                _ => Shape::Model,
+            let asked = match remote.offline {
+                Offline::Always => Err(remote.not_cached(&parsed)),
+                _ => remote.list(&parsed, &own, is_given).await,
             };
-            Ok(match shape {
-                Shape::Models(items) => items.into_iter().map(|item| item.name).collect(),
-                Shape::Nothing => Vec::new(),
-                _ => vec![own],
-            })
+            let (cache, place) = (remote.downloads.cache.clone(), remote.shown(&parsed));
+            remote.or_cached(&parsed, asked, move || offline::list(&cache, &place, &own, is_given)).await
         })
         .await
+    }
+
+    /// Opens one of the models that [`Repository::list`] named of the place `uri`.
+    ///
+    /// # Errors
+    /// The first thing that is wrong with it.
+    pub async fn open_listed(&self, uri: &str, listed: &Listed) -> Result<Vec<ModelFolder>, RepositoryError> {
+        let parsed = ModelUri::parse(uri)?;
+        let listed = listed.clone();
+        if matches!(parsed.place, Place::Local(_)) {
+            let uri = uri.to_owned();
+            return self.local(move |signatures| layout::open_listed(&uri, &listed, signatures)).await;
+        }
+        // The rest of a bucket need not be listed for one of its folders.
+        if let (Place::Bucket(_), Some(item), false) = (&parsed.place, &listed.item, opened::is_file(&parsed.place)) {
+            return self.open(&listed.name, &Self::child(uri, item.path())?).await;
+        }
+        self.run(move |remote| async move {
+            let asked = match remote.offline {
+                Offline::Always => Err(remote.not_cached(&parsed)),
+                _ => remote.open_listed(&parsed, &listed).await,
+            };
+            let (cache, place) = (remote.downloads.cache.clone(), remote.shown(&parsed));
+            let (sha256, signatures) = (parsed.sha256.clone(), remote.signatures.clone());
+            let cached = move || offline::open_listed(&cache, &place, &listed, sha256.as_deref(), &signatures);
+            remote.or_cached(&parsed, asked, cached).await
+        })
+        .await
+    }
+
+    /// What a model is called that `uri` names, if it names one and nothing else says: as its folder, its file without the ending,
+    /// or its repository.
+    #[must_use]
+    pub fn own_name(uri: &str) -> Option<String> {
+        let parsed = ModelUri::parse(uri).ok()?;
+        match &parsed.place {
+            Place::Local(path) => Some(layout::own_name(&path.canonicalize().unwrap_or_else(|_| path.clone()))),
+            _ => parsed.default_name(),
+        }
     }
 
     /// As [`Repository::open`], of the versions before `version` alone, for where that cannot be loaded.
@@ -316,133 +323,6 @@ async fn on_disk<T: Send + 'static>(
 
 fn stopped() -> RepositoryError {
     RepositoryError::Remote { object: "download".to_owned(), reason: "it was stopped".to_owned() }
-}
-
-impl Remote {
-    async fn source(&self, uri: &ModelUri) -> Result<Opened, RepositoryError> {
-        // Who has something to serve does not wait as long for a store.
-        let is_known = self.offline == Offline::Unreachable && offline::knows(&self.downloads.cache, &self.shown(uri));
-        let downloads = if is_known { self.downloads.within(SOON) } else { self.downloads.clone() };
-        opened::open(uri, &downloads, &self.client, &self.environment).await
-    }
-
-    /// What a place is called.
-    fn shown(&self, uri: &ModelUri) -> String {
-        opened::shown(uri, &self.environment)
-    }
-
-    fn not_cached(&self, uri: &ModelUri) -> RepositoryError {
-        RepositoryError::NotCached { object: self.shown(uri), path: self.downloads.cache.folder().to_owned() }
-    }
-
-    /// What the store answered; where it cannot be reached, what was downloaded from it before.
-    async fn or_cached<T: Send + 'static>(
-        &self,
-        uri: &ModelUri,
-        asked: Result<T, RepositoryError>,
-        cached: impl FnOnce() -> Result<Option<T>, RepositoryError> + Send + 'static,
-    ) -> Result<T, RepositoryError> {
-        let error = match asked {
-            Err(error @ RepositoryError::NotCached { .. }) => error,
-            Err(error @ RepositoryError::Unreachable { .. }) if self.offline == Offline::Unreachable => error,
-            other => return other,
-        };
-        let Some(found) = on_disk(cached).await? else { return Err(error) };
-        if self.offline == Offline::Unreachable {
-            let (place, error) = (self.shown(uri), error.to_string());
-            tracing::warn!(place, error, "the store cannot be reached; what was downloaded from it before is served");
-        }
-        Ok(found)
-    }
-
-    async fn open(&self, uri: &ModelUri, name: &str) -> Result<Vec<ModelFolder>, RepositoryError> {
-        let opened = self.source(uri).await?;
-        self.model(&opened, "", name, None).await
-    }
-
-    async fn look_into(self: &Arc<Self>, uri: &ModelUri, name: &str, is_given: bool) -> Result<Found, RepositoryError> {
-        let opened = self.source(uri).await?;
-        let shape = match &opened.listing {
-            Some(listing) if opened.file.is_none() => Shape::of(listing, "")?,
-            _ => Shape::Model,
-        };
-        // A name is that of the one model here, or below; a repository of the hub is named as its model.
-        let is_hub = matches!(opened.source, Source::Hub(_));
-        let below = |listing: &Listing| Ok::<_, RepositoryError>(matches!(below_of(listing, "")?, Below::One(_)));
-        let is_one = is_given || (is_hub && opened.listing.as_ref().map_or(Ok(false), below)?);
-        let items = match shape {
-            Shape::Models(items) if !is_one => items,
-            Shape::Nothing if !is_one => {
-                let below = opened.listing.as_ref().map(|listing| below_of(listing, "")).transpose()?;
-                return Ok(Found::None(below.map(Below::paths).unwrap_or_default(), self.shown(uri).into()));
-            }
-            _ => {
-                let models = self.model(&opened, "", name, None).await;
-                // Of a place that cannot be reached there may be something to serve.
-                return match models {
-                    Err(error @ RepositoryError::Unreachable { .. }) => Err(error),
-                    models => Ok(Found::One(name.to_owned(), models)),
-                };
-            }
-        };
-        // Boxed, because the compiler cannot see that a future of a borrowed name may move between threads.
-        let open = |item: &Item| {
-            let (name, file) = (item.name.clone(), item.file.clone());
-            let root = if file.is_some() { String::new() } else { name.clone() };
-            let opened = &opened;
-            async move {
-                let models = self.model(opened, &root, &name, file.as_deref()).await;
-                (name, models)
-            }
-            .boxed()
-        };
-        let opens: Vec<BoxFuture<'_, _>> = items.iter().map(open).collect();
-        Ok(Found::Many(stream::iter(opens).buffered(MODELS).collect().await))
-    }
-
-    /// The model in the folder `root`, or the `file` in a folder of models.
-    async fn model(
-        &self,
-        opened: &Opened,
-        root: &str,
-        name: &str,
-        file: Option<&str>,
-    ) -> Result<Vec<ModelFolder>, RepositoryError> {
-        check_name(name)?;
-        let trust = self.signatures.of(name);
-        let trust = trust.as_deref();
-        let listing = opened.listing.as_ref();
-        let gathering =
-            Gathering::new(&self.downloads, &opened.source, listing, root, name, trust, opened.manifest.as_ref());
-        let file = file.or(opened.file.as_deref());
-        let (Gathered { tree, verified, held }, plan) = match file {
-            None => gathering.folder().await.map(|(gathered, plan)| (gathered, Some(plan)))?,
-            Some(file) => (gathering.file(file, opened.sha256.as_deref()).await?, None),
-        };
-        let demands = Demands { verified: &verified, trust, kept: Kept::Fetched };
-        let open = || match (plan, file) {
-            (Some(plan), _) => layout::open_plan(name, &tree.path, plan, None, demands).map_err(|failed| failed.1),
-            (None, file) => {
-                let path = tree.path.join(file.unwrap_or_default());
-                layout::open_path(name, &path, opened.sha256.as_deref(), demands)
-            }
-        };
-        // All files are read for a signature, and others are downloading on these threads.
-        let model = if trust.is_some() { tokio::task::block_in_place(open) } else { open() };
-        let model = model.map(|mut versions| {
-            versions.iter_mut().for_each(|version| version.held = held.clone());
-            versions
-        });
-        // Where the file is from says more than where in the cache it lies.
-        model.map_err(|error| match error {
-            RepositoryError::Signature { path, reason } => {
-                let inside = path.strip_prefix(&tree.path).map(|inside| below(root, &inside.to_string_lossy()));
-                let path = inside.map_or(path, |inside| opened.source.shown(&inside).into());
-                RepositoryError::Signature { path, reason }
-            }
-            other => other,
-        })
-    }
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use corymb_engine::Engine;
+use corymb_engine::{Engine, Waiting};
 use corymb_listener::{Drain, Phase};
 
 use crate::options::ServerOptions;
@@ -28,14 +28,14 @@ impl App {
         Self { engine, options: Arc::new(options), drain }
     }
 
-    /// Has a model loaded that is loaded when it is asked for.
+    /// Has a model loaded that is loaded when it is asked for. Until what it returns is dropped, the model stays.
     ///
     /// # Errors
     /// Why it is not.
-    pub(crate) async fn loaded(&self, model: &str, deadline: Option<Instant>) -> Result<(), ServerError> {
+    pub(crate) async fn loaded(&self, model: &str, deadline: Option<Instant>) -> Result<Option<Waiting>, ServerError> {
         match &self.options.on_demand {
-            Some(demand) => Ok(demand.ensure(model, deadline).await?),
-            None => Ok(()),
+            Some(demand) => Ok(Some(demand.ensure(model, deadline).await?)),
+            None => Ok(None),
         }
     }
 

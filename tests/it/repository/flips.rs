@@ -112,7 +112,9 @@ fn converse(client: &TcpStream, upstream: &str, flips: &AtomicBool, flipped: &At
         let mut answer = Head::read(&mut answers)?;
         answer.lines.retain(|line| !line.to_ascii_lowercase().starts_with("connection:"));
         let first = request.lines.first()?;
-        let is_content = first.starts_with("GET") && first.contains("onnx") && answer.lines.first()?.contains(" 20");
+        // The hub's list of a folder is no content, whatever the folder is called.
+        let is_file = first.starts_with("GET") && first.contains("onnx") && !first.contains("/api/");
+        let is_content = is_file && answer.lines.first()?.contains(" 20");
         let flip = is_content && flips.load(Ordering::SeqCst);
         answer.write(client, "Connection: close\r\n").ok()?;
         if first.starts_with("HEAD") {

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::cache;
 use super::store::Store;
-use crate::harness::{corymb, root};
+use crate::harness::{Server, corymb, root};
 
 /// At a time.
 const THREADS: usize = 4;
@@ -166,10 +166,30 @@ impl Layout {
             (None, Some(expected)) if !errors.contains(expected) => {
                 wrong.push(format!("unnamed: expected '{expected}': {errors}"))
             }
+            (Some(_), _) => wrong.extend(on_demand(uri, &models, variables, &folder.path().to_string_lossy())),
             _ => {}
         }
         wrong
     }
+}
+
+/// Whether what is listed of a place loads from there when it is asked for, too.
+fn on_demand(uri: &str, listed: &[Value], variables: &[(&str, &str)], cache: &str) -> Option<String> {
+    let arguments = ["--model-dir", uri, "--load-on-demand", "--cache", cache];
+    let server = Server::start_with(&arguments, variables);
+    let known = server.get("/v1/models").json();
+    for model in listed.iter().filter(|model| model["error"].is_null()) {
+        let name = model["name"].as_str().unwrap_or_default();
+        let answer = server.get(&format!("/v2/models/{name}"));
+        let outputs = answer.json()["outputs"].clone();
+        let loaded = format!("{} FP32[1]", outputs[0]["name"].as_str().unwrap_or_default());
+        if model["outputs"] != json!([loaded])
+            || !known["models"].as_array().is_some_and(|all| all.contains(&json!(name)))
+        {
+            return Some(format!("on demand: expected {model}: {known} {}", answer.text()));
+        }
+    }
+    None
 }
 
 /// Each layout in turn, several at a time; what is wrong with which.

@@ -1,29 +1,31 @@
 //! Models on demand: each is loaded by the first request that names it, and those that were not used for longest make room.
 
 mod item;
+mod listing;
+mod room;
 
 use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use corymb_core::{Code, Error, FileSource};
-use corymb_repository::{ModelFolder, RepositoryError};
+use corymb_repository::ModelFolder;
 use futures::FutureExt as _;
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::Counter;
+use tokio::task::JoinError;
 
-use self::item::{Item, Refusal};
-use super::Live;
+pub use self::item::Waiting;
+use self::item::{Item, Measured, Record, Refusal};
+use super::{Live, LoadAsk, failed};
 use crate::signals::SCOPE;
+use crate::split::Split;
 
 /// How long a request without a deadline waits for a model.
 const LONGEST: Duration = Duration::from_secs(600);
-/// The list of models is not asked for again before that, whoever asks for a name that is not in it.
-const LIST_AGAIN: Duration = Duration::from_secs(5);
-/// How long one waits for the last requests of a model that makes room.
-const DRAIN: Duration = Duration::from_secs(10);
 
 /// How models are kept.
 #[derive(Clone)]
@@ -51,8 +53,7 @@ struct Inner {
     live: Live,
     options: OnDemandOptions,
     items: RwLock<BTreeMap<String, Arc<Item>>>,
-    /// When the list was read last.
-    listed: tokio::sync::Mutex<Option<Instant>>,
+    listing: Mutex<listing::State>,
     /// Held by who makes room and loads: what a model takes is measured while no other comes or goes.
     turn: tokio::sync::Mutex<()>,
     begin: Instant,
@@ -60,6 +61,14 @@ struct Inner {
     is_measuring: AtomicBool,
     loads: Counter<u64>,
     evictions: Counter<u64>,
+}
+
+/// Who has a model loaded.
+enum For {
+    /// A request: where the newest version cannot be loaded, an older one will do.
+    Request,
+    /// Somebody who asked for just that, and how requests are divided among the versions.
+    Admin(Option<Split>),
 }
 
 impl OnDemand {
@@ -70,16 +79,16 @@ impl OnDemand {
         let loads = meter
             .u64_counter("corymb.model.loads")
             .with_unit("{load}")
-            .with_description("Loads of a model that a request asked for, by how they ended.")
+            .with_description("Loads of a model that is loaded on demand, by how they ended.")
             .build();
         let evictions = meter
             .u64_counter("corymb.model.evictions")
             .with_unit("{model}")
             .with_description("Models that were unloaded to make room for others.")
             .build();
-        let (items, listed, turn) = (RwLock::default(), tokio::sync::Mutex::default(), tokio::sync::Mutex::default());
+        let (items, listing, turn) = (RwLock::default(), Mutex::default(), tokio::sync::Mutex::default());
         let (begin, is_measuring) = (Instant::now(), AtomicBool::new(false));
-        let inner = Inner { live, options, items, listed, turn, begin, is_measuring, loads, evictions };
+        let inner = Inner { live, options, items, listing, turn, begin, is_measuring, loads, evictions };
         let demand = Self(Arc::new(inner));
         let weak = Arc::downgrade(&demand.0);
         meter
@@ -97,33 +106,13 @@ impl OnDemand {
         demand
     }
 
-    /// Reads the list of models. Those that are new to it are known from now on, as not loaded.
-    ///
-    /// # Errors
-    /// When it cannot be read.
-    pub async fn list(&self) -> Result<usize, RepositoryError> {
-        let mut listed = self.0.listed.lock().await;
-        let sources = &self.0.live.0.sources;
-        let mut names: Vec<String> = sources.named.iter().map(|(name, _)| name.clone()).collect();
-        if let Some(folder) = &sources.folder {
-            names.extend(self.0.live.0.repository.names(folder, sources.folder_name.as_deref()).await?);
-        }
-        names.extend(sources.embedded.iter().map(|folder| folder.name.clone()));
-        let mut items = self.0.items.write().unwrap_or_else(PoisonError::into_inner);
-        for name in names {
-            items.entry(name).or_insert_with_key(|name| {
-                self.0.live.0.engine.rest(name);
-                Arc::default()
-            });
-        }
-        *listed = Some(Instant::now());
-        Ok(items.len())
-    }
-
-    /// Whether a request for this model would have it loaded.
+    /// Whether a request for this model would have it loaded: it is not, and nothing speaks against it.
     #[must_use]
     pub fn knows(&self, model: &str) -> bool {
-        self.0.item(model).is_some_and(|item| item.failure(Instant::now()).is_none())
+        let may_load = |item: Arc<Item>| item.failure(Instant::now()).is_none();
+        self.0.item(model).is_some_and(may_load)
+            && !self.0.is_loaded(model)
+            && !self.0.live.asked().unloaded.contains(model)
     }
 
     /// Says that a model was asked for: those that were not for longest make room first.
@@ -133,19 +122,22 @@ impl OnDemand {
         }
     }
 
-    /// Has the model loaded, and waits for it, at most until `deadline`. The load goes on, whoever still waits.
+    /// Has the model loaded, and waits for it, at most until `deadline`. The load goes on, whoever still waits. Until what it
+    /// returns is dropped, the model stays.
     ///
     /// # Errors
     /// There is no such model; it is larger than all of them may be; nothing can make room for it; it fails to load, or has of
     /// late; the deadline passed.
-    pub async fn ensure(&self, model: &str, deadline: Option<Instant>) -> Result<(), Error> {
+    pub async fn ensure(&self, model: &str, deadline: Option<Instant>) -> Result<Waiting, Error> {
+        let until = deadline.unwrap_or_else(|| Instant::now() + LONGEST);
         let item = match self.0.item(model) {
             Some(item) => item,
-            None => self.new_item(model).await?,
+            None => self.new_item(model, until).await?,
         };
         item.touch(self.0.begin.elapsed());
+        let waiting = item.wait();
         if self.0.is_loaded(model) {
-            return Ok(());
+            return Ok(waiting);
         }
         if self.0.live.asked().unloaded.contains(model) {
             return Err(Error::new(Code::NotFound, format!("model '{model}' was unloaded by request; load it first")));
@@ -156,17 +148,18 @@ impl OnDemand {
         let loading = item.loading(|| {
             let (inner, model, item) = (Arc::clone(&self.0), model.to_owned(), Arc::clone(&item));
             let task = tokio::spawn(async move {
-                let result = inner.load(&model, &item).await;
+                let work = AssertUnwindSafe(inner.load_asked(&model, &item)).catch_unwind();
+                let panicked = |_| Err(Refusal::Failed(Code::Internal, "the load panicked".to_owned()));
+                let result = work.await.unwrap_or_else(panicked);
                 item.finished(&result, Instant::now());
-                let outcome = result.as_ref().map_or_else(Refusal::outcome, |()| "ok");
-                inner.loads.add(1, &[KeyValue::new("model", model), KeyValue::new("outcome", outcome)]);
+                inner.count(&model, &result);
                 result
             });
-            task.map(|result| result.unwrap_or_else(|error| Err(Refusal::Failed(error.to_string())))).boxed().shared()
+            let stopped = |error: JoinError| Err(Refusal::Failed(Code::Internal, error.to_string()));
+            task.map(move |result| result.unwrap_or_else(stopped)).boxed().shared()
         });
-        let until = deadline.unwrap_or_else(|| Instant::now() + LONGEST);
         match tokio::time::timeout_at(until.into(), loading).await {
-            Ok(result) => result.map_err(|refusal| refusal.error(model)),
+            Ok(result) => result.map(|()| waiting).map_err(|refusal| refusal.error(model)),
             Err(_) => {
                 let message = format!("model '{model}' was not loaded when the deadline passed; it is loading");
                 Err(Error::new(Code::DeadlineExceeded, message))
@@ -174,13 +167,25 @@ impl OnDemand {
         }
     }
 
-    /// One that has come since the list was read.
-    async fn new_item(&self, model: &str) -> Result<Arc<Item>, Error> {
-        let is_old = self.0.listed.lock().await.is_none_or(|listed| listed.elapsed() >= LIST_AGAIN);
-        if is_old && let Err(error) = self.list().await {
-            tracing::warn!(%error, "the list of models cannot be read");
-        }
-        self.0.item(model).ok_or_else(|| super::not_found(model))
+    /// As [`Live::load`], within the memory that models may take.
+    ///
+    /// # Errors
+    /// Those, and that it is too large, or nothing can make room for it.
+    pub async fn load(&self, model: &str, ask: LoadAsk) -> Result<(), Error> {
+        let LoadAsk { uri, split } = ask;
+        let live = &self.0.live;
+        let folders = live.opened(model, uri.as_deref()).await?;
+        let item = self.0.item_or_new(model);
+        item.touch(self.0.begin.elapsed());
+        let result = self.0.load(model, &item, folders, For::Admin(split)).await;
+        self.0.count(model, &result);
+        result.map_err(|refusal| match refusal {
+            Refusal::Failed(code, reason) => failed(code, model, &reason),
+            other => other.error(model),
+        })?;
+        item.succeeded();
+        live.taken(model, uri);
+        Ok(())
     }
 }
 
@@ -198,35 +203,61 @@ impl Inner {
         self.live.0.engine.find(model).is_ok_and(|entry| entry.is_ready())
     }
 
-    async fn load(&self, model: &str, item: &Item) -> Result<(), Refusal> {
-        let failed = |reason: String| Refusal::Failed(reason);
-        let opened = self.live.open(model).await.map_err(|error| failed(error.message))?;
-        let folders = opened.map_err(|error| failed(error.to_string()))?;
-        let stored: u64 = folders.iter().map(bytes_of).sum();
+    /// One that is known from now on.
+    fn item_or_new(&self, model: &str) -> Arc<Item> {
+        let mut items = self.items.write().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(items.entry(model.to_owned()).or_default())
+    }
+
+    fn count(&self, model: &str, result: &Result<(), Refusal>) {
+        let outcome = result.as_ref().map_or_else(Refusal::outcome, |()| "ok");
+        self.loads.add(1, &[KeyValue::new("model", model.to_owned()), KeyValue::new("outcome", outcome)]);
+    }
+
+    /// Loads what a request asks for.
+    async fn load_asked(&self, model: &str, item: &Item) -> Result<(), Refusal> {
+        let opened = self.live.open_listed(model, item.listed().as_ref()).await;
+        let opened = opened.map_err(|error| Refusal::Failed(error.code, error.message))?;
+        let folders = opened.map_err(|error| Refusal::Failed(error.code(), error.to_string()))?;
+        self.load(model, item, folders, For::Request).await
+    }
+
+    async fn load(&self, model: &str, item: &Item, folders: Vec<ModelFolder>, whom: For) -> Result<(), Refusal> {
         let stamp: Vec<&str> = folders.iter().map(|folder| folder.stamp.as_str()).collect();
-        let record = self.options.cache.as_ref().map(|cache| item::Record::of(cache, model, &stamp));
-        let known = || record.as_ref().and_then(item::Record::read);
+        let record = self.options.cache.as_ref().map(|cache| Record::of(cache, model, &stamp));
         item.pin(folders.last().is_some_and(|newest| newest.manifest.pinned));
+        let (stored, known, folders) = blocking({
+            let record = record.clone();
+            move || (folders.iter().map(bytes_of).sum::<u64>(), record.and_then(|record| record.read()), folders)
+        })
+        .await?;
         let budget = self.options.budget;
-        // What can be told before it is loaded decides whether it may be.
-        if stored > budget {
-            return Err(Refusal::TooLarge { needed: stored, budget });
+        // What was seen once may have been others', too.
+        let certain = known.filter(|known| known.times > 1).map_or(stored, |known| known.least.max(stored));
+        if certain > budget {
+            return Err(Refusal::TooLarge { needed: certain, budget });
         }
         let _turn = self.turn.lock().await;
-        self.make_room(model, known().unwrap_or(stored).min(budget)).await?;
-        let before = (self.options.resident)();
-        let loaded = self.live.0.engine.update(model, folders, None).await;
-        loaded.map_err(|error| failed(error.to_string()))?;
-        let grown = (self.options.resident)().zip(before).map(|(after, before)| after.saturating_sub(before));
+        if matches!(whom, For::Request) && self.is_loaded(model) {
+            return Ok(());
+        }
+        let expected = known.map_or(stored, |known| known.least.max(stored)).min(budget);
+        self.make_room(model, expected).await?;
+        let before = self.resident().await?;
+        let loaded = match whom {
+            For::Request => self.live.load_or_older(model, folders).await,
+            For::Admin(split) => self.live.0.engine.update(model, folders, split).await,
+        };
+        loaded.map_err(|error| Refusal::Failed(error.code(), error.to_string()))?;
+        let grown = self.resident().await?.zip(before).map(|(after, before)| after.saturating_sub(before));
         // What the process takes with its first model is not all that model's.
         let grown = grown.filter(|_| self.is_measuring.swap(true, Ordering::Relaxed));
-        // Memory that others gave back was there already, and requests meanwhile took some: it has its weights at least, and of
-        // what was seen the least counts.
-        let seen = grown.map(|grown| known().map_or(grown, |known| known.min(grown)).max(stored));
-        if let (Some(record), Some(seen)) = (&record, seen) {
-            record.write(seen);
+        // Memory that others gave back was there already: it has its weights at least.
+        let measured = grown.map(|grown| Measured::and(known, grown.max(stored)));
+        if let (Some(record), Some(measured)) = (record, measured) {
+            blocking(move || record.write(measured)).await?;
         }
-        let taken = seen.or_else(known).unwrap_or(stored).min(budget);
+        let taken = measured.or(known).map_or(stored, |measured| measured.least.max(stored)).min(budget);
         item.set_bytes(taken);
         tracing::info!(model, bytes = taken, budget, "model loaded on demand");
         // It may be more than was expected: others leave as soon as they can.
@@ -234,39 +265,17 @@ impl Inner {
         Ok(())
     }
 
-    /// Unloads others until a model of so many bytes fits.
-    async fn make_room(&self, model: &str, bytes: u64) -> Result<(), Refusal> {
-        let budget = self.options.budget;
-        loop {
-            let loaded: Vec<(String, Arc<Item>)> =
-                self.all().into_iter().filter(|(name, _)| name != model && self.is_loaded(name)).collect();
-            let used: u64 = loaded.iter().map(|(_, item)| item.bytes()).sum();
-            if used.saturating_add(bytes) <= budget {
-                return Ok(());
-            }
-            let is_idle =
-                |name: &str| self.live.0.engine.find(name).is_ok_and(|entry| entry.concurrency.in_flight() == 0);
-            let idle = loaded.iter().filter(|(name, item)| !item.is_pinned() && is_idle(name));
-            let Some((oldest, _)) = idle.min_by_key(|(_, item)| item.used()) else {
-                return Err(Refusal::NoRoom { needed: bytes, budget, used });
-            };
-            self.evict(oldest).await;
-        }
+    /// Bytes that the process takes.
+    async fn resident(&self) -> Result<Option<u64>, Refusal> {
+        let resident = Arc::clone(&self.options.resident);
+        blocking(move || resident()).await
     }
+}
 
-    async fn evict(&self, model: &str) {
-        let engine = &self.live.0.engine;
-        tracing::info!(model, "model unloaded to make room");
-        self.evictions.add(1, &[KeyValue::new("model", model.to_owned())]);
-        let Ok(entry) = engine.find(model) else { return };
-        let _ = engine.unload(model).await;
-        let (until, mut changes) = (Instant::now() + DRAIN, entry.changes());
-        while entry.is_draining() {
-            if tokio::time::timeout_at(until.into(), changes.changed()).await.is_err() {
-                return;
-            }
-        }
-    }
+/// Asks the system on a thread that serves nobody.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Refusal> {
+    let stopped = |error: JoinError| Refusal::Failed(Code::Internal, error.to_string());
+    tokio::task::spawn_blocking(work).await.map_err(stopped)
 }
 
 /// The bytes of a version's model: its file, and what that keeps outside of it.

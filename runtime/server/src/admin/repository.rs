@@ -68,11 +68,16 @@ pub(crate) async fn load(
     parameters: Vec<(String, Value)>,
     deadline: Option<Instant>,
 ) -> Result<(), ServerError> {
-    let live = admin(app)?.clone();
+    let (live, on_demand) = (admin(app)?.clone(), app.options.on_demand.clone());
     let ask = ask(parameters)?;
     let loading = {
         let model = model.clone();
-        async move { live.load(&model, ask).await }
+        async move {
+            match on_demand {
+                Some(on_demand) => on_demand.load(&model, ask).await,
+                None => live.load(&model, ask).await,
+            }
+        }
     };
     within(&model, deadline, loading).await
 }

@@ -29,7 +29,7 @@ pub(crate) async fn server_metadata(State(app): State<App>, request: Request<Bod
 
 pub(crate) async fn model_metadata(State(app): State<App>, request: Request<Body>) -> Response {
     small_later(&app, request, |app, question: ModelMetadataRequest, deadline| async move {
-        app.loaded(&question.name, deadline).await?;
+        let _waiting = app.loaded(&question.name, deadline).await?;
         let model = app.engine.describe(&question.name, Target::version_of_grpc(&question.version))?;
         Ok(ModelMetadataResponse {
             name: model.name,

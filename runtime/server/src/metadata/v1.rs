@@ -60,7 +60,7 @@ fn version_status(status: &VersionStatus) -> Value {
 /// `GET /v1/models/M[/versions/V]/metadata`: TensorFlow Serving's `GetModelMetadata`.
 pub(crate) async fn metadata(State(app): State<App>, target: Target) -> Result<Response, ServerError> {
     let target = target.of_v1();
-    app.loaded(&target.model, None).await?;
+    let _waiting = app.loaded(&target.model, None).await?;
     let model = app.engine.describe(&target.model, target.version.as_deref())?;
     let signature = json!({
         "inputs": tensor_infos(&model.signature.inputs),

@@ -19,7 +19,7 @@ pub(crate) async fn server(State(app): State<App>) -> Response {
 
 /// `GET /v2/models/M[/versions/V]`. What the protocol has no member for stands in `parameters`.
 pub(crate) async fn metadata(State(app): State<App>, target: Target) -> Result<Response, ServerError> {
-    app.loaded(&target.model, None).await?;
+    let _waiting = app.loaded(&target.model, None).await?;
     let model = app.engine.describe(&target.model, target.version.as_deref())?;
     let mut parameters = json!({ "backend": model.backend, "device": model.device });
     for (name, words) in model.remarks {

@@ -140,10 +140,10 @@ async fn begin<P: Protocol>(
     }
     let call = match (begin(), until) {
         (Err(error), until) if app.options.on_demand.is_some() && may_come(error.code()) => {
-            // Between its load and this request it may have made room for another.
             let mut begun = Err(error);
             for _ in 0..TRIES {
-                app.loaded(&target.model, until).await?;
+                // As long as it is awaited the model does not make room; it may have been chosen just before.
+                let _waiting = app.loaded(&target.model, until).await?;
                 begun = begin();
                 if !begun.as_ref().is_err_and(|error| may_come(error.code())) {
                     break;

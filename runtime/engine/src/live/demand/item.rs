@@ -2,12 +2,13 @@
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytesize::ByteSize;
 use corymb_core::{Code, Error};
+use corymb_repository::Listed;
 use futures::future::{BoxFuture, Shared};
 use sha2::{Digest as _, Sha256};
 
@@ -15,24 +16,18 @@ use sha2::{Digest as _, Sha256};
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// And at most for so long.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-/// A record is a number.
+/// A record is two numbers.
 const MAX_RECORD: u64 = 64;
 
 /// Why a model is not loaded.
 #[derive(Clone, Debug)]
 pub(super) enum Refusal {
     /// Bytes that it takes, and that all together may.
-    TooLarge {
-        needed: u64,
-        budget: u64,
-    },
+    TooLarge { needed: u64, budget: u64 },
     /// All others are in use. In bytes.
-    NoRoom {
-        needed: u64,
-        budget: u64,
-        used: u64,
-    },
-    Failed(String),
+    NoRoom { needed: u64, budget: u64, used: u64 },
+    /// Of what kind the failure is, and why.
+    Failed(Code, String),
 }
 
 impl Refusal {
@@ -41,7 +36,7 @@ impl Refusal {
         match self {
             Self::TooLarge { .. } => "too_large",
             Self::NoRoom { .. } => "no_room",
-            Self::Failed(_) => "failed",
+            Self::Failed(..) => "failed",
         }
     }
 
@@ -59,7 +54,7 @@ impl Refusal {
                 );
                 (Code::Overloaded, message)
             }
-            Self::Failed(reason) => {
+            Self::Failed(_, reason) => {
                 let message = format!("model '{model}' cannot be loaded: {}", crate::live::without_paths(reason));
                 return Error { details: Some(reason.clone()), ..Error::new(Code::NotReady, message) };
             }
@@ -78,7 +73,22 @@ pub(super) struct Item {
     used: AtomicU64,
     bytes: AtomicU64,
     pinned: AtomicBool,
+    /// Requests that have asked for it and have not begun.
+    waiting: AtomicUsize,
+    /// Where the folder of models has it.
+    listed: Mutex<Option<Listed>>,
     state: Mutex<State>,
+}
+
+/// A request that has asked for a model: until this is dropped, the model does not make room for others.
+#[must_use]
+#[derive(Debug)]
+pub struct Waiting(Arc<Item>);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 #[derive(Debug, Default)]
@@ -95,6 +105,23 @@ struct Failed {
 }
 
 impl Item {
+    pub(super) fn wait(self: &Arc<Self>) -> Waiting {
+        self.waiting.fetch_add(1, Ordering::AcqRel);
+        Waiting(Arc::clone(self))
+    }
+
+    pub(super) fn is_awaited(&self) -> bool {
+        self.waiting.load(Ordering::Acquire) > 0
+    }
+
+    pub(super) fn list(&self, listed: Listed) {
+        *self.listed.lock().unwrap_or_else(PoisonError::into_inner) = Some(listed);
+    }
+
+    pub(super) fn listed(&self) -> Option<Listed> {
+        self.listed.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     pub(super) fn touch(&self, at: Duration) {
         let millis = u64::try_from(at.as_millis()).unwrap_or(u64::MAX);
         self.used.fetch_max(millis, Ordering::Relaxed);
@@ -136,8 +163,8 @@ impl Item {
         let mut state = self.state();
         state.loading = None;
         state.failed = match result {
-            // Room may come at any time, and what is too large is known before it is loaded.
-            Ok(()) | Err(Refusal::NoRoom { .. } | Refusal::TooLarge { .. }) => None,
+            // Room may come at any time.
+            Ok(()) | Err(Refusal::NoRoom { .. }) => None,
             Err(refusal) => {
                 let before = state.failed.take().map(|failed| failed.pause.saturating_mul(2));
                 let pause = before.unwrap_or(FIRST_PAUSE).min(LONGEST_PAUSE);
@@ -146,12 +173,37 @@ impl Item {
         };
     }
 
+    /// It was loaded, whoever asked for that.
+    pub(super) fn succeeded(&self) {
+        self.state().failed = None;
+    }
+
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+/// What was seen of a model's memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Measured {
+    /// The least that it was seen to take, in bytes: others that came and went meanwhile make it more, never less.
+    pub(super) least: u64,
+    /// How often it was measured.
+    pub(super) times: u32,
+}
+
+impl Measured {
+    /// With one measurement more.
+    pub(super) fn and(before: Option<Self>, bytes: u64) -> Self {
+        match before {
+            Some(Self { least, times }) => Self { least: least.min(bytes), times: times.saturating_add(1) },
+            None => Self { least: bytes, times: 1 },
+        }
+    }
+}
+
 /// What a model took, in a file of the cache.
+#[derive(Clone, Debug)]
 pub(super) struct Record(PathBuf);
 
 impl Record {
@@ -166,20 +218,21 @@ impl Record {
         Self(cache.join("memory").join(key))
     }
 
-    /// In bytes.
-    pub(super) fn read(&self) -> Option<u64> {
+    pub(super) fn read(&self) -> Option<Measured> {
         if std::fs::metadata(&self.0).ok()?.len() > MAX_RECORD {
             return None;
         }
-        std::fs::read_to_string(&self.0).ok()?.trim().parse().ok()
+        let text = std::fs::read_to_string(&self.0).ok()?;
+        let (least, times) = text.trim().split_once(' ')?;
+        Some(Measured { least: least.parse().ok()?, times: times.parse().ok()? })
     }
 
     /// Without it the model is measured again.
-    pub(super) fn write(&self, bytes: u64) {
+    pub(super) fn write(&self, measured: Measured) {
         let Some(folder) = self.0.parent() else { return };
         let written = std::fs::create_dir_all(folder).and_then(|()| {
             let mut file = tempfile::NamedTempFile::new_in(folder)?;
-            file.write_all(bytes.to_string().as_bytes())?;
+            write!(file, "{} {}", measured.least, measured.times)?;
             file.persist(&self.0).map(drop).map_err(|error| error.error)
         });
         if let Err(error) = written {
@@ -192,13 +245,15 @@ impl Record {
 mod tests {
     use std::time::{Duration, Instant};
 
-    use super::{Item, Record, Refusal};
+    use corymb_core::Code;
+
+    use super::{Item, Measured, Record, Refusal};
 
     #[test]
     fn pauses_after_failures_grow_and_end_with_a_success() {
         let (item, begin) = (Item::default(), Instant::now());
         let at = |seconds: u64| begin + Duration::from_secs(seconds);
-        let failed = || Err(Refusal::Failed("no file".to_owned()));
+        let failed = || Err(Refusal::Failed(Code::Internal, "no file".to_owned()));
         item.finished(&failed(), begin);
         assert!(item.failure(begin).is_some() && item.failure(at(1)).is_none());
         item.finished(&failed(), begin);
@@ -218,8 +273,8 @@ mod tests {
         let cache = tempfile::tempdir().expect("a folder");
         let record = Record::of(cache.path(), "m", &["a"]);
         assert_eq!(record.read(), None);
-        record.write(17);
-        assert_eq!(Record::of(cache.path(), "m", &["a"]).read(), Some(17));
+        record.write(Measured::and(Some(Measured::and(None, 17)), 19));
+        assert_eq!(Record::of(cache.path(), "m", &["a"]).read(), Some(Measured { least: 17, times: 2 }));
         assert_eq!(Record::of(cache.path(), "m", &["b"]).read(), None);
         std::fs::write(&record.0, "not a number").expect("written");
         assert_eq!(record.read(), None);
