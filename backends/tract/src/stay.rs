@@ -16,7 +16,7 @@ use tract_onnx::tract_core::ops::array::{DynTile, MultiBroadcastTo, StridedSlice
 use tract_onnx::tract_core::ops::binary::TypedBinOp;
 use tract_onnx::tract_core::ops::cnn::Conv;
 use tract_onnx::tract_core::ops::konst::Const;
-use tract_onnx::tract_core::ops::logic::Iff;
+use tract_onnx::tract_core::ops::logic::{IfThenElse, Iff};
 use tract_onnx::tract_core::ops::math::{Mul, Sub};
 use tract_onnx::tract_core::ops::scan::Scan;
 
@@ -68,7 +68,16 @@ pub(crate) fn hold(model: &mut TypedModel) -> TractResult<()> {
         if let Some(scan) = model.node_mut(id).op_as_mut::<Scan>() {
             hold(&mut scan.body)?;
         }
+        if let Some(choice) = model.node_mut(id).op_as_mut::<IfThenElse>() {
+            hold(&mut choice.then_body)?;
+            hold(&mut choice.else_body)?;
+        }
         let node = model.node(id);
+        if node.op_is::<IfThenElse>() {
+            // The optimiser puts a branch in the place of the choice where it learns which is taken: what is around stays around.
+            held.extend((1..node.inputs.len()).map(|slot| InletId::new(id, slot)));
+            held.extend(node.outputs.iter().flat_map(|output| output.successors.iter().copied()));
+        }
         let is_fixed = |outlet: &OutletId| fixed[outlet.node];
         let is_made_fixed = node.op_is::<Const>() || (!node.inputs.is_empty() && node.inputs.iter().all(is_fixed));
         if !is_made_fixed {
