@@ -97,6 +97,14 @@ impl Cache {
         tempfile::Builder::new().prefix("new-").suffix(".tmp").tempdir_in(self.folder.join("archives"))
     }
 
+    /// Another name of a file of the same disk, on its way to be a blob; removed with the answer unless that became one.
+    pub(crate) fn link(&self, file: &Path) -> io::Result<tempfile::TempPath> {
+        let mut name = tempfile::Builder::new();
+        let link =
+            name.prefix("new-").suffix(".tmp").make_in(self.folder.join("blobs"), |path| fs::hard_link(file, path));
+        Ok(link?.into_temp_path())
+    }
+
     /// The record of a blob that is there, whole, and to be believed.
     pub(crate) fn find(&self, key: &str) -> Option<BlobRecord> {
         let record: BlobRecord = read_json(&self.blob_file(key, "json"))?;
