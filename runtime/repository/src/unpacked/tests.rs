@@ -1,5 +1,7 @@
 //! Archives of a server, from the URI to the files of the cache.
 
+use std::fs::File;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,11 +9,13 @@ use std::time::Duration;
 use futures::future::join_all;
 use sha2::{Digest as _, Sha256};
 
+use super::{Unpacking, fetch};
+use crate::archive::Kind;
 use crate::cache::Cache;
 use crate::download::{Downloads, Silent};
 use crate::opened;
-use crate::store::Client;
 use crate::store::testing::{Reply, Server};
+use crate::store::{Client, Object, Source};
 use crate::uri::ModelUri;
 
 /// An archive of a few files.
@@ -98,4 +102,38 @@ async fn an_archive_of_a_checksum_is_fetched_once() {
     server.requests();
     assert_eq!(open(&stated, &downloads).await, Ok(20));
     assert_eq!(server.requests(), probed);
+}
+
+#[tokio::test]
+async fn who_comes_second_takes_what_the_first_unpacked() {
+    let content = tape();
+    let server = Server::start(move |request| Reply::file(request, &content, "v1")).await;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let downloads = downloads(folder.path());
+    let none = std::collections::BTreeMap::new();
+    let client = Client::new(&none).expect("a client");
+    let place = ModelUri::parse(&server.url).expect("a URI").place;
+    let source = Source::open(&place, &client, &none).await.expect("a server");
+    let (object, answer) = downloads.probe(&source, "m.tar").await.expect("there");
+    let (blob, _) = fetch(&downloads, &source, "m.tar", &object, answer, None).await.expect("there");
+    let archives: Vec<File> = (0..8).map(|_| File::open(downloads.cache.blob(&blob.key)).expect("there")).collect();
+    let uri = source.shown("m.tar");
+    let made = |archive: &File| {
+        let (files, _holds) =
+            Unpacking::of(&downloads.cache, &uri, &object).run(archive, &blob, Kind::Tar).expect("unpacked");
+        let inode = |(path, object): (&String, &Object)| {
+            let file = downloads.cache.blob(&Cache::blob_key(&files.shown(path), object));
+            std::fs::metadata(file).expect("there").ino()
+        };
+        files.files.iter().map(inode).collect::<Vec<u64>>()
+    };
+    let made = &made;
+    let all: Vec<Vec<u64>> = std::thread::scope(|scope| {
+        let threads: Vec<_> = archives.iter().map(|archive| scope.spawn(move || made(archive))).collect();
+        threads.into_iter().map(|thread| thread.join().expect("no panic")).collect()
+    });
+    assert!(all.iter().all(|inodes| *inodes == all[0]), "it was unpacked more than once");
+    // It may be gone before it is opened, and is fetched again.
+    assert!(!downloads.cache.blob(&blob.key).exists());
+    fetch(&downloads, &source, "m.tar", &object, None, None).await.expect("there");
 }
