@@ -5,8 +5,9 @@ use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncWriteExt as _, BufReader};
 use tokio::net::TcpListener;
 
+use crate::store::client::Environment;
 pub(crate) use crate::store::credentials::server::Request;
-use crate::store::credentials::server::read;
+use crate::store::credentials::server::{environment, read};
 
 /// What is answered.
 #[derive(Clone, Debug, Default)]
@@ -19,6 +20,27 @@ pub(crate) struct Reply {
 impl Reply {
     pub(crate) fn of(status: u16) -> Self {
         Self { status, ..Self::default() }
+    }
+
+    /// What is asked of a bucket of S3, which is named first in each path.
+    pub(crate) fn bucket(request: &Request, files: &[(&str, &[u8])]) -> Self {
+        let path = request.line.split([' ', '?']).nth(1).unwrap_or_default().trim_start_matches('/');
+        let (_, key) = path.split_once('/').unwrap_or_default();
+        if let Some((_, content)) = files.iter().find(|(name, _)| *name == key) {
+            return Self::file(request, content, "v1");
+        }
+        if !request.line.contains("list-type=2") {
+            return Self::of(404);
+        }
+        let shown = files.iter().map(|(name, content)| {
+            let size = content.len();
+            format!(
+                "<Contents><Key>{name}</Key><Size>{size}</Size><ETag>v1</ETag>\
+                 <LastModified>2020-01-01T00:00:00.000Z</LastModified></Contents>"
+            )
+        });
+        let list = format!("<ListBucketResult>{}</ListBucketResult>", shown.collect::<String>());
+        Self { body: list.into_bytes(), ..Self::of(200) }
     }
 
     /// What of a file is asked for.
@@ -64,6 +86,16 @@ impl Server {
             }
         });
         Self { url, requests }
+    }
+
+    /// Variables with which it is S3's.
+    pub(crate) fn of_s3(&self) -> Environment {
+        environment(&[
+            ("AWS_ENDPOINT_URL_S3", &self.url),
+            ("AWS_REGION", "eu-west-1"),
+            ("AWS_ACCESS_KEY_ID", "A"),
+            ("AWS_SECRET_ACCESS_KEY", "hunter2"),
+        ])
     }
 
     /// What came since it was asked before, as `GET /path?query RANGE`.

@@ -24,8 +24,6 @@ pub(crate) struct Web {
 
 /// Bytes of a file that tell what it is: a tape's mark stands at 257.
 const HEAD: u64 = 512;
-/// Of a web page, which is none.
-const MAX_HEAD: usize = 64 << 10;
 
 impl Web {
     pub(crate) fn new(place: &WebPlace, client: &Client) -> Self {
@@ -56,7 +54,7 @@ impl Web {
             return Ok(Some(name));
         }
         let mut head = Vec::new();
-        while head.len() < HEAD as usize && head.len() < MAX_HEAD {
+        while head.len() < HEAD as usize {
             match answer.piece().await? {
                 Some(piece) => head.extend_from_slice(&piece),
                 None => break,
