@@ -4,6 +4,8 @@ mod hashing;
 mod parts;
 mod patience;
 mod progress;
+#[cfg(test)]
+mod tests;
 mod transfer;
 
 use std::fs::{self, File, TryLockError};
