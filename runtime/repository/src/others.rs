@@ -4,6 +4,7 @@ use serde::Deserialize;
 
 use crate::manifest::Manifest;
 use crate::onnx::is_onnx;
+use crate::plan::normal;
 
 /// Makes a manifest of a text, or one line that says what is wrong.
 pub(crate) type Parse = fn(&str) -> Result<Manifest, String>;
@@ -24,7 +25,7 @@ struct Parameters {
 /// What `model-settings.json` says: which file the model is.
 pub(crate) fn mlserver(text: &str) -> Result<Manifest, String> {
     let settings: Settings = serde_json::from_str(text).map_err(|error| error.to_string())?;
-    let file = settings.parameters.uri.map(|uri| plain(&uri)).filter(|uri| !uri.is_empty());
+    let file = settings.parameters.uri.map(|uri| normal(&uri)).filter(|uri| !uri.is_empty());
     let is_model = file.as_deref().is_none_or(is_onnx);
     let implementation = settings.implementation.unwrap_or_default();
     if !is_model && !implementation.to_ascii_lowercase().contains("onnx") {
@@ -60,11 +61,6 @@ pub(crate) fn mlflow(text: &str) -> Result<Manifest, String> {
         return Err("`flavors` has no `onnx`; only ONNX models are served".to_owned());
     };
     // Until version 1.10 it was not said.
-    let file = onnx.data.map_or_else(|| "model.onnx".to_owned(), |data| plain(&data));
+    let file = onnx.data.map_or_else(|| "model.onnx".to_owned(), |data| normal(&data));
     Ok(Manifest { file: Some(file), ..Manifest::default() })
-}
-
-/// A path without what says nothing.
-fn plain(path: &str) -> String {
-    path.split('/').filter(|part| !part.is_empty() && *part != ".").collect::<Vec<_>>().join("/")
 }

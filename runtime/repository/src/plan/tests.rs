@@ -177,3 +177,27 @@ fn checksums_are_of_files_below_the_text_that_states_them() {
     let plan = plan(&[("s/config.pbtxt", text), ("s/1/m.onnx", "")]).expect("valid");
     assert_eq!(plan.versions[0].checks[0].path, "s/1/m.onnx");
 }
+
+#[test]
+fn a_checksum_that_versions_share_is_compared_once() {
+    let text = "version_policy { all {} } model_repository_agents { agents { name: 'checksum' parameters { key: 'MD5:1/m.onnx' \
+                value: '900150983cd24fb0d6963f7d28e17f72' } } }";
+    let plan = plan(&[("config.pbtxt", text), ("1/m.onnx", ""), ("2/m.onnx", "")]).expect("valid");
+    assert_eq!(plan.versions.iter().map(|version| version.checks.len()).collect::<Vec<_>>(), [1, 0]);
+    assert_eq!(plan.checked().collect::<Vec<_>>(), ["1/m.onnx"]);
+}
+
+#[test]
+fn what_is_said_of_a_version_is_said_once() {
+    let files = [
+        ("model.toml", "[versions]\nall = true"),
+        ("1/model.onnx", ""),
+        ("1/other.onnx", ""),
+        // Neither is whole.
+        ("2/a.txt", ""),
+        ("3/a.txt", ""),
+    ];
+    let plan = plan(&files).expect("valid");
+    let others = plan.notes.iter().filter(|note| matches!(note, Note::Others { .. })).count();
+    assert_eq!((plan.versions.len(), others, plan.notes.len()), (1, 1, 3), "{:?}", plan.notes);
+}
