@@ -46,7 +46,7 @@ pub(super) async fn store(place: &BucketPlace, client: &Client, environment: &En
     let mut builder = asked.builder(&kserve, &place.bucket)?;
     let talking = match kserve.unverified {
         Some(variable) => client.unverified(variable)?,
-        None => client.clone(),
+        None => client.for_s3(),
     };
     builder = builder.with_bucket_name(&place.bucket).with_allow_http(true).with_retry(once());
     builder = builder.with_http_connector(talking);
