@@ -22,7 +22,7 @@ pub enum Offline {
 
 /// Whether anything at this place, or below it, was downloaded before and is whole.
 pub(crate) fn knows(cache: &Cache, place: &str) -> bool {
-    latest(cache).is_ok_and(|trees| trees.iter().any(|record| record.is_below(place)))
+    latest(cache, |record| record.is_below(place)).is_ok_and(|mut trees| trees.next().is_some())
 }
 
 /// The model that was downloaded from `place` last, a URI without secrets; none where there is none that is whole.
@@ -36,9 +36,8 @@ pub(crate) fn open(
     sha256: Option<&str>,
     signatures: &SignaturePolicy,
 ) -> Result<Option<Vec<ModelFolder>>, RepositoryError> {
-    let trees = latest(cache)?;
-    let Some(record) = trees.iter().find(|record| record.uri == place) else { return Ok(None) };
-    open_tree(cache, record, name, sha256, signatures).map(Some)
+    let Some(record) = latest(cache, |record| record.uri == place)?.next() else { return Ok(None) };
+    open_tree(cache, &record, name, sha256, signatures).map(Some)
 }
 
 /// What was downloaded from `place`: the model that it is, or those of the folder of models that it is.
@@ -52,12 +51,12 @@ pub(crate) fn look_into(
     is_given: bool,
     signatures: &SignaturePolicy,
 ) -> Result<Option<Found>, RepositoryError> {
-    let trees = latest(cache)?;
+    let trees: Vec<TreeRecord> = latest(cache, |record| record.is_below(place))?.collect();
     if let Some(record) = trees.iter().find(|record| record.uri == place) {
         return Ok(Some(Found::One(name.to_owned(), open_tree(cache, record, name, None, signatures))));
     }
     let mut models = BTreeMap::new();
-    for record in trees.iter().filter(|record| !is_given && record.is_below(place)) {
+    for record in trees.iter().filter(|_| !is_given) {
         let inside = record.uri[place.len()..].trim_start_matches('/');
         let name = inside.strip_suffix(".onnx").unwrap_or(inside);
         if !inside.contains('/') && !models.contains_key(name) {
@@ -90,9 +89,13 @@ fn open_tree(
     Ok(versions)
 }
 
-/// The trees whose files are all there and believed, that which was used last first.
-fn latest(cache: &Cache) -> Result<Vec<TreeRecord>, RepositoryError> {
+/// The trees that are wanted and whose files are all there and believed, that which was used last first. Of others no file is
+/// looked at: a cache may have those of a thousand models.
+fn latest(
+    cache: &Cache,
+    is_wanted: impl Fn(&TreeRecord) -> bool,
+) -> Result<impl Iterator<Item = TreeRecord>, RepositoryError> {
     let trees = cache.trees().map_err(|reason| RepositoryError::unreadable(cache.folder(), reason))?;
-    let records = trees.into_iter().rev().map(|(_, record, _)| record);
-    Ok(records.filter(|record| record.files.values().all(|key| cache.find(key).is_some())).collect())
+    let records = trees.into_iter().rev().map(|(_, record, _)| record).filter(move |record| is_wanted(record));
+    Ok(records.filter(|record| record.files.values().all(|key| cache.find(key).is_some())))
 }
