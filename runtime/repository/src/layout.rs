@@ -82,7 +82,7 @@ pub(crate) fn look_into(uri: &str, name: Option<&str>, signatures: &SignaturePol
         let name = name.unwrap_or(&stem);
         return Ok(Found::One(name.to_owned(), open_local(name, &path, sha256.as_deref(), signatures)));
     }
-    match Shape::of(&Disk(path.clone()), "")? {
+    match Shape::said(&Disk(path.clone()), name.is_none())? {
         Shape::Models(items) if name.is_none() => {
             let open = |item: Item| {
                 let models = open_local(&item.name, &path.join(item.path()), None, signatures);

@@ -17,7 +17,7 @@ pub(crate) use self::below::{Below, below_of};
 use self::said::{MOST_SAID, Said, said};
 use crate::error::RepositoryError;
 use crate::manifest::{Manifest, VersionsSection};
-use crate::shape::{Disk, Folders, MANIFEST, Shape, WARMUP, below, file_name, is_inside, linked, only_onnx};
+use crate::shape::{Aside, Disk, Folders, MANIFEST, Shape, WARMUP, below, file_name, is_inside, linked, only_onnx};
 
 /// What is asked for.
 #[derive(Clone, Debug)]
@@ -93,6 +93,8 @@ pub(crate) enum Note {
     Stray { file: String },
     /// A version that is not whole, as while it is being written.
     Unfinished { version: u64, reason: String },
+    /// What lies beside the model and is not served.
+    Aside(Aside),
 }
 
 impl Plan {
@@ -111,6 +113,7 @@ impl Plan {
                 Note::Stray { file } => {
                     tracing::warn!(file, "it lies beside numbered versions, and is none; it is not served");
                 }
+                Note::Aside(aside) => aside.announce(),
                 Note::Unfinished { version, reason } => {
                     tracing::warn!(
                         model = name,
@@ -189,7 +192,9 @@ struct Planner<'a> {
 
 impl Planner<'_> {
     fn plan(&self) -> Result<Plan, Stop> {
-        let (base, shape) = match Shape::of(self.folders, "")? {
+        let (shape, asides) = Shape::look(self.folders, "")?;
+        let mut notes: Vec<Note> = asides.into_iter().map(Note::Aside).collect();
+        let (base, shape) = match shape {
             Shape::Models(_) | Shape::Nothing => self.only_below("")?,
             Shape::Snapshots => {
                 let snapshot = self.snapshot("")?;
@@ -200,7 +205,6 @@ impl Planner<'_> {
             }
             shape => (String::new(), shape),
         };
-        let mut notes = Vec::new();
         match shape {
             Shape::Model if self.ask.before.is_none() => {
                 let said = self.said(&base, &mut notes)?;

@@ -363,7 +363,7 @@ impl Remote {
     async fn look_into(self: &Arc<Self>, uri: &ModelUri, name: &str, is_given: bool) -> Result<Found, RepositoryError> {
         let opened = self.source(uri).await?;
         let shape = match &opened.listing {
-            Some(listing) if opened.file.is_none() => Shape::of(listing, "")?,
+            Some(listing) if opened.file.is_none() => Shape::said(listing, !is_given)?,
             _ => Shape::Model,
         };
         // A name is that of the one model here, or below; a repository of the hub is named as its model.
