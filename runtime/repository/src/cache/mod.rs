@@ -3,12 +3,14 @@
 //! Below the cache's folder:
 //!
 //! ```text
-//! blobs/KEY        a complete, checked file; KEY is the hash of its URI, tag and size
+//! blobs/KEY        a complete, checked file; KEY is the hash of its URI, tag and size. It is never written to: names of one
+//!                  file of an archive are hard links to each other
 //! blobs/KEY.json   what is known of it
 //! blobs/KEY.part   one that is being downloaded, with KEY.state, which whoever downloads it has locked
 //! trees/KEY/       one version of a model as its source has it: hard links to blobs
 //! trees/KEY.json   whose it is; its date is that of the last use
 //! archives/KEY.json which files, all of them blobs, the archive of that key held
+//! archives/KEY.lock which whoever unpacks an archive has locked
 //! using/ID         held by a living process: what may not be evicted
 //! *.tmp            what is being made, or was when its process ended
 //! lock             shared while a tree is made, exclusive while something is evicted
