@@ -188,20 +188,19 @@ impl Live {
                 Err(error) => return Ok(Err(error)),
             }
         }
-        let child = |name: &str| Repository::child(folder, name);
-        let opened = match child(model) {
+        let opened = match Repository::child(folder, model) {
             Ok(uri) => self.0.repository.open(model, &uri).await,
             Err(error) => Err(error),
         };
-        // A bare file in a folder of models.
-        match (&opened, child(&format!("{model}.onnx"))) {
-            (Err(error), Ok(uri)) if error.is_absence() => Ok(self
-                .0
-                .repository
-                .open(model, &uri)
-                .await
-                .or_else(|other| if other.is_absence() { opened } else { Err(other) })),
-            _ => Ok(opened),
+        // It may be a file, or be called otherwise than its folder.
+        match &opened {
+            Err(error) if error.is_absence() => {}
+            _ => return Ok(opened),
+        }
+        let listed = self.0.repository.list(folder, folder_name.as_deref()).await;
+        match listed.into_iter().flatten().find(|listed| listed.name == model) {
+            Some(listed) => Ok(self.0.repository.open_listed(folder, &listed).await),
+            None => Ok(opened),
         }
     }
 

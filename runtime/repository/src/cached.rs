@@ -1,17 +1,15 @@
 //! What lies in the cache, for those who look after it: listed, read again, removed.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use crate::cache::{BlobRecord, Cache, TreeRecord, read_json};
-use crate::download::digests_of;
+use crate::cache::{BlobRecord, Cache, TreeRecord, check, read_json};
 use crate::error::RepositoryError;
 use crate::layout::{Demands, ModelFolder, Verified, check_name, open_dir, open_path};
 use crate::onnx::is_onnx;
 use crate::signature::{Kept, SignaturePolicy, Trust};
-use crate::store::Check;
 use crate::uri::{ModelUri, Place, redact};
 
 /// A model in the cache.
@@ -186,20 +184,6 @@ pub fn remove(folder: &Path, uri: Option<&str>) -> Result<Removed, RepositoryErr
 
 fn shown(uri: &str) -> String {
     redact(uri).trim_end_matches('/').to_owned()
-}
-
-fn check(path: &Path, record: &BlobRecord) -> Result<(), String> {
-    let file = File::open(path).map_err(|error| error.to_string())?;
-    let size = file.metadata().map_err(|error| error.to_string())?.len();
-    if size != record.size {
-        return Err(format!("it has {size} bytes, and had {}", record.size));
-    }
-    let checks: Vec<Check> = record.digests.0.keys().copied().collect();
-    let found = digests_of(&file, &checks).map_err(|error| error.to_string())?;
-    match found.conflict(&record.digests) {
-        Some((check, found, known)) => Err(format!("its {check} is {found}, and was {known}")),
-        None => Ok(()),
-    }
 }
 
 fn open(folder: &Path) -> Result<Cache, RepositoryError> {

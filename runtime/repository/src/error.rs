@@ -40,7 +40,7 @@ pub enum RepositoryError {
         reason: String,
     },
     /// No store may be asked, and the cache has nothing of what is wanted.
-    #[error("{object}: nothing of it is in the cache {path}, and with --offline no store is asked")]
+    #[error("{object}: it is not in the cache {path}, or not whole, and no store can be asked")]
     NotCached {
         /// The URI, without secrets.
         object: String,

@@ -1,11 +1,11 @@
 //! What of a store a model needs, and no more: its manifest says, or the names of its files do.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::sync::{Mutex, PoisonError};
 
 use futures::FutureExt as _;
-use futures::future::{BoxFuture, try_join_all};
+use futures::future::{BoxFuture, join_all, try_join_all};
 
 use crate::cache::Tree;
 use crate::download::{Blob, Downloads};
@@ -51,24 +51,23 @@ struct Seen<'a> {
     root: &'a str,
 }
 
-impl Seen<'_> {
-    fn at(&self, path: &str) -> String {
-        if path.is_empty() { self.root.to_owned() } else { below(self.root, path) }
-    }
-}
-
 impl Folders for Seen<'_> {
     fn entries(&self, path: &str) -> Result<BTreeMap<String, bool>, RepositoryError> {
-        self.listing.entries(&self.at(path))
+        self.listing.entries(&at(self.root, path))
     }
 
     fn shown(&self, path: &str) -> String {
-        self.source.shown(&self.at(path))
+        self.source.shown(&at(self.root, path))
     }
 
     fn is_forbidden(&self, file: &str) -> bool {
         is_compiled(file)
     }
+}
+
+/// A path of the model in the folder `root`, relative to what that is relative to.
+fn at(root: &str, path: &str) -> String {
+    if path.is_empty() { root.to_owned() } else { below(root, path) }
 }
 
 /// A model of a store whose files are being collected.
@@ -170,9 +169,10 @@ impl<'a> Gathering<'a> {
         models?;
         others?;
         self.all(self.packed().into_iter()).await?;
-        for version in &plan.versions {
-            self.beside([version.folder.as_str(), &plan.base, ""]).await;
-        }
+        // They are compared on the disk, whichever version they are of.
+        let checked = plan.checked().filter(|path| !is_compiled(path)).map(str::to_owned);
+        self.all(checked.collect::<BTreeSet<_>>().into_iter()).await?;
+        join_all(plan.versions.iter().map(|version| self.beside([version.folder.as_str(), &plan.base, ""]))).await;
         Ok((self.link("")?, plan))
     }
 
@@ -209,11 +209,15 @@ impl<'a> Gathering<'a> {
             let known = |path: &String| listing.get(&self.at(path)).is_some_and(|object| object.size <= MAX_BESIDE);
             paths.into_iter().find(known)
         });
-        for path in places {
-            if let Err(error) = self.take(&path, None).await {
-                tracing::warn!(model = self.name, %error, "a file beside the model cannot be fetched");
+        let take = |path: String| {
+            async move {
+                if let Err(error) = self.take(&path, None).await {
+                    tracing::warn!(model = self.name, %error, "a file beside the model cannot be fetched");
+                }
             }
-        }
+            .boxed()
+        };
+        join_all(places.map(take).collect::<Vec<BoxFuture<'_, _>>>()).await;
     }
 
     /// Fetches what the signature of a folder covers, when it is one that is believed; false where there is none. True
@@ -311,7 +315,7 @@ impl<'a> Gathering<'a> {
     }
 
     /// The text of a small file.
-    async fn text(&self, path: &str) -> Result<String, RepositoryError> {
+    pub(crate) async fn text(&self, path: &str) -> Result<String, RepositoryError> {
         let object = self.object(path).await?;
         if object.0.size > MAX_MANIFEST {
             return Err(self.wrong(path, format!("it has {} bytes; at most {MAX_MANIFEST} are read", object.0.size)));
@@ -362,11 +366,7 @@ impl<'a> Gathering<'a> {
 
     /// A path of the model, relative to the source's root.
     fn at(&self, path: &str) -> String {
-        match (self.root.is_empty(), path.is_empty()) {
-            (true, _) => path.to_owned(),
-            (false, true) => self.root.to_owned(),
-            (false, false) => below(self.root, path),
-        }
+        at(self.root, path)
     }
 
     fn wrong(&self, path: &str, reason: String) -> RepositoryError {
@@ -388,3 +388,6 @@ impl<'a> Gathering<'a> {
         Ok(Gathered { tree, verified, held: Held::new(hold) })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,32 +4,27 @@
 mod merge;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use corymb_core::files;
 use futures::future::BoxFuture;
 use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
 use serde::{Deserialize, Serialize};
 
 use crate::archive::{Limits, Packing, Refusal, unpack_layer};
 use crate::cache::{Cache, Hold, key, write_json};
-use crate::download::{Blob, Downloads};
+use crate::download::Downloads;
 use crate::error::RepositoryError;
 use crate::layers::merge::{Content, Found, Merged};
 use crate::shape::below;
 use crate::store::{Listing, Object, Oci, OciFile, OciLayer, Packed, Source, inside, object};
-use crate::unpacked::{blocking, keep, walk};
+use crate::unpacked::{Keeper, alone, blocking, failed, fetch, read_record, walk};
 
 /// Where KServe's images have their model.
 const MODELS: &str = "models";
 /// Layers that are downloaded and unpacked at a time.
 const LAYERS: usize = 4;
-/// How often a tape is downloaded that others remove.
-const TRIES: usize = 3;
-/// Bytes of what is written down of a layer.
-const MAX_RECORD: u64 = 32 << 20;
 /// The most files of a layer that is searched for a model: an image without its usual folder may be a whole system.
 const MAX_FILES: usize = 1_000;
 /// Programs come with deeper folders than models.
@@ -159,8 +154,8 @@ impl Opening<'_> {
     async fn layer(&self, layer: &OciLayer, anew: bool) -> Result<Opened, RepositoryError> {
         match layer {
             OciLayer::File(file) => self.file(file).await,
-            OciLayer::Tape(packing, file) => match read_record(&self.record(file)).filter(|_| !anew) {
-                Some(content) => Ok(Opened { content, holds: Vec::new() }),
+            OciLayer::Tape(packing, file) => match read_record::<Record>(&self.record(file)).filter(|_| !anew) {
+                Some(Record { content }) => Ok(Opened { content, holds: Vec::new() }),
                 None => self.tape(*packing, file).await,
             },
         }
@@ -174,7 +169,7 @@ impl Opening<'_> {
     }
 
     async fn tape(&self, packing: Packing, file: &OciFile) -> Result<Opened, RepositoryError> {
-        let (blob, archive) = self.archive(file).await?;
+        let (blob, archive) = fetch(self.downloads, self.source, &file.path, &file.object, None, None).await?;
         let unpacking = Unpacking {
             cache: self.downloads.cache.clone(),
             uri: self.source.shown(&file.path),
@@ -194,19 +189,6 @@ impl Opening<'_> {
             Ok(opened)
         })
         .await
-    }
-
-    /// The tape itself, open. Whoever unpacks the same at the same time may have removed it.
-    async fn archive(&self, file: &OciFile) -> Result<(Blob, File), RepositoryError> {
-        let mut tries = 0;
-        loop {
-            let blob = self.downloads.fetch(self.source, &file.path, file.object.clone(), None, None).await?;
-            match File::open(self.downloads.cache.blob(&blob.key)) {
-                Ok(archive) => return Ok((blob, archive)),
-                Err(error) if error.kind() == io::ErrorKind::NotFound && tries < TRIES => tries += 1,
-                Err(error) => return Err(self.failed(error)),
-            }
-        }
     }
 
     /// Where it is written what lies in a layer, whichever image it is of.
@@ -257,28 +239,24 @@ struct Unpacking {
 impl Unpacking {
     fn run(&self, archive: &File, packing: Packing) -> Result<Opened, Refusal> {
         // Others may be unpacking the same, in this process or in another.
-        let lock = format!("{}.lock", key(&["unpack", &self.root, &self.record.to_string_lossy()]));
-        let lock = self.record.with_file_name(lock);
-        let lock = File::options().create(true).truncate(false).write(true).open(lock)?;
-        lock.lock()?;
+        let _lock = alone(&self.record, &[&self.root, &self.record.to_string_lossy()])?;
         if let Some(opened) = self.known()? {
             return Ok(opened);
         }
         let into = self.cache.temporary_folder()?;
         let limits = Limits { depth: DEPTH, ..Limits::default() };
         let (layer, unpacked) = unpack_layer(archive, packing, self.below, into.path(), &limits)?;
-        let mut files = BTreeMap::new();
-        walk(into.path(), "", 0, &mut files)?;
+        let files = walk(into.path(), &limits)?;
         if let Some(most) = self.most.filter(|most| files.len() > *most) {
             let reason =
                 format!("has {} files, and the image no folder /{MODELS}; at most {most} are searched", files.len());
             return Err(Refusal::Archive { reason });
         }
         self.cache.make_room(unpacked.bytes).map_err(|full| io::Error::new(io::ErrorKind::StorageFull, full))?;
-        let mut holds = Vec::new();
+        let (mut holds, mut keeper) = (Vec::new(), Keeper::new(&self.cache));
         for (path, size) in &files {
             let object = object(self.tag.as_ref(), *size);
-            holds.push(keep(&self.cache, &self.name(path), &object, &into.path().join(path))?);
+            holds.push(keeper.keep(&self.name(path), &object, &into.path().join(path))?);
         }
         let content = Content { files, links: layer.links, gone: layer.gone, opaque: layer.opaque };
         let record = Record { content };
@@ -290,7 +268,7 @@ impl Unpacking {
 
     /// What was unpacked meanwhile, where all of it is there.
     fn known(&self) -> io::Result<Option<Opened>> {
-        let Some(content) = read_record(&self.record) else { return Ok(None) };
+        let Some(Record { content }) = read_record(&self.record) else { return Ok(None) };
         let mut holds = Vec::new();
         for (path, size) in &content.files {
             let key = Cache::blob_key(&self.name(path), &object(self.tag.as_ref(), *size));
@@ -307,31 +285,20 @@ impl Unpacking {
     }
 
     fn failed(&self, refusal: Refusal) -> RepositoryError {
-        let object = self.uri.clone();
-        match refusal {
-            Refusal::Io(reason) => RepositoryError::Cache { path: self.cache.folder().to_owned(), object, reason },
-            other => RepositoryError::Remote { object, reason: other.to_string() },
-        }
+        failed(&self.cache, self.uri.clone(), refusal)
     }
-}
-
-fn read_record(path: &Path) -> Option<Content> {
-    let text = files::read(path, MAX_RECORD).ok()?;
-    serde_json::from_slice::<Record>(&text).ok().map(|record| record.content)
 }
 
 /// Files of layers under names of their own, where a link leads to them.
 fn copies(cache: &Cache, all: &[(String, Object, PathBuf)]) -> io::Result<Vec<Hold>> {
+    let mut keeper = Keeper::new(cache);
     let copy = |(name, object, from): &(String, Object, PathBuf)| {
         let key = Cache::blob_key(name, object);
         let hold = cache.hold_blob(&key)?;
         if cache.find(&key).is_some() {
             return Ok(hold);
         }
-        let folder = cache.temporary_folder()?;
-        let file = folder.path().join("file");
-        fs::copy(from, &file)?;
-        keep(cache, name, object, &file)
+        keeper.keep(name, object, from)
     };
     all.iter().map(copy).collect()
 }

@@ -9,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use corymb_core::FileSource;
+use corymb_core::{FileSource, files};
 
 pub(crate) use self::assemble::{Demands, Verified};
 pub use self::folder::{Held, ModelFolder, PluginFile};
@@ -17,11 +17,11 @@ pub use self::folder::{Held, ModelFolder, PluginFile};
 use self::assemble::{Files, Known, assemble};
 use self::version::{bare_file, parse_manifest};
 use crate::error::RepositoryError;
-use crate::listed::{Lies, Listed};
+use crate::listed::{Lies, Listed, text_in};
 use crate::onnx::is_onnx;
-use crate::plan::{self, Ask, Plan, Planned};
+use crate::plan::{self, Ask, MOST_SAID, Plan, Planned};
 use crate::sample::Sample;
-use crate::shape::{Disk, Item, MANIFEST, WARMUP};
+use crate::shape::{Aside, Disk, MANIFEST, WARMUP};
 use crate::signature::{Kept, SIGNATURE, SignaturePolicy, Signed, check_file, check_folder, unsigned};
 use crate::uri::{ModelUri, Place};
 
@@ -76,21 +76,25 @@ pub(crate) fn open_dir(
 
 /// The same, with what is wrong with each model beside it.
 pub(crate) fn look_into(uri: &str, name: Option<&str>, signatures: &SignaturePolicy) -> Result<Found, RepositoryError> {
-    let Looked { path, sha256, own, lies } = Looked::at(uri, name)?;
-    Ok(match lies {
-        Lies::Several(items) => {
-            let open = |item: Item| {
-                let models = open_local(&item.name, &path.join(item.path()), None, signatures);
-                (item.name, models)
-            };
-            Found::Many(items.into_iter().map(open).collect())
+    let looked = Looked::at(uri, name)?;
+    if let Lies::Nothing(below) = looked.lies {
+        return Ok(Found::None(below, looked.path));
+    }
+    let (path, sha256) = (looked.path.clone(), looked.sha256.clone());
+    let mut models = Vec::new();
+    for listed in looked.listed() {
+        match &listed.item {
+            Some(item) => {
+                let opened = open_local(&listed.name, &path.join(item.path()), None, signatures);
+                models.push((listed.name, opened));
+            }
+            None => {
+                let opened = open_local(&listed.name, &path, sha256.as_deref(), signatures);
+                return Ok(Found::One(listed.name, opened));
+            }
         }
-        Lies::Nothing(below) => Found::None(below, path),
-        Lies::Itself => {
-            let opened = open_local(&own, &path, sha256.as_deref(), signatures);
-            Found::One(own, opened)
-        }
-    })
+    }
+    Ok(Found::Many(models))
 }
 
 /// The names of what [`look_into`] would open.
@@ -98,8 +102,7 @@ pub(crate) fn look_into(uri: &str, name: Option<&str>, signatures: &SignaturePol
 /// # Errors
 /// When the place cannot be read.
 pub(crate) fn list(uri: &str, name: Option<&str>) -> Result<Vec<Listed>, RepositoryError> {
-    let Looked { own, lies, .. } = Looked::at(uri, name)?;
-    Ok(lies.listed(&own))
+    Ok(Looked::at(uri, name)?.listed())
 }
 
 /// One of the models that [`list`] names.
@@ -124,6 +127,7 @@ struct Looked {
     sha256: Option<String>,
     /// The name of the model that it is, if it is one.
     own: String,
+    is_given: bool,
     lies: Lies,
 }
 
@@ -132,8 +136,25 @@ impl Looked {
         let (path, sha256) = local(uri)?;
         let path = fs::canonicalize(&path).map_err(|reason| RepositoryError::unreadable(&path, reason))?;
         let own = name.map_or_else(|| own_name(&path), str::to_owned);
-        let lies = if path.is_file() { Lies::Itself } else { Lies::of(&Disk(path.clone()), name.is_some())? };
-        Ok(Self { path, sha256, own, lies })
+        let is_given = name.is_some();
+        let (lies, asides) = match path.is_file() {
+            true => (Lies::Itself, Vec::new()),
+            false => Lies::of(&Disk(path.clone()), is_given)?,
+        };
+        asides.iter().for_each(Aside::announce);
+        Ok(Self { path, sha256, own, is_given, lies })
+    }
+
+    fn listed(self) -> Vec<Listed> {
+        let folders =
+            if self.is_given || self.path.is_file() { Vec::new() } else { self.lies.texts(&Disk(self.path.clone())) };
+        let read = |folder: String| {
+            // What cannot be read is said when it is opened.
+            let text = files::read_text(&self.path.join(text_in(&folder)), MOST_SAID).ok()?;
+            Some((folder, text))
+        };
+        let texts = folders.into_iter().filter_map(read).collect();
+        self.lies.listed(&self.own, &texts)
     }
 }
 

@@ -6,6 +6,7 @@ mod cached;
 mod download;
 mod error;
 mod gather;
+mod hashing;
 mod keys;
 mod layers;
 mod layout;

@@ -24,7 +24,7 @@ pub enum Offline {
 
 /// Whether anything at this place, or below it, was downloaded before and is whole.
 pub(crate) fn knows(cache: &Cache, place: &str) -> bool {
-    latest(cache).is_ok_and(|trees| trees.iter().any(|record| record.is_below(place)))
+    latest(cache, |record| record.is_below(place)).is_ok_and(|mut trees| trees.next().is_some())
 }
 
 /// The model that was downloaded from `place` last, a URI without secrets; none where there is none that is whole.
@@ -38,9 +38,8 @@ pub(crate) fn open(
     sha256: Option<&str>,
     signatures: &SignaturePolicy,
 ) -> Result<Option<Vec<ModelFolder>>, RepositoryError> {
-    let trees = latest(cache)?;
-    let Some(record) = trees.iter().find(|record| record.uri == place) else { return Ok(None) };
-    open_tree(cache, record, name, sha256, signatures).map(Some)
+    let Some(record) = latest(cache, |record| record.uri == place)?.next() else { return Ok(None) };
+    open_tree(cache, &record, name, sha256, signatures).map(Some)
 }
 
 /// One of the models that were downloaded from `place`.
@@ -54,10 +53,8 @@ pub(crate) fn open_listed(
     sha256: Option<&str>,
     signatures: &SignaturePolicy,
 ) -> Result<Option<Vec<ModelFolder>>, RepositoryError> {
-    match &listed.item {
-        Some(item) => open(cache, &below(place, item.path()), &listed.name, None, signatures),
-        None => open(cache, place, &listed.name, sha256, signatures),
-    }
+    let sha256 = sha256.filter(|_| listed.item.is_none());
+    open(cache, &at(place, listed), &listed.name, sha256, signatures)
 }
 
 /// What was downloaded from `place`: the model that it is, or those of the folder of models that it is.
@@ -71,16 +68,27 @@ pub(crate) fn look_into(
     is_given: bool,
     signatures: &SignaturePolicy,
 ) -> Result<Option<Found>, RepositoryError> {
-    let trees = latest(cache)?;
     let mut models = Vec::new();
-    for (listed, record) in listed(&trees, place, name, is_given) {
-        let opened = open_tree(cache, record, &listed.name, None, signatures);
+    let all = listed(cache, place, name, is_given)?;
+    if all.iter().all(|(_, record)| record.is_none()) {
+        return Ok(None);
+    }
+    for (listed, record) in all {
+        let opened = match &record {
+            Some(record) => open_tree(cache, record, &listed.name, None, signatures),
+            None => Err(RepositoryError::NotCached { object: at(place, &listed), path: cache.folder().to_owned() }),
+        };
         if listed.item.is_none() {
             return Ok(Some(Found::One(listed.name, opened)));
         }
         models.push((listed.name, opened));
     }
-    Ok((!models.is_empty()).then_some(Found::Many(models)))
+    Ok(Some(Found::Many(models)))
+}
+
+/// Where one of the models of a place lies.
+fn at(place: &str, listed: &Listed) -> String {
+    listed.item.as_ref().map_or_else(|| place.to_owned(), |item| below(place, item.path()))
 }
 
 /// The names of the same; none where nothing was downloaded from it.
@@ -93,27 +101,43 @@ pub(crate) fn list(
     name: &str,
     is_given: bool,
 ) -> Result<Option<Vec<Listed>>, RepositoryError> {
-    let trees = latest(cache)?;
-    let all: Vec<Listed> = listed(&trees, place, name, is_given).into_iter().map(|(listed, _)| listed).collect();
+    let all: Vec<Listed> = listed(cache, place, name, is_given)?.into_iter().map(|(listed, _)| listed).collect();
     Ok((!all.is_empty()).then_some(all))
 }
 
-/// What the place holds, and the last tree of each; `name` is that of the place itself.
-fn listed<'a>(trees: &'a [TreeRecord], place: &str, name: &str, is_given: bool) -> Vec<(Listed, &'a TreeRecord)> {
-    if let Some(record) = trees.iter().find(|record| record.uri == place) {
-        return vec![(Listed::itself(name.to_owned()), record)];
+/// What the place held when it was asked last, and the last tree of each where it is whole; `name` is that of the place itself.
+fn listed(
+    cache: &Cache,
+    place: &str,
+    name: &str,
+    is_given: bool,
+) -> Result<Vec<(Listed, Option<TreeRecord>)>, RepositoryError> {
+    let mut trees: BTreeMap<String, TreeRecord> = BTreeMap::new();
+    for record in latest(cache, |record| record.is_below(place))? {
+        trees.entry(record.uri.clone()).or_insert(record);
+    }
+    if let Some(known) = cache.place(place).filter(|_| !is_given) {
+        let with = |listed: Listed| {
+            let record = trees.remove(&at(place, &listed));
+            (listed, record)
+        };
+        return Ok(known.into_iter().map(with).collect());
+    }
+    if let Some(record) = trees.remove(place) {
+        return Ok(vec![(Listed::itself(name.to_owned()), Some(record))]);
     }
     let mut models = BTreeMap::new();
-    for record in trees.iter().filter(|record| !is_given && record.is_below(place)) {
-        let inside = record.uri[place.len()..].trim_start_matches('/');
+    for (uri, record) in trees.into_iter().filter(|_| !is_given) {
+        let inside = uri[place.len()..].trim_start_matches('/');
         if inside.contains('/') {
             continue;
         }
         let stem = inside.strip_suffix(".onnx");
-        let (name, file) = (stem.unwrap_or(inside), stem.map(|_| inside.to_owned()));
-        models.entry(name.to_owned()).or_insert_with_key(|name| (Item { name: name.clone(), file }.into(), record));
+        let (name, file) = (stem.unwrap_or(inside).to_owned(), stem.map(|_| inside.to_owned()));
+        let listed = Listed { name: name.clone(), item: Some(Item { name: name.clone(), file }) };
+        models.entry(name).or_insert((listed, Some(record)));
     }
-    models.into_values().collect()
+    Ok(models.into_values().collect())
 }
 
 fn open_tree(
@@ -139,9 +163,13 @@ fn open_tree(
     Ok(versions)
 }
 
-/// The trees whose files are all there and believed, that which was used last first.
-fn latest(cache: &Cache) -> Result<Vec<TreeRecord>, RepositoryError> {
+/// The trees that are wanted and whose files are all there and believed, that which was used last first. Of others no file is
+/// looked at: a cache may have those of a thousand models.
+fn latest(
+    cache: &Cache,
+    is_wanted: impl Fn(&TreeRecord) -> bool,
+) -> Result<impl Iterator<Item = TreeRecord>, RepositoryError> {
     let trees = cache.trees().map_err(|reason| RepositoryError::unreadable(cache.folder(), reason))?;
-    let records = trees.into_iter().rev().map(|(_, record, _)| record);
-    Ok(records.filter(|record| record.files.values().all(|key| cache.find(key).is_some())).collect())
+    let records = trees.into_iter().rev().map(|(_, record, _)| record).filter(move |record| is_wanted(record));
+    Ok(records.filter(|record| record.files.values().all(|key| cache.find(key).is_some())))
 }

@@ -8,7 +8,7 @@ use crate::download::{Downloads, remote};
 use crate::error::RepositoryError;
 use crate::layers;
 use crate::onnx;
-use crate::store::{Client, Fault, FaultKind, Listing, Object, Oci, Source};
+use crate::store::{Client, FaultKind, Listing, Object, Oci, Source};
 use crate::unpacked;
 use crate::uri::{ModelUri, Place, hub_address, shown_url};
 
@@ -102,7 +102,8 @@ pub(crate) async fn digest(
     downloads.ask(&place.shown(""), || oci.digest()).await.map(Some)
 }
 
-/// A web address is that of a folder with a manifest; where there is none, of a file, whatever its last part is called.
+/// A web address is that of a folder with a manifest; where there is none, of a file, whatever its last part is called. Stores say
+/// that nobody may see what is not there, to who may not list it, as with a signature of one object.
 async fn itself(
     web: crate::store::Web,
     downloads: &Downloads,
@@ -112,15 +113,18 @@ async fn itself(
         Ok((object, _)) => return Ok((source, None, Some(object))),
         Err(fault) => fault,
     };
-    let failed = |source: &Source, fault: &Fault| Err(remote(&source.shown(crate::shape::MANIFEST), fault));
-    let Source::Web(web) = source else { return failed(&source, &fault) };
-    if fault.kind != FaultKind::Missing {
-        return failed(&Source::Web(web), &fault);
+    let failed = remote(&source.shown(crate::shape::MANIFEST), &fault);
+    let Source::Web(web) = source else { return Err(failed) };
+    if !matches!(fault.kind, FaultKind::Missing | FaultKind::Refused) {
+        return Err(failed);
     }
     match downloads.ask_store(|| web.own_name()).await {
         Ok(Some(name)) => Ok((Source::Web(web.called(name.clone())), Some(name), None)),
         // What was asked for first says more.
-        Ok(None) | Err(_) => failed(&Source::Web(web), &fault),
+        Ok(None) => Err(failed),
+        // What was downloaded before may stand for who does not answer.
+        Err(silent) if silent.kind == FaultKind::Silent => Err(remote(&web.shown(""), &silent)),
+        Err(_) => Err(failed),
     }
 }
 
@@ -184,5 +188,56 @@ impl Place {
             Self::Web(web) => web.split_file(),
         };
         (place, file)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::cache::Cache;
+    use crate::download::Silent;
+    use crate::store::testing::{Reply, Server};
+
+    const ONNX: &[u8] = &[0x08, 0x07, 0x12, 0x05, b't', b'f'];
+
+    async fn opened(uri: &str) -> Result<Opened, RepositoryError> {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let cache = Cache::open(folder.path(), None).expect("a cache");
+        let downloads = Downloads::new(cache, Arc::new(Silent), Duration::from_millis(300));
+        let client = Client::new(&BTreeMap::new()).expect("a client");
+        open(&ModelUri::parse(uri).expect("a URI"), &downloads, &client, &BTreeMap::new()).await
+    }
+
+    /// What is said of an address below which the server answers with `below`, and itself with `own`.
+    async fn said(below: u16, own: fn(&crate::store::testing::Request) -> Reply) -> Result<Option<String>, String> {
+        let server = Server::start(move |request| match request.line.contains("/net/model.toml?") {
+            true => Reply::of(below),
+            false => own(request),
+        });
+        let uri = format!("{}/net?X-Amz-Signature=s", server.await.url);
+        match opened(&uri).await {
+            Ok(opened) => Ok(opened.file),
+            Err(error @ RepositoryError::Unreachable { .. }) => Err(format!("unreachable: {error}")),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_signed_address_is_of_a_file_whatever_is_said_of_what_lies_below() {
+        for below in [401, 403, 404] {
+            let found = said(below, |request| Reply::file(request, ONNX, "v1")).await;
+            assert_eq!(found, Ok(Some("net.onnx".to_owned())), "{below}");
+            // What was asked for first says more.
+            for own in [|_: &_| Reply::of(403), |request: &_| Reply::file(request, b"<html>", "v1")] {
+                let reason = said(below, own).await.expect_err("no model");
+                let expected = format!("/net/model.toml: the server answered {below}");
+                assert!(reason.contains(&expected), "{reason}");
+            }
+            let reason = said(below, |_| Reply::of(503)).await.expect_err("silent");
+            assert!(reason.starts_with("unreachable: ") && reason.contains("503"), "{reason}");
+        }
     }
 }

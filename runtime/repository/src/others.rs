@@ -4,6 +4,7 @@ use serde::Deserialize;
 
 use crate::manifest::Manifest;
 use crate::onnx::is_onnx;
+use crate::plan::normal;
 
 /// Makes a manifest of a text, or one line that says what is wrong.
 pub(crate) type Parse = fn(&str) -> Result<Manifest, String>;
@@ -11,6 +12,7 @@ pub(crate) type Parse = fn(&str) -> Result<Manifest, String>;
 /// <https://mlserver.readthedocs.io/en/latest/reference/model-settings.html>
 #[derive(Deserialize)]
 struct Settings {
+    name: Option<String>,
     implementation: Option<String>,
     #[serde(default)]
     parameters: Parameters,
@@ -21,14 +23,27 @@ struct Parameters {
     uri: Option<String>,
 }
 
+/// Words in the names of MLServer's runtimes that serve no ONNX models.
+const OTHER_RUNTIMES: [&str; 7] = ["sklearn", "xgboost", "lightgbm", "catboost", "huggingface", "alibi", "sparkmllib"];
+
+/// What `model-settings.json` calls its model; none where it cannot be understood.
+pub(crate) fn served_name(text: &str) -> Option<String> {
+    serde_json::from_str::<Settings>(text).ok()?.name.filter(|name| !name.is_empty())
+}
+
 /// What `model-settings.json` says: which file the model is.
 pub(crate) fn mlserver(text: &str) -> Result<Manifest, String> {
     let settings: Settings = serde_json::from_str(text).map_err(|error| error.to_string())?;
-    let file = settings.parameters.uri.map(|uri| plain(&uri)).filter(|uri| !uri.is_empty());
-    let is_model = file.as_deref().is_none_or(is_onnx);
+    let file = settings.parameters.uri.map(|uri| normal(&uri)).filter(|uri| !uri.is_empty());
     let implementation = settings.implementation.unwrap_or_default();
-    if !is_model && !implementation.to_ascii_lowercase().contains("onnx") {
-        return Err(format!("`implementation` is '{implementation}'; only ONNX models are served"));
+    let lower = implementation.to_ascii_lowercase();
+    let is_other = OTHER_RUNTIMES.iter().any(|runtime| lower.contains(runtime));
+    match &file {
+        _ if is_other => return Err(format!("`implementation` is '{implementation}'; only ONNX models are served")),
+        Some(file) if !is_onnx(file) && !lower.contains("onnx") => {
+            return Err(format!("`parameters.uri` is '{file}'; expected an .onnx file: only ONNX models are served"));
+        }
+        _ => {}
     }
     Ok(Manifest { file, ..Manifest::default() })
 }
@@ -60,11 +75,6 @@ pub(crate) fn mlflow(text: &str) -> Result<Manifest, String> {
         return Err("`flavors` has no `onnx`; only ONNX models are served".to_owned());
     };
     // Until version 1.10 it was not said.
-    let file = onnx.data.map_or_else(|| "model.onnx".to_owned(), |data| plain(&data));
+    let file = onnx.data.map_or_else(|| "model.onnx".to_owned(), |data| normal(&data));
     Ok(Manifest { file: Some(file), ..Manifest::default() })
-}
-
-/// A path without what says nothing.
-fn plain(path: &str) -> String {
-    path.split('/').filter(|part| !part.is_empty() && *part != ".").collect::<Vec<_>>().join("/")
 }

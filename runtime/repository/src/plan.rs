@@ -6,7 +6,7 @@
 mod below;
 mod said;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use corymb_core::FileSource;
@@ -14,10 +14,13 @@ use corymb_core::FileSource;
 pub(crate) use self::said::{AgentCheck, PlannedSample};
 
 pub(crate) use self::below::{Below, below_of};
-use self::said::{MOST_SAID, Said, said};
+pub(crate) use self::said::MOST_SAID;
+use self::said::{Said, said};
 use crate::error::RepositoryError;
 use crate::manifest::{Manifest, VersionsSection};
-use crate::shape::{Disk, Folders, MANIFEST, Shape, WARMUP, below, file_name, is_inside, linked, only_onnx};
+use crate::shape::{
+    Aside, Disk, Folders, Item, MANIFEST, Shape, USUAL, WARMUP, below, file_name, is_inside, linked, only_onnx,
+};
 
 /// What is asked for.
 #[derive(Clone, Debug)]
@@ -77,7 +80,8 @@ pub(crate) struct Planned {
     pub(crate) plugin: Option<String>,
     pub(crate) labels: Option<String>,
     pub(crate) samples: Vec<PlannedSample>,
-    /// Checksums that Triton's agent would compare.
+    /// Checksums that Triton's agent would compare, but for those of versions before this one: a text that several share names
+    /// the files of all of them.
     pub(crate) checks: Vec<AgentCheck>,
 }
 
@@ -92,6 +96,8 @@ pub(crate) enum Note {
     Stray { file: String },
     /// A version that is not whole, as while it is being written.
     Unfinished { version: u64, reason: String },
+    /// What lies beside the model and is not served.
+    Aside(Aside),
 }
 
 impl Plan {
@@ -110,6 +116,7 @@ impl Plan {
                 Note::Stray { file } => {
                     tracing::warn!(file, "it lies beside numbered versions, and is none; it is not served");
                 }
+                Note::Aside(aside) => aside.announce(),
                 Note::Unfinished { version, reason } => {
                     tracing::warn!(
                         model = name,
@@ -128,6 +135,11 @@ impl Plan {
             let samples = version.samples.iter().map(|sample| sample.path.as_str());
             version.plugin.as_deref().into_iter().chain(version.labels.as_deref()).chain(samples)
         })
+    }
+
+    /// The files whose checksums are compared, those of versions that are not served among them.
+    pub(crate) fn checked(&self) -> impl Iterator<Item = &str> {
+        self.versions.iter().flat_map(|version| &version.checks).map(|check| check.path.as_str())
     }
 }
 
@@ -183,18 +195,19 @@ struct Planner<'a> {
 
 impl Planner<'_> {
     fn plan(&self) -> Result<Plan, Stop> {
-        let (base, shape) = match Shape::of(self.folders, "")? {
-            Shape::Models(_) | Shape::Nothing => self.only_below("")?,
+        let (shape, asides) = Shape::look(self.folders, "")?;
+        let mut notes: Vec<Note> = asides.into_iter().map(Note::Aside).collect();
+        let (base, shape) = match shape {
+            Shape::Models(_) | Shape::Nothing => self.only_below("", &mut notes)?,
             Shape::Snapshots => {
                 let snapshot = self.snapshot("")?;
                 match Shape::of(self.folders, &snapshot)? {
-                    Shape::Models(_) | Shape::Nothing => self.only_below(&snapshot)?,
+                    Shape::Models(_) | Shape::Nothing => self.only_below(&snapshot, &mut notes)?,
                     shape => (snapshot, shape),
                 }
             }
             shape => (String::new(), shape),
         };
-        let mut notes = Vec::new();
         match shape {
             Shape::Model if self.ask.before.is_none() => {
                 let said = self.said(&base, &mut notes)?;
@@ -214,7 +227,7 @@ impl Planner<'_> {
     }
 
     /// The only model below a folder that is none.
-    fn only_below(&self, folder: &str) -> Result<(String, Shape), Stop> {
+    fn only_below(&self, folder: &str, notes: &mut Vec<Note>) -> Result<(String, Shape), Stop> {
         let path = match below_of(self.folders, folder)? {
             Below::One(path) => path,
             Below::None => return Err(self.empty(folder).into()),
@@ -226,6 +239,12 @@ impl Planner<'_> {
         let shape = Shape::of(self.folders, &path)?;
         if shape == Shape::Snapshots {
             return Err(self.empty(&path).into());
+        }
+        // A file of the usual name, and folders beside it.
+        if let Shape::Models(items) = shape {
+            let others: Vec<&str> = items.iter().map(Item::path).filter(|other| *other != USUAL).collect();
+            notes.push(Note::Others { folder: self.folders.shown(&path), others: others.join(", ") });
+            return Ok((path, Shape::Model));
         }
         Ok((path, shape))
     }
@@ -269,11 +288,13 @@ impl Planner<'_> {
                 return Err(first.unwrap_or_else(|| self.empty(&base)).into());
             }
             let taken = self.select(&top, &left).map_err(|error| first.take().unwrap_or(error))?;
-            let (number, error) = match self.these(&base, &top, &taken, &mut notes) {
-                Ok(versions) => {
+            let (number, error) = match self.these(&base, &top, &taken) {
+                Ok((versions, said)) => {
+                    notes.extend(said);
                     let policy = top.manifest.versions.clone();
                     let top = top.is_said.then_some(top.path);
-                    let versions = versions.into_iter().map(|version| of_policy(version, &policy)).collect();
+                    let versions = versions.into_iter().map(|version| of_policy(version, &policy));
+                    let versions = without_repetition(versions.collect());
                     return Ok(Plan { base, versions, numbered: true, named, top, notes });
                 }
                 Err((_, Stop::Read(path))) => return Err(Stop::Read(path)),
@@ -297,25 +318,18 @@ impl Planner<'_> {
         Ok(present.iter().filter(|(number, _)| taken.contains(number)).cloned().collect())
     }
 
-    fn these(
-        &self,
-        base: &str,
-        top: &Said,
-        taken: &[(u64, String)],
-        notes: &mut Vec<Note>,
-    ) -> Result<Vec<Planned>, (u64, Stop)> {
-        let mut versions = Vec::new();
+    /// These versions, and what is to be said of them if all are whole.
+    fn these(&self, base: &str, top: &Said, taken: &[(u64, String)]) -> Result<(Vec<Planned>, Vec<Note>), (u64, Stop)> {
+        let (mut versions, mut notes) = (Vec::new(), Vec::new());
         for (number, folder) in taken {
             let folder = below(base, folder);
-            let mut own_notes = Vec::new();
-            let version = self.said(&folder, &mut own_notes).and_then(|own| {
+            let version = self.said(&folder, &mut notes).and_then(|own| {
                 let said = if own.is_said { &own } else { top };
-                self.version(*number, &folder, said, base, &mut own_notes)
+                self.version(*number, &folder, said, base, &mut notes)
             });
             versions.push(version.map_err(|stop| (*number, stop))?);
-            notes.append(&mut own_notes);
         }
-        Ok(versions)
+        Ok((versions, notes))
     }
 
     fn strays(&self, base: &str) -> Result<Vec<Note>, RepositoryError> {
@@ -462,6 +476,15 @@ impl Planner<'_> {
 /// Which versions are served is not for one of them to say.
 fn of_policy(version: Planned, policy: &VersionsSection) -> Planned {
     Planned { manifest: Manifest { versions: policy.clone(), ..version.manifest }, ..version }
+}
+
+/// Each check once: the files may be large.
+fn without_repetition(mut versions: Vec<Planned>) -> Vec<Planned> {
+    let mut known = BTreeSet::new();
+    for version in &mut versions {
+        version.checks.retain(|check| known.insert((check.path.clone(), check.md5.clone())));
+    }
+    versions
 }
 
 /// Without parts that say nothing: `./a//b` is `a/b`.

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 use std::{fs, io};
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::RepositoryError;
 use crate::onnx::is_onnx;
 use crate::store::Listing;
@@ -16,6 +18,8 @@ pub(crate) const TRITON: &str = "config.pbtxt";
 pub(crate) const MLSERVER: &str = "model-settings.json";
 /// The name of MLflow's description in a model's folder.
 pub(crate) const MLFLOW: &str = "MLmodel";
+/// What the model's file is called, where nothing says another name.
+pub(crate) const USUAL: &str = "model.onnx";
 /// The folder of warm-up samples in a model's folder.
 pub(crate) const WARMUP: &str = "warmup";
 /// What a TensorFlow SavedModel has in its folder.
@@ -73,7 +77,7 @@ impl Folders for Listing {
 }
 
 /// A model in a folder of models.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Item {
     pub(crate) name: String,
     /// Its file, where it is no folder.
@@ -103,21 +107,68 @@ pub(crate) enum Shape {
     Nothing,
 }
 
+/// What of a folder of models is not served, for whoever reads the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Aside {
+    /// A folder that cannot be read, and why.
+    Unread { folder: String, reason: String },
+    /// A file that has the name of a folder beside it.
+    Hidden { file: String },
+    /// A TensorFlow SavedModel.
+    Saved { folder: String },
+    /// A folder that is no model, and the paths of those below it.
+    Deeper { folder: String, models: Vec<String> },
+}
+
+impl Aside {
+    pub(crate) fn announce(&self) {
+        match self {
+            Self::Unread { folder, reason } => {
+                tracing::warn!(folder, error = reason, "a folder cannot be read; what is in it is not served");
+            }
+            Self::Hidden { file } => {
+                tracing::warn!(file, "a folder beside it has the same name; the file is not served");
+            }
+            Self::Saved { folder } => {
+                tracing::warn!(folder, "a TensorFlow SavedModel, not an ONNX model; it is not served");
+            }
+            Self::Deeper { folder, models } => {
+                let models = models.join(", ");
+                tracing::warn!(
+                    folder,
+                    models,
+                    "models lie deeper than a folder of models has them; they are not served: name each by --model NAME=PATH"
+                );
+            }
+        }
+    }
+}
+
 impl Shape {
+    /// What the folder at `path` is.
+    ///
+    /// # Errors
+    /// When it cannot be read.
     pub(crate) fn of(folders: &dyn Folders, path: &str) -> Result<Self, RepositoryError> {
+        Self::look(folders, path).map(|(shape, _)| shape)
+    }
+
+    /// What the folder at `path` is, and what of it is not served.
+    pub(crate) fn look(folders: &dyn Folders, path: &str) -> Result<(Self, Vec<Aside>), RepositoryError> {
+        let only = |shape| Ok((shape, Vec::new()));
         let entries = folders.entries(path)?;
         let is_folder = |name: &str| entries.get(name) == Some(&true);
         if is_folder("snapshots") && is_folder("refs") && is_folder("blobs") {
-            return Ok(Self::Snapshots);
+            return only(Self::Snapshots);
         }
         let own = Self::of_entries(folders, path, &entries)?;
         // Files alone may be a model beside folders of others.
         let is_said = [MANIFEST, TRITON, MLSERVER, MLFLOW].iter().any(|name| entries.get(*name) == Some(&false));
         let onnx = || entries.iter().filter(|(name, folder)| !**folder && is_onnx(name)).map(|(name, _)| name);
         if own != Self::Nothing && (own != Self::Model || is_said) {
-            return Ok(own);
+            return only(own);
         }
-        let mut models = Vec::new();
+        let (mut models, mut asides) = (Vec::new(), Vec::new());
         let mut saved = false;
         // A folder of a model's name holds its file.
         let may_hold = |name: &String| !is_hidden(name) && !is_onnx(name);
@@ -126,35 +177,36 @@ impl Shape {
             // A repository is one level deep. What nobody may look into is no model, and no reason to serve none.
             let found = folders.entries(&inner).and_then(|entries| Self::of_entries(folders, &inner, &entries));
             let found = found.unwrap_or_else(|error| {
-                tracing::warn!(folder = inner, %error, "a folder cannot be read; what is in it is not served");
+                asides.push(Aside::Unread { folder: folders.shown(&inner), reason: error.to_string() });
                 Self::Nothing
             });
             match found {
                 Self::Model | Self::Versions(_) => models.push(Item { name: name.clone(), file: None }),
-                Self::SavedModel => saved = true,
+                Self::SavedModel => {
+                    saved = true;
+                    asides.push(Aside::Saved { folder: folders.shown(&inner) });
+                }
                 Self::Models(_) | Self::Snapshots | Self::Nothing => {}
             }
         }
         if own == Self::Model && models.is_empty() {
-            return Ok(own);
+            return Ok((own, asides));
         }
         for file in onnx() {
             let name = file.trim_end_matches(".onnx");
             if models.iter().any(|model| model.name == name) {
-                tracing::warn!(
-                    file = folders.shown(&below(path, file)),
-                    "a folder beside it has the same name; the file is not served"
-                );
+                asides.push(Aside::Hidden { file: folders.shown(&below(path, file)) });
             } else {
                 models.push(Item { name: name.to_owned(), file: Some(file.clone()) });
             }
         }
         models.sort_by(|one, other| one.name.cmp(&other.name));
-        Ok(match (models.is_empty(), saved) {
+        let shape = match (models.is_empty(), saved) {
             (false, _) => Self::Models(models),
             (true, true) => Self::SavedModel,
             (true, false) => Self::Nothing,
-        })
+        };
+        Ok((shape, asides))
     }
 
     fn of_entries(
@@ -208,7 +260,6 @@ fn has_onnx(folders: &dyn Folders, path: &str, entries: &BTreeMap<String, bool>)
 /// The `.onnx` file of a folder: the only one, or the one that is called `model.onnx`; and the others. In place of a file there may
 /// be a folder of its name that holds it, with its weights.
 pub(crate) fn only_onnx(folders: &dyn Folders, path: &str) -> Result<Option<(String, Vec<String>)>, RepositoryError> {
-    const USUAL: &str = "model.onnx";
     let entries = folders.entries(path)?;
     let of_kind = |wanted: bool| entries.iter().filter(move |(name, folder)| **folder == wanted && is_onnx(name));
     let mut models: Vec<String> = of_kind(false).map(|(name, _)| name.clone()).collect();
@@ -312,6 +363,29 @@ mod tests {
         assert_eq!(shape(&["1/saved_model.pb", "1/variables/v"]), Shape::SavedModel);
         assert_eq!(shape(&["saved_model.pb"]), Shape::SavedModel);
         assert_eq!(shape(&[]), Shape::Nothing);
+    }
+
+    #[test]
+    fn what_is_not_served_is_answered_beside() {
+        let (shape, asides) =
+            Shape::look(&listing(&["a/x.onnx", "a.onnx", "n.onnx"]), "").expect("a listing can be read");
+        assert!(matches!(shape, Shape::Models(models) if models.len() == 2));
+        assert_eq!(asides, [Aside::Hidden { file: "a.onnx".to_owned() }]);
+        // What is not there stands for what nobody may read.
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        fs::create_dir(folder.path().join("closed")).expect("made");
+        struct Closed(Disk);
+        impl Folders for Closed {
+            fn entries(&self, path: &str) -> Result<BTreeMap<String, bool>, RepositoryError> {
+                let reason = || io::Error::from(io::ErrorKind::PermissionDenied);
+                let path = Path::new(path);
+                let is_open = !path.ends_with("closed");
+                if is_open { self.0.entries("") } else { Err(RepositoryError::unreadable(path, reason())) }
+            }
+        }
+        let (shape, asides) = Shape::look(&Closed(Disk(folder.path().to_owned())), "").expect("the folder itself");
+        assert_eq!(shape, Shape::Nothing);
+        assert!(matches!(&asides[..], [Aside::Unread { folder, .. }] if folder == "closed"), "{asides:?}");
     }
 
     #[test]

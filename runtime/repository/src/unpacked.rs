@@ -1,26 +1,37 @@
 //! What lay in an archive: files of the cache, each by itself, so that the archive is downloaded and unpacked once.
 
+mod files;
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::path::Path;
 
+use corymb_core::files as disk;
 use serde::{Deserialize, Serialize};
 
-use crate::archive::{Kind, Limits, Refusal, unpack};
-use crate::cache::{BlobRecord, Cache, Hold, boot_id, read_json, write_json};
-use crate::download::{Downloads, digests_of};
-use crate::error::RepositoryError;
-use crate::shape::below;
-use crate::store::{Algorithm, Object, Packed, Source};
+pub(crate) use self::files::{Keeper, walk};
 
-/// Folders in folders: the limit of archives, and what links in them add.
-const MAX_DEPTH: usize = 64;
+use crate::archive::{Kind, Limits, Refusal, unpack};
+use crate::cache::{Cache, Hold, key, write_json};
+use crate::download::{Blob, Downloads};
+use crate::error::RepositoryError;
+use crate::store::{Algorithm, Answer, Object, Packed, Source};
+
+/// How often an archive is downloaded that others remove.
+const TRIES: usize = 3;
+/// Bytes of what is written down of an archive.
+const MAX_RECORD: u64 = 32 << 20;
 
 /// What is kept of an archive.
 #[derive(Serialize, Deserialize)]
 struct Record {
     files: BTreeMap<String, u64>,
+    /// Of the archive, where it was computed.
+    #[serde(default)]
+    sha256: Option<String>,
 }
 
 /// An archive that was unpacked.
@@ -52,117 +63,150 @@ pub(crate) async fn open(
         Some(object) => (object, None),
         None => downloads.probe(source, file).await?,
     };
-    let cache = downloads.cache.clone();
-    let key = Cache::blob_key(&uri, &found);
-    // Without a tag nothing says whether it is still the same, and what it must be is only seen while it is there.
-    if found.tag.is_some() && sha256.is_none() {
-        let (cache, place, tag, key) = (cache.clone(), uri.clone(), found.tag.clone(), key.clone());
-        if let Some((files, holds)) = blocking(&uri, move || Ok(known(&cache, &place, tag.as_ref(), &key))).await? {
-            return Ok(Archive { files, object: found, holds });
-        }
+    let unpacking = Unpacking::of(&downloads.cache, &uri, &found);
+    let stated = sha256.map(str::to_owned);
+    let known = blocking(&uri, move || Ok(unpacking.known(stated.as_deref()))).await?;
+    if let Some((files, holds)) = known {
+        return Ok(Archive { files, object: found, holds });
     }
-    let blob = downloads.fetch(source, file, found.clone(), answer, sha256).await?;
-    let (place, tag) = (uri.clone(), found.tag.clone());
-    let (files, holds) = blocking(&place, move || {
-        let refused = |refusal: Refusal| match refusal {
-            Refusal::Io(reason) => {
-                RepositoryError::Cache { path: cache.folder().to_owned(), object: uri.clone(), reason }
-            }
-            other => RepositoryError::Remote { object: uri.clone(), reason: other.to_string() },
-        };
-        take_apart(&cache, &uri, tag.as_ref(), &blob.key, &key, kind).map_err(refused)
-    })
-    .await?;
+    let (blob, archive) = fetch(downloads, source, file, &found, answer, sha256).await?;
+    // It may have changed since it was asked for.
+    let found = Object { size: blob.record.size, tag: blob.record.tag.clone(), ..found };
+    let unpacking = Unpacking::of(&downloads.cache, &uri, &found);
+    let run = move || unpacking.run(&archive, &blob, kind).map_err(|refusal| unpacking.failed(refusal));
+    let (files, holds) = blocking(&uri, run).await?;
     Ok(Archive { files, object: found, holds })
 }
 
-/// Unpacks an archive of the cache, and makes each file of it one of the cache's own.
-fn take_apart(
-    cache: &Cache,
-    uri: &str,
-    tag: Option<&String>,
-    blob: &str,
-    key: &str,
-    kind: Kind,
-) -> Result<(Packed, Vec<Hold>), Refusal> {
-    let into = cache.temporary_folder().map_err(Refusal::Io)?;
-    let archive = File::open(cache.blob(blob)).map_err(Refusal::Io)?;
-    let unpacked = unpack(&archive, kind, into.path(), &Limits::default())?;
-    let mut sizes = BTreeMap::new();
-    walk(into.path(), "", 0, &mut sizes).map_err(Refusal::Io)?;
-    let full = |full| Refusal::Io(io::Error::new(io::ErrorKind::StorageFull, full));
-    cache.make_room(unpacked.bytes).map_err(full)?;
-    let packed = Packed::of(uri, tag, &sizes);
-    let keep = |(path, object): (&String, &Object)| keep(cache, &packed.shown(path), object, &into.path().join(path));
-    let holds = packed.files.iter().map(keep).collect::<io::Result<_>>().map_err(Refusal::Io)?;
-    write_json(&cache.archive_record(key), &Record { files: sizes }).map_err(Refusal::Io)?;
-    // Its files are there, each by itself.
-    cache.drop_blob(blob);
-    tracing::info!(
-        object = uri,
-        files = unpacked.files,
-        bytes = unpacked.bytes,
-        left_out = unpacked.skipped,
-        "unpacked"
-    );
-    Ok((packed, holds))
-}
-
-/// The files of an archive that was unpacked before, where all are there.
-fn known(cache: &Cache, uri: &str, tag: Option<&String>, key: &str) -> Option<(Packed, Vec<Hold>)> {
-    let record = read_json::<Record>(&cache.archive_record(key))?;
-    let packed = Packed::of(uri, tag, &record.files);
-    let hold = |(path, object): (&String, &Object)| {
-        let key = Cache::blob_key(&packed.shown(path), object);
-        let hold = cache.hold_blob(&key).ok()?;
-        cache.find(&key).map(|_| hold)
-    };
-    let holds = packed.files.iter().map(hold).collect::<Option<_>>()?;
-    Some((packed, holds))
-}
-
-/// Makes a file that was unpacked a blob of its own.
-pub(crate) fn keep(cache: &Cache, uri: &str, object: &Object, from: &Path) -> io::Result<Hold> {
-    let key = Cache::blob_key(uri, object);
-    let hold = cache.hold_blob(&key)?;
-    let part = cache.blob_file(&key, "tmp");
-    // A link in the archive is a file of its own here; what it leads to may be moved before it.
-    if from.is_symlink() {
-        fs::copy(from, &part)?;
-    } else {
-        let _ = fs::remove_file(&part);
-        fs::hard_link(from, &part)?;
-    }
-    let digests = digests_of(&File::open(&part)?, &[Algorithm::Crc32c.into()])?;
-    let record = BlobRecord {
-        uri: uri.to_owned(),
-        tag: object.tag.clone(),
-        size: object.size,
-        digests,
-        boot: boot_id(),
-        synced: false,
-    };
-    cache.keep(&key, &part, record)?;
-    Ok(hold)
-}
-
-/// All files below `folder`, with their sizes; links are followed, which do not lead out of it.
-pub(crate) fn walk(folder: &Path, place: &str, depth: usize, files: &mut BTreeMap<String, u64>) -> io::Result<()> {
-    if depth > MAX_DEPTH {
-        return Err(io::Error::other("its folders are nested too deep"));
-    }
-    for entry in fs::read_dir(folder.join(place))? {
-        let name = entry?.file_name();
-        let path = below(place, &name.to_string_lossy());
-        // A link may lead nowhere.
-        let Ok(meta) = fs::metadata(folder.join(&path)) else { continue };
-        if meta.is_dir() {
-            walk(folder, &path, depth + 1, files)?;
-        } else if meta.is_file() {
-            files.insert(path, meta.len());
+/// An archive itself, open. Whoever unpacks the same at the same time may have removed it.
+///
+/// # Errors
+/// When it does not arrive.
+pub(crate) async fn fetch(
+    downloads: &Downloads,
+    source: &Source,
+    file: &str,
+    object: &Object,
+    mut answer: Option<Answer>,
+    sha256: Option<&str>,
+) -> Result<(Blob, File), RepositoryError> {
+    let mut tries = 0;
+    loop {
+        let failure = match downloads.fetch(source, file, object.clone(), answer.take(), sha256).await {
+            Ok(blob) => match File::open(downloads.cache.blob(&blob.key)) {
+                Ok(archive) => return Ok((blob, archive)),
+                Err(reason) => reason,
+            },
+            // Between its record and its content it was removed.
+            Err(RepositoryError::Cache { reason, .. }) => reason,
+            Err(other) => return Err(other),
+        };
+        if failure.kind() != io::ErrorKind::NotFound || tries >= TRIES {
+            let (path, object) = (downloads.cache.folder().to_owned(), source.shown(file));
+            return Err(RepositoryError::Cache { path, object, reason: failure });
         }
+        tries += 1;
     }
-    Ok(())
+}
+
+/// Until the answer is dropped nobody else, in this process or in another, unpacks what `words` name and `record` is written
+/// down of.
+pub(crate) fn alone(record: &Path, words: &[&str]) -> io::Result<File> {
+    let name = format!("{}.lock", key(&[&["unpack"], words].concat()));
+    let lock = File::options().create(true).truncate(false).write(true).open(record.with_file_name(name))?;
+    lock.lock()?;
+    Ok(lock)
+}
+
+/// What was written down of an archive; none where that cannot be read.
+pub(crate) fn read_record<T: for<'de> Deserialize<'de>>(path: &Path) -> Option<T> {
+    serde_json::from_slice(&disk::read(path, MAX_RECORD).ok()?).ok()
+}
+
+/// An archive on its way into the cache.
+struct Unpacking {
+    cache: Cache,
+    uri: String,
+    tag: Option<String>,
+    /// Of what is written down of it.
+    key: String,
+}
+
+type Found = (Packed, Vec<Hold>);
+
+impl Unpacking {
+    fn of(cache: &Cache, uri: &str, object: &Object) -> Self {
+        let (uri, key) = (uri.to_owned(), Cache::blob_key(uri, object));
+        Self { cache: cache.clone(), uri, tag: object.tag.clone(), key }
+    }
+
+    /// Unpacks the archive, and makes each file of it one of the cache's own.
+    fn run(&self, archive: &File, blob: &Blob, kind: Kind) -> Result<Found, Refusal> {
+        let path = self.cache.archive_record(&self.key);
+        let _lock = alone(&path, &[&self.key])?;
+        let sha256 = blob.record.digests.0.get(&Algorithm::Sha256.into()).cloned();
+        let found = match self.known(None) {
+            // Others have unpacked it meanwhile, or before anybody said what it must be.
+            Some(found) => {
+                if let (Some(_), Some(record)) = (&sha256, read_record::<Record>(&path)) {
+                    write_json(&path, &Record { sha256, ..record })?;
+                }
+                found
+            }
+            None => self.anew(archive, kind, sha256, &path)?,
+        };
+        // Its files are there, each by itself.
+        self.cache.drop_blob(&blob.key);
+        Ok(found)
+    }
+
+    fn anew(&self, archive: &File, kind: Kind, sha256: Option<String>, record: &Path) -> Result<Found, Refusal> {
+        let limits = Limits::default();
+        let into = self.cache.temporary_folder()?;
+        let unpacked = unpack(archive, kind, into.path(), &limits)?;
+        let files = walk(into.path(), &limits)?;
+        // What links lead to takes room once.
+        self.cache.make_room(unpacked.bytes).map_err(|full| io::Error::new(io::ErrorKind::StorageFull, full))?;
+        let packed = Packed::of(&self.uri, self.tag.as_ref(), &files);
+        let mut keeper = Keeper::new(&self.cache);
+        let keep =
+            |(path, object): (&String, &Object)| keeper.keep(&packed.shown(path), object, &into.path().join(path));
+        let holds = packed.files.iter().map(keep).collect::<io::Result<_>>()?;
+        write_json(record, &Record { files, sha256 })?;
+        let (files, bytes, left_out) = (unpacked.files, unpacked.bytes, unpacked.skipped);
+        tracing::info!(object = self.uri, files, bytes, left_out, "unpacked");
+        Ok((packed, holds))
+    }
+
+    /// The files, where the archive was unpacked before and all are there, and it was then what `sha256` says. Without a tag
+    /// nothing says whether it is still the same.
+    fn known(&self, sha256: Option<&str>) -> Option<Found> {
+        let tag = self.tag.as_ref()?;
+        let record = read_record::<Record>(&self.cache.archive_record(&self.key))?;
+        if sha256.is_some_and(|stated| !record.sha256.is_some_and(|known| known.eq_ignore_ascii_case(stated))) {
+            return None;
+        }
+        let packed = Packed::of(&self.uri, Some(tag), &record.files);
+        let hold = |(path, object): (&String, &Object)| {
+            let key = Cache::blob_key(&packed.shown(path), object);
+            let hold = self.cache.hold_blob(&key).ok()?;
+            self.cache.find(&key).map(|_| hold)
+        };
+        let holds = packed.files.iter().map(hold).collect::<Option<_>>()?;
+        Some((packed, holds))
+    }
+
+    fn failed(&self, refusal: Refusal) -> RepositoryError {
+        failed(&self.cache, self.uri.clone(), refusal)
+    }
+}
+
+/// Why `object` could not be unpacked into the cache.
+pub(crate) fn failed(cache: &Cache, object: String, refusal: Refusal) -> RepositoryError {
+    match refusal {
+        Refusal::Io(reason) => RepositoryError::Cache { path: cache.folder().to_owned(), object, reason },
+        other => RepositoryError::Remote { object, reason: other.to_string() },
+    }
 }
 
 pub(crate) async fn blocking<T: Send + 'static>(

@@ -178,7 +178,7 @@ pub(super) fn sum_of_all(node: &NodeProto, writer: &mut Writer) -> bool {
     true
 }
 
-/// `Asinh` of FP32, which tract squares: of what is large that overflows.
+/// `Asinh` of FP32 or FP16, which tract squares: of what is large that overflows.
 pub(super) fn in_double(node: &NodeProto, facts: &Facts, writer: &mut Writer) -> bool {
     let ([input], [output]) = (node.input.as_slice(), node.output.as_slice()) else { return false };
     let Some(dtype @ (DataType::Float | DataType::Float16)) = facts.dtype(input) else { return false };

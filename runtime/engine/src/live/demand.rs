@@ -142,8 +142,8 @@ impl OnDemand {
         if self.0.live.asked().unloaded.contains(model) {
             return Err(Error::new(Code::NotFound, format!("model '{model}' was unloaded by request; load it first")));
         }
-        if let Some(refusal) = item.failure(Instant::now()) {
-            return Err(refusal.error(model));
+        if let Some((refusal, left)) = item.failure(Instant::now()) {
+            return Err(Error { retry_after: Some(left), ..refusal.error(model) });
         }
         let loading = item.loading(|| {
             let (inner, model, item) = (Arc::clone(&self.0), model.to_owned(), Arc::clone(&item));
@@ -217,9 +217,16 @@ impl Inner {
     /// Loads what a request asks for.
     async fn load_asked(&self, model: &str, item: &Item) -> Result<(), Refusal> {
         let opened = self.live.open_listed(model, item.listed().as_ref()).await;
-        let opened = opened.map_err(|error| Refusal::Failed(error.code, error.message))?;
-        let folders = opened.map_err(|error| Refusal::Failed(error.code(), error.to_string()))?;
-        self.load(model, item, folders, For::Request).await
+        match opened.map_err(|error| Refusal::Failed(error.code, error.message))? {
+            Ok(folders) => self.load(model, item, folders, For::Request).await,
+            Err(error) if error.is_absence() && !self.is_listed(model).await => {
+                tracing::warn!(model, %error, "the model is there no more");
+                self.items.write().unwrap_or_else(PoisonError::into_inner).remove(model);
+                self.live.0.engine.forget(model).await;
+                Err(Refusal::Gone)
+            }
+            Err(error) => Err(Refusal::Failed(error.code(), error.to_string())),
+        }
     }
 
     async fn load(&self, model: &str, item: &Item, folders: Vec<ModelFolder>, whom: For) -> Result<(), Refusal> {

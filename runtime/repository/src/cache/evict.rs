@@ -1,6 +1,6 @@
 //! Room in the cache: the least recently used goes first, and nothing that a living process uses.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
@@ -27,6 +27,8 @@ struct Found {
     key: String,
     ending: String,
     size: u64,
+    /// Which file of the disk it is: blobs of the same content may be one.
+    inode: (u64, u64),
     links: u64,
     modified: SystemTime,
 }
@@ -78,22 +80,34 @@ impl Cache {
 
     /// Bytes of all files, finished or not; a hard link is not counted twice.
     pub(crate) fn used(&self) -> io::Result<u64> {
-        Ok(self.blobs()?.iter().map(|found| found.size).sum())
+        let files: BTreeMap<_, _> = self.blobs()?.iter().map(|found| (found.inode, found.size)).collect();
+        Ok(files.values().sum())
     }
 
-    /// Removes blobs that no tree links, and downloads that nobody continues.
+    /// Removes blobs that no tree links, and downloads that nobody continues; answers how many bytes that freed.
     fn drop_orphans(&self, held: &BTreeSet<String>, stale: Duration) -> io::Result<u64> {
         self.drop_ruins()?;
+        let blobs = self.blobs()?;
+        // Of each file the names that are no tree's, and those of them that stay.
+        let mut names: BTreeMap<_, u64> = BTreeMap::new();
+        for found in &blobs {
+            *names.entry(found.inode).or_default() += 1;
+        }
+        let mut left = names.clone();
         let mut freed = 0;
-        for found in self.blobs()? {
+        for found in blobs {
             let free = match found.ending.as_str() {
-                "" => found.links == 1 && !held.contains(&format!("blob {}", found.key)),
+                "" => names.get(&found.inode) == Some(&found.links) && !held.contains(&format!("blob {}", found.key)),
                 "part" => found.modified.elapsed().unwrap_or_default() >= stale && self.nobody_downloads(&found.key),
                 "tmp" => found.modified.elapsed().unwrap_or_default() >= STALE,
                 _ => false,
             };
             if free && fs::remove_file(&found.path).is_ok() {
-                freed += found.size;
+                let left = left.entry(found.inode).or_default();
+                *left = left.saturating_sub(1);
+                if *left == 0 {
+                    freed += found.size;
+                }
                 let _ =
                     fs::remove_file(self.blob_file(&found.key, if found.ending.is_empty() { "json" } else { "state" }));
             }
@@ -133,6 +147,7 @@ impl Cache {
                 key: key.to_owned(),
                 ending: ending.to_owned(),
                 size,
+                inode: (meta.dev(), meta.ino()),
                 links: meta.nlink(),
                 modified,
             });

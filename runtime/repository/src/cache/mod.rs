@@ -3,12 +3,15 @@
 //! Below the cache's folder:
 //!
 //! ```text
-//! blobs/KEY        a complete, checked file; KEY is the hash of its URI, tag and size
+//! blobs/KEY        a complete, checked file; KEY is the hash of its URI, tag and size. It is never written to: names of one
+//!                  file of an archive are hard links to each other
 //! blobs/KEY.json   what is known of it
 //! blobs/KEY.part   one that is being downloaded, with KEY.state, which whoever downloads it has locked
 //! trees/KEY/       one version of a model as its source has it: hard links to blobs
 //! trees/KEY.json   whose it is; its date is that of the last use
+//! places/KEY.json  which models a place held that holds several
 //! archives/KEY.json which files, all of them blobs, the archive of that key held
+//! archives/KEY.lock which whoever unpacks an archive has locked
 //! using/ID         held by a living process: what may not be evicted
 //! *.tmp            what is being made, or was when its process ended
 //! lock             shared while a tree is made, exclusive while something is evicted
@@ -22,7 +25,7 @@ mod tree;
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -33,7 +36,9 @@ pub(crate) use evict::CacheFull;
 pub(crate) use lease::{Hold, Lease};
 pub(crate) use tree::{Tree, TreeRecord};
 
-use crate::store::{Digests, Object};
+use crate::hashing::digests_of;
+use crate::listed::Listed;
+use crate::store::{Check, Digests, Object};
 
 /// The folder of the cache. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -57,12 +62,15 @@ pub(crate) struct BlobRecord {
     /// restart of the machine.
     pub(crate) boot: String,
     pub(crate) synced: bool,
+    /// When the file was changed last: seconds and nanoseconds since 1970. What was changed later is looked at anew.
+    #[serde(default)]
+    pub(crate) modified: Option<(i64, i64)>,
 }
 
 impl Cache {
     /// The cache in `folder`, which is made when it is not there.
     pub(crate) fn open(folder: &Path, limit: Option<u64>) -> io::Result<Self> {
-        for name in ["archives", "blobs", "trees", "using"] {
+        for name in ["archives", "blobs", "places", "trees", "using"] {
             fs::create_dir_all(folder.join(name))?;
         }
         let lease = Arc::new(Lease::take(&folder.join("using"))?);
@@ -92,16 +100,60 @@ impl Cache {
         self.folder.join("archives").join(format!("{key}.json"))
     }
 
+    /// Keeps which models a place holds, a URI without secrets. Without it those count of which there is something.
+    pub(crate) fn keep_place(&self, place: &str, listed: &[Listed]) {
+        let path = self.place_record(place);
+        if read_json::<Vec<Listed>>(&path).is_some_and(|known| known == listed) {
+            return;
+        }
+        if let Err(error) = write_json(&path, &listed) {
+            tracing::debug!(path = %path.display(), %error, "what a place holds cannot be kept");
+        }
+    }
+
+    /// Which models a place held when it was asked last.
+    pub(crate) fn place(&self, place: &str) -> Option<Vec<Listed>> {
+        read_json(&self.place_record(place))
+    }
+
+    fn place_record(&self, place: &str) -> PathBuf {
+        self.folder.join("places").join(format!("{}.json", key(&["place", place])))
+    }
+
     /// An empty folder on the disk of the cache.
     pub(crate) fn temporary_folder(&self) -> io::Result<tempfile::TempDir> {
         tempfile::Builder::new().prefix("new-").suffix(".tmp").tempdir_in(self.folder.join("archives"))
     }
 
+    /// Another name of a file of the same disk, on its way to be a blob; removed with the answer unless that became one.
+    pub(crate) fn link(&self, file: &Path) -> io::Result<tempfile::TempPath> {
+        let mut name = tempfile::Builder::new();
+        let link =
+            name.prefix("new-").suffix(".tmp").make_in(self.folder.join("blobs"), |path| fs::hard_link(file, path));
+        Ok(link?.into_temp_path())
+    }
+
     /// The record of a blob that is there, whole, and to be believed.
     pub(crate) fn find(&self, key: &str) -> Option<BlobRecord> {
-        let record: BlobRecord = read_json(&self.blob_file(key, "json"))?;
-        let size = fs::metadata(self.blob(key)).ok()?.len();
-        (size == record.size && (record.synced || record.boot == boot_id())).then_some(record)
+        let path = self.blob_file(key, "json");
+        let record: BlobRecord = read_json(&path)?;
+        let meta = fs::metadata(self.blob(key)).ok()?;
+        if meta.len() != record.size || !(record.synced || record.boot == boot_id()) {
+            return None;
+        }
+        let modified = modified(&meta);
+        if record.modified == Some(modified) {
+            return Some(record);
+        }
+        // The cache was copied, or somebody has written to the file.
+        if let Err(fault) = check(&self.blob(key), &record) {
+            tracing::warn!(object = record.uri, fault, "damaged in the cache; it is not used");
+            return None;
+        }
+        let record = BlobRecord { modified: Some(modified), ..record };
+        // Where nobody may write it is read again each time.
+        let _ = write_json(&path, &record);
+        Some(record)
     }
 
     /// The blob stays as long as the answer lives.
@@ -114,6 +166,7 @@ impl Cache {
         let mut permissions = fs::metadata(part)?.permissions();
         permissions.set_readonly(true);
         fs::set_permissions(part, permissions)?;
+        let record = BlobRecord { modified: Some(modified(&fs::metadata(part)?)), ..record };
         let record_path = self.blob_file(key, "json");
         write_json(&record_path, &record)?;
         let blob = self.blob(key);
@@ -142,6 +195,25 @@ impl Cache {
         // Held for as long as it takes to make links or to remove files: never while something is downloaded.
         if exclusive { file.lock() } else { file.lock_shared() }?;
         Ok(file)
+    }
+}
+
+fn modified(meta: &fs::Metadata) -> (i64, i64) {
+    (meta.mtime(), meta.mtime_nsec())
+}
+
+/// Whether a file is still what it was.
+pub(crate) fn check(path: &Path, record: &BlobRecord) -> Result<(), String> {
+    let file = File::open(path).map_err(|error| error.to_string())?;
+    let size = file.metadata().map_err(|error| error.to_string())?.len();
+    if size != record.size {
+        return Err(format!("it has {size} bytes, and had {}", record.size));
+    }
+    let checks: Vec<Check> = record.digests.0.keys().copied().collect();
+    let found = digests_of(&file, &checks).map_err(|error| error.to_string())?;
+    match found.conflict(&record.digests) {
+        Some((check, found, known)) => Err(format!("its {check} is {found}, and was {known}")),
+        None => Ok(()),
     }
 }
 

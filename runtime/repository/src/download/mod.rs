@@ -1,9 +1,10 @@
 //! From a store into the cache: once among all processes, resumed, checked before it is seen.
 
-mod hashing;
 mod parts;
 mod patience;
 mod progress;
+#[cfg(test)]
+mod tests;
 mod transfer;
 
 use std::fs::{self, File, TryLockError};
@@ -14,7 +15,6 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
 
-pub(crate) use hashing::digests_of;
 pub(crate) use patience::Patience;
 pub(crate) use progress::Silent;
 pub use progress::{Meter, Progress};
@@ -22,6 +22,7 @@ pub use progress::{Meter, Progress};
 use crate::cache::{BlobRecord, Cache, CacheFull, Hold, boot_id};
 use crate::download::transfer::Transfer;
 use crate::error::RepositoryError;
+use crate::hashing::digests_of;
 use crate::store::{Algorithm, Answer, Check, Digests, Fault, FaultKind, Object, Source};
 
 /// Requests at a time, of all downloads together.
@@ -269,6 +270,7 @@ impl Downloads {
             digests: found,
             boot: boot_id(),
             synced: false,
+            modified: None,
         };
         self.cache.keep(key, &part, record.clone())?;
         let milliseconds = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);

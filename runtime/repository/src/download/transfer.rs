@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -14,13 +14,15 @@ use futures::future::try_join_all;
 use rustix::fs::{FallocateFlags, fallocate};
 use rustix::io::Errno;
 
-use crate::download::hashing::Hashing;
 use crate::download::parts::Parts;
 use crate::download::{Checksums, Downloads, Failure, Meter, Patience, in_background};
-use crate::store::{Answer, Check, Composite, Digests, Expected, Fault, Object, Source};
+use crate::hashing::Hashing;
+use crate::store::{Answer, Check, Composite, Digests, Expected, Fault, FaultKind, Object, Source};
 
 /// How long a store may not say what the content must be.
 const STATED: Duration = Duration::from_secs(10);
+/// How often it is asked which bytes parts have, each time for as long.
+const RESOLVES: u32 = 3;
 /// Requests at a time for one object.
 const CONNECTIONS: usize = 8;
 
@@ -40,6 +42,8 @@ pub(super) struct Transfer<'a> {
     received: AtomicU64,
     /// Whether it was asked which bytes the parts have that the object was uploaded in.
     is_resolved: AtomicBool,
+    /// How often that brought no answer.
+    unresolved: AtomicU32,
 }
 
 /// What the store says of the content, and what follows it.
@@ -83,6 +87,7 @@ impl<'a> Transfer<'a> {
             checks: Mutex::new(checks),
             received: AtomicU64::new(0),
             is_resolved: AtomicBool::new(false),
+            unresolved: AtomicU32::new(0),
         })
     }
 
@@ -193,12 +198,14 @@ impl<'a> Transfer<'a> {
         Ok(())
     }
 
-    /// What is stated of the parts of an object is computed once it is known which bytes they have.
+    /// What is stated of the parts of an object is computed once it is known which bytes they have. Where the store is silent on
+    /// that it is asked again when the next bytes come.
     async fn resolve(&self, composite: &Composite) -> Result<(), Failure> {
         if self.is_resolved.swap(true, Ordering::Relaxed) {
             return Ok(());
         }
-        match self.source.part_size(self.path, composite, self.size).await {
+        let ask = || self.source.part_size(self.path, composite, self.size);
+        match self.downloads.within(STATED).ask_store(ask).await {
             Ok(Some(size)) => self.compute([composite.of_parts(size)].into_iter()),
             Ok(None) => Ok(()),
             Err(fault) => {
@@ -207,6 +214,10 @@ impl<'a> Transfer<'a> {
                     reason = fault.reason,
                     "the parts of an object cannot be asked for"
                 );
+                let is_silent = fault.kind == FaultKind::Silent;
+                if is_silent && self.unresolved.fetch_add(1, Ordering::Relaxed) + 1 < RESOLVES {
+                    self.is_resolved.store(false, Ordering::Relaxed);
+                }
                 Ok(())
             }
         }

@@ -1,7 +1,7 @@
 //! The model below a place that is none itself: where exporters, archives and KServe's initializer put it.
 
 use crate::error::RepositoryError;
-use crate::shape::{Folders, Shape, below, is_hidden};
+use crate::shape::{Folders, Shape, USUAL, below, is_hidden};
 
 /// How far down a model is looked for.
 const DEPTH: usize = 2;
@@ -29,7 +29,11 @@ impl Below {
 }
 
 /// What lies below `path`, two levels deep at most: a folder in a folder that is a model counts as part of that.
+/// Where the place has a file of the usual name, it is that one, whatever lies below beside it.
 pub(crate) fn below_of(folders: &dyn Folders, path: &str) -> Result<Below, RepositoryError> {
+    if is_usual(folders, path)? {
+        return Ok(Below::One(path.to_owned()));
+    }
     // Files beside folders of models are models, too.
     let mut found = match Shape::of(folders, path)? {
         Shape::Models(items) => {
@@ -47,6 +51,11 @@ pub(crate) fn below_of(folders: &dyn Folders, path: &str) -> Result<Below, Repos
     })
 }
 
+/// Whether a folder has a file that is called as a model's is, and so is a model where it is to be one.
+fn is_usual(folders: &dyn Folders, path: &str) -> Result<bool, RepositoryError> {
+    Ok(folders.entries(path)?.get(USUAL) == Some(&false))
+}
+
 fn look(folders: &dyn Folders, path: &str, depth: usize, found: &mut Vec<String>) -> Result<(), RepositoryError> {
     let entries = folders.entries(path)?;
     for name in entries.iter().filter(|(name, folder)| **folder && !is_hidden(name)).map(|(name, _)| name) {
@@ -55,6 +64,7 @@ fn look(folders: &dyn Folders, path: &str, depth: usize, found: &mut Vec<String>
         let Ok(shape) = Shape::of(folders, &inner) else { continue };
         match shape {
             Shape::Model | Shape::Versions(_) => found.push(inner),
+            Shape::Models(_) if is_usual(folders, &inner)? => found.push(inner),
             Shape::Models(items) if depth > 1 => {
                 found.extend(items.iter().map(|item| below(&inner, item.path())));
             }

@@ -131,6 +131,15 @@ fn the_policy_chooses_among_those_that_are_whole() {
 }
 
 #[test]
+fn a_file_of_the_usual_name_is_the_model_whatever_lies_beside_it() {
+    let beside = plan(&[("model.onnx", ""), ("onnx/model.onnx", ""), ("onnx/model_quantized.onnx", "")]).expect("valid");
+    assert_eq!(beside.versions[0].model.as_deref(), Some("model.onnx"));
+    assert_eq!(beside.notes, [Note::Others { folder: String::new(), others: "onnx".to_owned() }]);
+    let below = plan(&[("x/model.onnx", ""), ("x/onnx/model.onnx", "")]).expect("valid");
+    assert_eq!(below.versions[0].model.as_deref(), Some("x/model.onnx"));
+}
+
+#[test]
 fn what_cannot_be_decided_is_said() {
     let several = error(&[("a.onnx", ""), ("b.onnx", "")]);
     assert!(
@@ -140,8 +149,8 @@ fn what_cannot_be_decided_is_said() {
     let several = error(&[("a/m.onnx", ""), ("x/b/m.onnx", ""), ("x/c/m.onnx", "")]);
     assert!(several.contains("several models lie below it (a, x/b, x/c), of which one is wanted"), "{several}");
     // A file beside a folder is one of them.
-    let several = error(&[("model.onnx", ""), ("old/model.onnx", "")]);
-    assert!(several.contains("several models lie below it (model.onnx, old)"), "{several}");
+    let several = error(&[("net.onnx", ""), ("old/model.onnx", "")]);
+    assert!(several.contains("several models lie below it (net.onnx, old)"), "{several}");
     let several = error(&[
         ("refs/main", "c"),
         ("blobs/x", ""),
@@ -176,4 +185,28 @@ fn checksums_are_of_files_below_the_text_that_states_them() {
                 value: '900150983cd24fb0d6963f7d28e17f72' } } }";
     let plan = plan(&[("s/config.pbtxt", text), ("s/1/m.onnx", "")]).expect("valid");
     assert_eq!(plan.versions[0].checks[0].path, "s/1/m.onnx");
+}
+
+#[test]
+fn a_checksum_that_versions_share_is_compared_once() {
+    let text = "version_policy { all {} } model_repository_agents { agents { name: 'checksum' parameters { key: 'MD5:1/m.onnx' \
+                value: '900150983cd24fb0d6963f7d28e17f72' } } }";
+    let plan = plan(&[("config.pbtxt", text), ("1/m.onnx", ""), ("2/m.onnx", "")]).expect("valid");
+    assert_eq!(plan.versions.iter().map(|version| version.checks.len()).collect::<Vec<_>>(), [1, 0]);
+    assert_eq!(plan.checked().collect::<Vec<_>>(), ["1/m.onnx"]);
+}
+
+#[test]
+fn what_is_said_of_a_version_is_said_once() {
+    let files = [
+        ("model.toml", "[versions]\nall = true"),
+        ("1/model.onnx", ""),
+        ("1/other.onnx", ""),
+        // Neither is whole.
+        ("2/a.txt", ""),
+        ("3/a.txt", ""),
+    ];
+    let plan = plan(&files).expect("valid");
+    let others = plan.notes.iter().filter(|note| matches!(note, Note::Others { .. })).count();
+    assert_eq!((plan.versions.len(), others, plan.notes.len()), (1, 1, 3), "{:?}", plan.notes);
 }

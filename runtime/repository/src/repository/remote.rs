@@ -17,7 +17,7 @@ use crate::listed::{Lies, Listed};
 use crate::offline::{self, Offline};
 use crate::opened::{self, Opened};
 use crate::plan::{Below, below_of};
-use crate::shape::{Item, below};
+use crate::shape::{Aside, MLSERVER, below};
 use crate::signature::{Kept, SignaturePolicy};
 use crate::store::{Client, Source};
 use crate::uri::ModelUri;
@@ -89,17 +89,52 @@ impl Remote {
         self.model(&opened, "", name, None).await
     }
 
-    /// What lies in a place that was asked. A repository of the hub is named as its model.
-    fn lies(opened: &Opened, is_given: bool) -> Result<Lies, RepositoryError> {
-        let Some(listing) = opened.listing.as_ref().filter(|_| opened.file.is_none()) else { return Ok(Lies::Itself) };
+    /// The models of a place that was asked, by name; else the paths of those below it. A repository of the hub is named as its
+    /// model.
+    async fn models_of(
+        &self,
+        opened: &Opened,
+        own: &str,
+        is_given: bool,
+    ) -> Result<Result<Vec<Listed>, Vec<String>>, RepositoryError> {
+        let Some(listing) = opened.listing.as_ref().filter(|_| opened.file.is_none()) else {
+            return Ok(Ok(vec![Listed::itself(own.to_owned())]));
+        };
         let is_hub = matches!(opened.source, Source::Hub(_));
         let is_one = is_given || (is_hub && matches!(below_of(listing, "")?, Below::One(_)));
-        Lies::of(listing, is_one)
+        let (lies, asides) = Lies::of(listing, is_one)?;
+        asides.iter().for_each(Aside::announce);
+        if let Lies::Nothing(below) = lies {
+            return Ok(Err(below));
+        }
+        let folders = if is_given { Vec::new() } else { lies.texts(listing) };
+        let read = |folder: String| {
+            async move {
+                let gathering =
+                    Gathering::new(&self.downloads, &opened.source, Some(listing), &folder, own, None, None);
+                // What cannot be read is said when it is opened.
+                let text = gathering.text(MLSERVER).await.ok()?;
+                Some((folder, text))
+            }
+            .boxed()
+        };
+        let reads: Vec<BoxFuture<'_, _>> = folders.into_iter().map(read).collect();
+        let texts: Vec<Option<(String, String)>> = stream::iter(reads).buffered(MODELS).collect().await;
+        Ok(Ok(lies.listed(own, &texts.into_iter().flatten().collect())))
     }
 
     pub(super) async fn list(&self, uri: &ModelUri, own: &str, is_given: bool) -> Result<Vec<Listed>, RepositoryError> {
         let opened = self.source(uri).await?;
-        Ok(Self::lies(&opened, is_given)?.listed(own))
+        let listed = self.models_of(&opened, own, is_given).await?.unwrap_or_default();
+        self.remember(uri, is_given, &listed);
+        Ok(listed)
+    }
+
+    /// So that the same are known while the place cannot be asked.
+    fn remember(&self, uri: &ModelUri, is_given: bool, listed: &[Listed]) {
+        if !is_given {
+            self.downloads.cache.keep_place(&self.shown(uri), listed);
+        }
     }
 
     pub(super) async fn open_listed(
@@ -124,28 +159,28 @@ impl Remote {
         is_given: bool,
     ) -> Result<Found, RepositoryError> {
         let opened = self.source(uri).await?;
-        let items = match Self::lies(&opened, is_given)? {
-            Lies::Several(items) => items,
-            Lies::Nothing(below) => return Ok(Found::None(below, self.shown(uri).into())),
-            Lies::Itself => {
-                let models = self.model(&opened, "", name, None).await;
-                // Of a place that cannot be reached there may be something to serve.
-                return match models {
-                    Err(error @ RepositoryError::Unreachable { .. }) => Err(error),
-                    models => Ok(Found::One(name.to_owned(), models)),
-                };
-            }
+        let listed = match self.models_of(&opened, name, is_given).await? {
+            Ok(listed) => listed,
+            Err(below) => return Ok(Found::None(below, self.shown(uri).into())),
         };
+        self.remember(uri, is_given, &listed);
+        if let [itself @ Listed { item: None, .. }] = &listed[..] {
+            // Of a place that cannot be reached there may be something to serve.
+            return match self.item(&opened, itself).await {
+                Err(error @ RepositoryError::Unreachable { .. }) => Err(error),
+                models => Ok(Found::One(itself.name.clone(), models)),
+            };
+        }
         // Boxed, because the compiler cannot see that a future of a borrowed name may move between threads.
-        let open = |item: Item| {
-            let (listed, opened) = (Listed::from(item), &opened);
+        let open = |listed: Listed| {
+            let opened = &opened;
             async move {
                 let models = self.item(opened, &listed).await;
                 (listed.name, models)
             }
             .boxed()
         };
-        let opens: Vec<BoxFuture<'_, _>> = items.into_iter().map(open).collect();
+        let opens: Vec<BoxFuture<'_, _>> = listed.into_iter().map(open).collect();
         Ok(Found::Many(stream::iter(opens).buffered(MODELS).collect().await))
     }
 

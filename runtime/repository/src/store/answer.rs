@@ -173,6 +173,8 @@ pub(crate) async fn refusal(response: Response) -> Fault {
     }
     let kind = match status.as_u16() {
         404 | 410 => FaultKind::Missing,
+        // What is not implemented will not be in a second.
+        501 | 505 => FaultKind::Refused,
         408 | 425 | 429 | 500..=599 => FaultKind::Passing(wait),
         _ => FaultKind::Refused,
     };
@@ -271,6 +273,7 @@ mod tests {
         assert_eq!(fault(404, &[], "").kind, FaultKind::Missing);
         assert_eq!(fault(403, &[], "").kind, FaultKind::Refused);
         assert_eq!(fault(500, &[], "").kind, FaultKind::Passing(None));
+        assert_eq!(fault(501, &[], "").kind, FaultKind::Refused);
         let busy = fault(503, &[(header::RETRY_AFTER, "7")], "");
         assert_eq!(busy.kind, FaultKind::Passing(Some(Duration::from_secs(7))));
         let expired = "<Error><Code>ExpiredToken</Code><Message>The token is old</Message>\

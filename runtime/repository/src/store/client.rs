@@ -17,16 +17,16 @@ use object_store::client::{
     ClientOptions, HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpService,
 };
 use reqwest::Response;
-use rustls::ClientConfig;
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::ring::default_provider;
+use rustls::{ClientConfig, RootCertStore};
 
 pub(crate) use environment::{Environment, is_true, set};
 pub(crate) use kserve::{SPEC, spec, text};
 
 use crate::store::answer::refusal;
 use crate::store::body::read;
-use crate::store::client::certificates::roots;
+use crate::store::client::certificates::{roots, roots_of_s3};
 use crate::store::client::listing::with_plain_keys;
 use crate::store::client::unverified::Unverified;
 use crate::store::fault::{Fault, causes};
@@ -52,18 +52,25 @@ const MAX_ANSWER: usize = 32 << 20;
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
     http: reqwest::Client,
+    /// Trusts who may answer for S3 alone, where there is such a one.
+    s3: Option<reqwest::Client>,
     /// As [`Client::unverified`] gives it, once it was asked for.
     unverified: Arc<OnceLock<reqwest::Client>>,
 }
 
 impl Client {
     /// `environment` may name certificates to trust: `SSL_CERT_FILE` those that are trusted instead of the built-in
-    /// ones and the system's; `SSL_CERT_DIR`, `AWS_CA_BUNDLE`, `REQUESTS_CA_BUNDLE` and `CURL_CA_BUNDLE` further ones.
+    /// ones and the system's; `SSL_CERT_DIR`, `AWS_CA_BUNDLE`, `REQUESTS_CA_BUNDLE` and `CURL_CA_BUNDLE` further ones;
+    /// `STORAGE_CONFIG` further ones of S3.
     pub(crate) fn new(environment: &Environment) -> Result<Self, Fault> {
         let roots = roots(environment)?;
-        let (_, builder) = tls()?;
-        let tls = builder.with_root_certificates(roots).with_no_client_auth();
-        Ok(Self { http: http(tls)?, unverified: Arc::default() })
+        let s3 = roots_of_s3(environment, &roots)?.map(trusting).transpose()?;
+        Ok(Self { http: trusting(roots)?, s3, unverified: Arc::default() })
+    }
+
+    /// The client for S3, which may trust others, too.
+    pub(crate) fn for_s3(&self) -> Self {
+        Self { http: self.s3.clone().unwrap_or_else(|| self.http.clone()), ..self.clone() }
     }
 
     /// A client that talks to any server, whatever its certificate; because of the variable `asked_by`.
@@ -79,7 +86,7 @@ impl Client {
                 self.unverified.get_or_init(|| made).clone()
             }
         };
-        Ok(Self { http, unverified: Arc::clone(&self.unverified) })
+        Ok(Self { http, ..self.clone() })
     }
 
     /// A GET; the caller sends it by [`Client::send`].
@@ -114,6 +121,12 @@ fn tls() -> Result<(Arc<CryptoProvider>, TlsBuilder), Fault> {
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider));
     let builder = builder.with_safe_default_protocol_versions();
     Ok((provider, builder.map_err(|error| Fault::refused(error.to_string()))?))
+}
+
+/// A client that trusts these.
+fn trusting(roots: RootCertStore) -> Result<reqwest::Client, Fault> {
+    let (_, builder) = tls()?;
+    http(builder.with_root_certificates(roots).with_no_client_auth())
 }
 
 fn http(tls: ClientConfig) -> Result<reqwest::Client, Fault> {

@@ -10,7 +10,7 @@ use http::HeaderMap;
 use md5::{Digest as _, Md5};
 use serde::{Deserialize, Serialize};
 use sha1::Sha1;
-use sha2::Sha256;
+use sha2::{Sha256, Sha512};
 
 /// What a checksum is computed by. The cheaper come first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -19,6 +19,7 @@ pub(crate) enum Algorithm {
     Crc32c,
     Crc32,
     Sha256,
+    Sha512,
     Sha1,
     /// Git's object id of a file: the SHA-1 of `blob SIZE`, a zero byte and the content.
     GitBlob,
@@ -26,8 +27,8 @@ pub(crate) enum Algorithm {
 }
 
 impl Algorithm {
-    const ALL: [Self; 7] =
-        [Self::Crc64Nvme, Self::Crc32c, Self::Crc32, Self::Sha256, Self::Sha1, Self::GitBlob, Self::Md5];
+    const ALL: [Self; 8] =
+        [Self::Crc64Nvme, Self::Crc32c, Self::Crc32, Self::Sha256, Self::Sha512, Self::Sha1, Self::GitBlob, Self::Md5];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -38,6 +39,7 @@ impl Algorithm {
             Self::Md5 => "md5",
             Self::Sha1 => "sha1",
             Self::Sha256 => "sha256",
+            Self::Sha512 => "sha512",
         }
     }
 
@@ -49,6 +51,7 @@ impl Algorithm {
             Self::Md5 => 16,
             Self::Sha1 | Self::GitBlob => 20,
             Self::Sha256 => 32,
+            Self::Sha512 => 64,
         }
     }
 
@@ -63,6 +66,7 @@ impl Algorithm {
             Self::Sha1 => Hasher::Sha1(Sha1::new()),
             Self::GitBlob => Hasher::Sha1(Sha1::new_with_prefix(format!("blob {size}\0"))),
             Self::Sha256 => Hasher::Sha256(Sha256::new()),
+            Self::Sha512 => Hasher::Sha512(Sha512::new()),
         }
     }
 }
@@ -73,6 +77,7 @@ pub(crate) enum Hasher {
     Md5(Md5),
     Sha1(Sha1),
     Sha256(Sha256),
+    Sha512(Sha512),
     Parts(Box<Parts>),
 }
 
@@ -83,6 +88,7 @@ impl Hasher {
             Self::Md5(hasher) => hasher.update(bytes),
             Self::Sha1(hasher) => hasher.update(bytes),
             Self::Sha256(hasher) => hasher.update(bytes),
+            Self::Sha512(hasher) => hasher.update(bytes),
             Self::Parts(parts) => parts.update(bytes),
         }
     }
@@ -102,6 +108,7 @@ impl Hasher {
             Self::Md5(hasher) => hasher.finalize().to_vec(),
             Self::Sha1(hasher) => hasher.finalize().to_vec(),
             Self::Sha256(hasher) => hasher.finalize().to_vec(),
+            Self::Sha512(hasher) => hasher.finalize().to_vec(),
             Self::Parts(parts) => parts.present.bytes(),
         }
     }
@@ -294,6 +301,7 @@ impl Digests {
                 "md5" => Algorithm::Md5,
                 "sha" => Algorithm::Sha1,
                 "sha-256" => Algorithm::Sha256,
+                "sha-512" => Algorithm::Sha512,
                 _ => continue,
             };
             self.insert(algorithm, plain(value.trim()));
@@ -433,6 +441,10 @@ mod tests {
         assert_eq!(of(false, &[("digest", &digest)]), one(Algorithm::Sha256, sha256));
         let digest = format!("sha-512=:AAAA:, sha-256=:{base64}:");
         assert_eq!(of(false, &[("repr-digest", &digest)]), one(Algorithm::Sha256, sha256));
+        let sha512 = "ddaf35a193617abacc417349ae20413112e6fa4e89a97ea20a9eeee64b55d39a2192992a274fc1a836ba3c23a3feebbd454d4423643ce80e2a9ac94fa54ca49f";
+        let digest =
+            "sha-512=:3a81oZNherrMQXNJriBBMRLm+k6JqX6iCp7u5ktV05ohkpkqJ0/BqDa6PCOj/uu9RU1EI2Q86A4qmslPpUyknw==:";
+        assert_eq!(of(false, &[("repr-digest", digest)]), one(Algorithm::Sha512, sha512));
         let artifactory = [("x-checksum-sha256", sha256), ("x-checksum-md5", md5), ("x-checksum-sha1", "0")];
         assert_eq!(of(false, &artifactory), one(Algorithm::Sha256, sha256));
         let s3 = |more: &[(&'static str, &str)]| {

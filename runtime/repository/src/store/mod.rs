@@ -10,6 +10,8 @@ mod fault;
 mod hub;
 mod oci;
 mod packed;
+#[cfg(test)]
+pub(crate) mod testing;
 mod web;
 
 use std::collections::BTreeMap;

@@ -24,8 +24,6 @@ pub(crate) struct Web {
 
 /// Bytes of a file that tell what it is: a tape's mark stands at 257.
 const HEAD: u64 = 512;
-/// Of a web page, which is none.
-const MAX_HEAD: usize = 64 << 10;
 
 impl Web {
     pub(crate) fn new(place: &WebPlace, client: &Client) -> Self {
@@ -56,7 +54,7 @@ impl Web {
             return Ok(Some(name));
         }
         let mut head = Vec::new();
-        while head.len() < HEAD as usize && head.len() < MAX_HEAD {
+        while head.len() < HEAD as usize {
             match answer.piece().await? {
                 Some(piece) => head.extend_from_slice(&piece),
                 None => break,
@@ -76,7 +74,7 @@ impl Web {
             request = request.basic_auth(name, password.as_ref());
         }
         // Many servers state a checksum to who asks for one alone: RFC 3230, and RFC 9530 after it.
-        let request = request.header("want-digest", "sha-256").header("want-repr-digest", "sha-256=10");
+        let request = request.header("want-digest", "sha-256").header("want-repr-digest", "sha-256=10, sha-512=5");
         let response = self.client.send(ranged(request, range)).await?;
         match response.status() {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(self.identity().explain(refusal(response).await)),

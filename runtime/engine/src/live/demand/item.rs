@@ -26,6 +26,8 @@ pub(super) enum Refusal {
     TooLarge { needed: u64, budget: u64 },
     /// All others are in use. In bytes.
     NoRoom { needed: u64, budget: u64, used: u64 },
+    /// It is where it was no more.
+    Gone,
     /// Of what kind the failure is, and why.
     Failed(Code, String),
 }
@@ -36,6 +38,7 @@ impl Refusal {
         match self {
             Self::TooLarge { .. } => "too_large",
             Self::NoRoom { .. } => "no_room",
+            Self::Gone => "gone",
             Self::Failed(..) => "failed",
         }
     }
@@ -50,10 +53,11 @@ impl Refusal {
             Self::NoRoom { needed, budget, used } => {
                 let (needed, budget, used) = (ByteSize(*needed), ByteSize(*budget), ByteSize(*used));
                 let message = format!(
-                    "model '{model}' takes {needed}; of {budget} for all models {used} are taken by others that are in use"
+                    "model '{model}' takes {needed}; of {budget} for all models {used} are taken by others that are in use or pinned"
                 );
                 (Code::Overloaded, message)
             }
+            Self::Gone => return crate::live::not_found(model),
             Self::Failed(_, reason) => {
                 let message = format!("model '{model}' cannot be loaded: {}", crate::live::without_paths(reason));
                 return Error { details: Some(reason.clone()), ..Error::new(Code::NotReady, message) };
@@ -153,9 +157,12 @@ impl Item {
         self.state().loading.get_or_insert_with(begin).clone()
     }
 
-    /// Why it is not tried at this time.
-    pub(super) fn failure(&self, now: Instant) -> Option<Refusal> {
-        self.state().failed.as_ref().filter(|failed| now < failed.until).map(|failed| failed.refusal.clone())
+    /// Why it is not tried at this time, and in how long it is.
+    pub(super) fn failure(&self, now: Instant) -> Option<(Refusal, Duration)> {
+        let state = self.state();
+        let failed = state.failed.as_ref()?;
+        let left = failed.until.checked_duration_since(now).filter(|left| !left.is_zero())?;
+        Some((failed.refusal.clone(), left))
     }
 
     /// A load is over.

@@ -106,6 +106,16 @@ impl OnDemand {
 }
 
 impl Inner {
+    /// Whether the sources have a model of that name still; so, too, where they cannot be asked.
+    pub(super) async fn is_listed(&self, model: &str) -> bool {
+        let live = &self.live.0;
+        let Some(folder) = live.sources.folder.as_ref().filter(|_| self.live.named(model).is_none()) else {
+            return true;
+        };
+        let listed = live.repository.list(folder, live.sources.folder_name.as_deref()).await;
+        listed.map_or(true, |listed| listed.iter().any(|listed| listed.name == model))
+    }
+
     fn listing(&self) -> MutexGuard<'_, State> {
         self.listing.lock().unwrap_or_else(PoisonError::into_inner)
     }

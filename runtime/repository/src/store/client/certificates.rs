@@ -11,7 +11,7 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 
 use crate::store::client::environment::{Environment, set};
-use crate::store::client::kserve::{bundle_of_kserve, certificate_of_kserve};
+use crate::store::client::kserve::{SPEC, bundle_of_kserve, certificate_of_kserve};
 use crate::store::fault::Fault;
 
 /// The certificates of this file are trusted instead of the built-in ones and the system's.
@@ -34,7 +34,7 @@ const MAX: u64 = 8 << 20;
 /// The most files of a folder that are read.
 const MAX_FILES: usize = 1000;
 
-/// The certificates to trust.
+/// The certificates to trust, of whichever server.
 pub(super) fn roots(environment: &Environment) -> Result<RootCertStore, Fault> {
     let mut roots = RootCertStore::empty();
     match set(environment, INSTEAD) {
@@ -56,15 +56,29 @@ pub(super) fn roots(environment: &Environment) -> Result<RootCertStore, Fault> {
             if is_folder { add_folder(&mut roots, variable, path)? } else { add_file(&mut roots, variable, path)? }
         }
     }
-    if let Some((variable, path)) = bundle_of_kserve(environment)? {
+    if let Some((variable, path)) = bundle_of_kserve(environment)?.filter(|(variable, _)| *variable != SPEC[0]) {
         add_file(&mut roots, variable, &path)?;
     }
-    if let Some(text) = certificate_of_kserve(environment)?
+    Ok(roots)
+}
+
+/// Those and what KServe's storage spec names, which is of S3 alone; none where it names none.
+pub(super) fn roots_of_s3(environment: &Environment, roots: &RootCertStore) -> Result<Option<RootCertStore>, Fault> {
+    let bundle = bundle_of_kserve(environment)?.filter(|(variable, _)| *variable == SPEC[0]);
+    let certificate = certificate_of_kserve(environment)?;
+    if bundle.is_none() && certificate.is_none() {
+        return Ok(None);
+    }
+    let mut roots = roots.clone();
+    if let Some((variable, path)) = bundle {
+        add_file(&mut roots, variable, &path)?;
+    }
+    if let Some(text) = certificate
         && !add(&mut roots, text.as_bytes())?
     {
         return Err(Fault::refused("STORAGE_CONFIG: no certificate in its 'certificate'"));
     }
-    Ok(roots)
+    Ok(Some(roots))
 }
 
 fn unreadable(variable: &str, path: &Path, reason: impl std::fmt::Display) -> Fault {
@@ -109,7 +123,7 @@ mod tests {
     use std::path::Path;
     use std::time::Instant;
 
-    use super::{Environment, roots};
+    use super::{Environment, roots, roots_of_s3};
 
     /// Of a certificate authority that only tests know.
     const CERTIFICATE: &str = include_str!("test_ca.pem");
@@ -142,7 +156,13 @@ mod tests {
         assert_eq!(roots(&kserve).expect("readable").len(), usual + 1);
         let config = serde_json::json!({"type": "s3", "certificate": CERTIFICATE}).to_string();
         let inline = Environment::from([("STORAGE_CONFIG".to_owned(), config)]);
-        assert_eq!(roots(&inline).expect("readable").len(), usual + 1);
+        let config = serde_json::json!({"type": "s3", "ca_bundle": file}).to_string();
+        for spec in [inline, Environment::from([("STORAGE_CONFIG".to_owned(), config)])] {
+            let all = roots(&spec).expect("readable");
+            assert_eq!(all.len(), usual);
+            assert_eq!(roots_of_s3(&spec, &all).expect("readable").map(|roots| roots.len()), Some(usual + 1));
+        }
+        assert!(roots_of_s3(&kserve, &roots(&kserve).expect("readable")).expect("readable").is_none());
     }
 
     #[test]

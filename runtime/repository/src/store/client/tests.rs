@@ -64,6 +64,21 @@ async fn certificates_are_verified_unless_somebody_asks_not_to() {
 }
 
 #[tokio::test]
+async fn the_certificate_of_kserve_s_storage_spec_is_of_s3_alone() {
+    let url = server();
+    let authority = include_str!("test_ca.pem");
+    let spec = serde_json::json!({"type": "s3", "certificate": authority, "endpoint_url": url.as_str()}).to_string();
+    let variables = [("STORAGE_CONFIG", spec.as_str()), ("awsAnonymousCredential", "true")];
+    let environment = variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+    let client = Client::new(&environment).expect("a client");
+    assert!(client.send(client.get(url)).await.is_err());
+    let (bucket, path) = ("b".to_owned(), String::new());
+    let place = BucketPlace { provider: Provider::S3, bucket, account: None, signature: None, path };
+    let bucket = Bucket::open(&place, &client, &environment).await.expect("opened");
+    assert!(bucket.list().await.expect("trusted").is_empty());
+}
+
+#[tokio::test]
 async fn s3_alone_is_not_verified_where_kserve_asks_for_it() {
     let url = server().to_string();
     let client = Client::new(&Environment::new()).expect("a client");

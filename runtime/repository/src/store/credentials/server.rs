@@ -75,7 +75,8 @@ impl Server {
     }
 }
 
-async fn read(stream: &mut BufReader<TcpStream>) -> Request {
+/// The next request.
+pub(crate) async fn read(stream: &mut BufReader<TcpStream>) -> Request {
     let mut request = Request::default();
     let mut line = String::new();
     while stream.read_line(&mut line).await.is_ok_and(|read| read > 2) {

@@ -46,7 +46,7 @@ pub(super) async fn store(place: &BucketPlace, client: &Client, environment: &En
     let mut builder = asked.builder(&kserve, &place.bucket)?;
     let talking = match kserve.unverified {
         Some(variable) => client.unverified(variable)?,
-        None => client.clone(),
+        None => client.for_s3(),
     };
     builder = builder.with_bucket_name(&place.bucket).with_allow_http(true).with_retry(once());
     builder = builder.with_http_connector(talking);
@@ -158,7 +158,8 @@ impl Asked<'_> {
         Sts { client: self.client.clone(), endpoint, region }
     }
 
-    /// Who asks, in the order of AWS's own tools. `keys` is the variable that keys are from, `must` whether the profile
+    /// Who asks, in the order of AWS's own tools: keys of the environment, a role that the profile asks for, a token of the
+    /// environment, what else the profile has, the container, the machine. `keys` is the variable that keys are from, `must` whether the profile
     /// was asked for, so that somebody must be found.
     async fn chain(&self, keys: &str, must: bool) -> Result<(Option<AwsCredentialProvider>, Identity), Fault> {
         let found = |provider, words| Ok((Some(provider), Identity::Found(words)));
@@ -169,10 +170,14 @@ impl Asked<'_> {
         }
         let resolver =
             Resolver { files: self.files, client: self.client, environment: self.environment, sts: self.sts() };
-        if let Some((provider, words)) = self.profile.map(|profile| resolver.profile(profile)).transpose()?.flatten() {
+        if let Some((provider, words)) = self.profile.map(|profile| resolver.assumed(profile)).transpose()?.flatten() {
             return found(provider, words);
         }
+        // A pod's role counts before the keys of a profile that came with its image.
         if let Some((provider, words)) = self.web_identity()? {
+            return found(provider, words);
+        }
+        if let Some((provider, words)) = self.profile.map(|profile| resolver.profile(profile)).transpose()?.flatten() {
             return found(provider, words);
         }
         if let Some((provider, variable)) = container(self.client, self.environment)? {

@@ -28,6 +28,15 @@ pub(super) struct Resolver<'a> {
 }
 
 impl Resolver<'_> {
+    /// The role that a profile asks for with other credentials; none where it asks for none, or with a token, before which one of
+    /// the environment counts.
+    pub(super) fn assumed(&self, profile: &Profile<'_>) -> Result<Option<Found>, Fault> {
+        if profile.get("role_arn").is_none() || profile.get("web_identity_token_file").is_some() {
+            return Ok(None);
+        }
+        self.role(profile, &mut Vec::new()).map(Some)
+    }
+
     /// The credentials that a profile names; none where it names none.
     pub(super) fn profile(&self, profile: &Profile<'_>) -> Result<Option<Found>, Fault> {
         self.follow(profile, &mut Vec::new())

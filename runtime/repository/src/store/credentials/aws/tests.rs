@@ -284,6 +284,35 @@ async fn roles_are_assumed_with_tokens() {
 }
 
 #[tokio::test]
+async fn a_token_counts_before_keys_of_a_profile_and_behind_its_role() {
+    let home = tempfile::tempdir().expect("a temporary folder");
+    let (file, other) = (home.path().join("token"), home.path().join("other"));
+    std::fs::write(&file, "jwt").expect("written");
+    std::fs::write(&other, "profile-jwt").expect("written");
+    let role = |way: &str| format!("role_arn = {ROLE}\n{way}\n");
+    let of_token = role(&format!("web_identity_token_file = {}", other.display()));
+    let sign_on = "sso_start_url = u\nsso_region = r\nsso_account_id = 1\nsso_role_name = R\n";
+    let keys = format!("{}{}", keys("default", "D"), keys("base", "B"));
+    for (config, with_token, without) in [
+        ("", "role-by-jwt", Some("D")),
+        (sign_on, "role-by-jwt", None),
+        ("credential_process = /bin/false", "role-by-jwt", Some("D")),
+        (&of_token, "role-by-jwt", Some("role-by-profile-jwt")),
+        (&role("source_profile = base"), "role-by-B", Some("role-by-B")),
+    ] {
+        let world = World::new(&keys, &format!("[default]\n{config}")).await;
+        if let Some(expected) = without {
+            assert_eq!(world.found().await.1, some(expected), "{config}");
+        }
+        let token = file.to_string_lossy();
+        let world = world.and("AWS_WEB_IDENTITY_TOKEN_FILE", &token).and("AWS_ROLE_ARN", ROLE);
+        assert_eq!(world.found().await.1, some(with_token), "{config}");
+        let world = world.and("AWS_ACCESS_KEY_ID", "E").and("AWS_SECRET_ACCESS_KEY", "hunter2");
+        assert_eq!(world.found().await.1, some("E"), "{config}");
+    }
+}
+
+#[tokio::test]
 async fn a_role_that_is_refused_is_named() {
     let config = format!("[profile p]\nrole_arn = {ROLE}\nsource_profile = base\n");
     let refuse = |request: &Request| {
