@@ -129,6 +129,8 @@ fn one_load_answers_all_who_ask() {
         let statuses: Vec<u16> = asked.into_iter().map(|thread| thread.join().expect("asked")).collect();
         assert!(statuses.iter().all(|status| *status == 200), "{statuses:?}");
     });
+    // The log is read beside.
+    std::thread::sleep(std::time::Duration::from_millis(300));
     let loads = server.events().iter().filter(|event| event["message"] == "model loaded on demand").count();
     assert_eq!(loads, 1);
 }
@@ -169,7 +171,7 @@ fn models_of_a_store_are_loaded_and_without_it_those_that_were() {
 #[test]
 fn what_is_loaded_by_request_counts_and_what_is_unloaded_is_not_ready() {
     let heavy = heavy(2 << 20);
-    let place = folder(&[("a.onnx", &heavy), ("b.onnx", &heavy), ("c.onnx", &heavy)]);
+    let place = folder(&[("a.onnx", &heavy), ("b.onnx", &heavy), ("c/model.onnx", &heavy)]);
     let elsewhere = folder(&[("other/model.onnx", &heavy), ("large/model.onnx", &self::heavy(6 << 20))]);
     let (dir, root) = (place.path().to_string_lossy().into_owned(), elsewhere.path().to_string_lossy().into_owned());
     let server = Server::start(&[

@@ -200,7 +200,14 @@ impl Live {
         let listed = self.0.repository.list(folder, folder_name.as_deref()).await;
         match listed.into_iter().flatten().find(|listed| listed.name == model) {
             Some(listed) => Ok(self.0.repository.open_listed(folder, &listed).await),
-            None => Ok(opened),
+            // Files alone are one model together, but for who names one.
+            None => match Repository::child(folder, &format!("{model}.onnx")) {
+                Ok(uri) => {
+                    let file = self.0.repository.open(model, &uri).await;
+                    Ok(file.or_else(|other| if other.is_absence() { opened } else { Err(other) }))
+                }
+                Err(_) => Ok(opened),
+            },
         }
     }
 

@@ -33,7 +33,7 @@ mod uri;
 pub use cached::{
     CachedModel, CheckedFile, CheckedSignature, Removed, cached, is_local, remove, verify, verify_signatures,
 };
-pub use download::{Meter, Progress};
+pub use download::{Meter, Progress, UNCHECKED};
 pub use error::RepositoryError;
 pub use keys::{check_keys, nearest};
 pub use layout::{Found, Held, ModelFolder, PluginFile, embedded};

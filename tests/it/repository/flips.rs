@@ -148,6 +148,7 @@ fn a_checksum_of_a_web_server_is_compared() {
     for (header, by) in [
         (format!("Digest: SHA-256={digest}"), "sha256"),
         (format!("Repr-Digest: sha-256=:{digest}:"), "sha256"),
+        (format!("Repr-Digest: sha-512=:{}:", BASE64_STANDARD.encode(hex(&super::sum("sha512sum", &model)))), "sha512"),
         (format!("X-Checksum-Sha256: {}", sha256(&model)), "sha256"),
     ] {
         let server = plain(&model, &header);

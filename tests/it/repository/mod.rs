@@ -75,8 +75,13 @@ fn predict(server: &Server, model: &str) {
 }
 
 fn sha256(content: &[u8]) -> String {
+    sum("sha256sum", content)
+}
+
+/// In hexadecimal, by a program of coreutils.
+fn sum(program: &str, content: &[u8]) -> String {
     let file = folder(&[("x", content)]);
-    let output = Command::new("sha256sum").arg(file.path().join("x")).output().expect("coreutils");
+    let output = Command::new(program).arg(file.path().join("x")).output().expect("coreutils");
     String::from_utf8_lossy(&output.stdout).split_whitespace().next().expect("a digest").to_owned()
 }
 

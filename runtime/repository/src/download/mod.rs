@@ -276,7 +276,7 @@ impl Downloads {
         let milliseconds = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         tracing::info!(object = uri, bytes = object.size, received, milliseconds, "downloaded");
         if stated.0.is_empty() && sha256.is_none() {
-            tracing::info!(object = uri, "not checked: the store states no checksum of it, and nobody else does");
+            tracing::info!(target: UNCHECKED, object = uri, "not checked: the store states no checksum of it, and nobody else does");
         }
         Ok(record)
     }
@@ -285,6 +285,9 @@ impl Downloads {
         let _ = fs::remove_file(self.cache.blob_file(key, "part"));
     }
 }
+
+/// The target of events that say that nothing could be compared with what was downloaded.
+pub const UNCHECKED: &str = "corymb_repository::unchecked";
 
 /// Which checksums to compute: one always, so that the cache can be verified later.
 pub(crate) struct Checksums(pub(crate) Digests, pub(crate) Vec<Check>);

@@ -132,7 +132,8 @@ fn the_policy_chooses_among_those_that_are_whole() {
 
 #[test]
 fn a_file_of_the_usual_name_is_the_model_whatever_lies_beside_it() {
-    let beside = plan(&[("model.onnx", ""), ("onnx/model.onnx", ""), ("onnx/model_quantized.onnx", "")]).expect("valid");
+    let beside =
+        plan(&[("model.onnx", ""), ("onnx/model.onnx", ""), ("onnx/model_quantized.onnx", "")]).expect("valid");
     assert_eq!(beside.versions[0].model.as_deref(), Some("model.onnx"));
     assert_eq!(beside.notes, [Note::Others { folder: String::new(), others: "onnx".to_owned() }]);
     let below = plan(&[("x/model.onnx", ""), ("x/onnx/model.onnx", "")]).expect("valid");

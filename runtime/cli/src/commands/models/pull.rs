@@ -1,7 +1,7 @@
 //! `corymb models pull`: models are downloaded into the cache.
 
 use anyhow::bail;
-use corymb_repository::Offline;
+use corymb_repository::{Offline, UNCHECKED};
 use serde_json::json;
 
 use super::ModelArguments;
@@ -15,7 +15,9 @@ pub(super) fn pull(arguments: &ModelArguments) -> anyhow::Result<()> {
     if flags.is_empty() {
         bail!("nothing to download; name a model by its URI");
     }
-    let _log = logs::start(LogFormat::Text, "warn", LogBridge::default())?;
+    // What could not be checked is said, too.
+    let level = format!("warn,{UNCHECKED}=info");
+    let _log = logs::start(LogFormat::Text, &level, LogBridge::default())?;
     // What is already here is no download.
     let repository = sources::repository_with(&flags, Offline::Never)?;
     for folder in sources::open_blocking(&flags, &repository)? {
