@@ -196,12 +196,14 @@ def end(number, _):
 
 def main():
     signal.signal(signal.SIGALRM, end)
-    signal.signal(signal.SIGTERM, end)
     signal.alarm(LIMIT)
     if len(sys.argv) == 3 and "://" in sys.argv[1]:
+        # It ends its own workers by SIGTERM, and they would have what is set here for that.
         download(sys.argv[1], sys.argv[2])
         print(sys.argv[2])
-    elif len(sys.argv) == 4:
+        return
+    signal.signal(signal.SIGTERM, end)
+    if len(sys.argv) == 4:
         case, folder, model = sys.argv[1:]
         uri = prepare(case, folder, pathlib.Path(model).read_bytes())
         print(json.dumps({"case": case, "uri": uri}))

@@ -239,8 +239,8 @@ impl Inner {
         })
         .await?;
         let budget = self.options.budget;
-        // What was seen once may have been others', too.
-        let certain = known.filter(|known| known.times > 1).map_or(stored, |known| known.least.max(stored));
+        // What was seen now and then may have been others', too.
+        let certain = known.filter(|known| known.times > 2).map_or(stored, |known| known.least.max(stored));
         if certain > budget {
             return Err(Refusal::TooLarge { needed: certain, budget });
         }
