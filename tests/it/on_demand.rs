@@ -104,6 +104,9 @@ fn what_cannot_be_loaded_is_refused_with_the_reason() {
     let large = ask(&server, "large");
     assert_eq!(large.status, 413, "{}", large.text());
     assert!(large.text().contains("takes 3.0 MiB, and all models together may take 2.0 MiB"), "{}", large.text());
+    let ready = server.get("/v2/models/large/ready");
+    assert_eq!((ready.status, ready.json()["ready"].as_bool()), (503, Some(false)), "{}", ready.text());
+    assert!(ready.text().contains("takes 3.0 MiB"), "{}", ready.text());
     let broken = ask(&server, "broken");
     assert_eq!(broken.status, 503, "{}", broken.text());
     assert!(

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use corymb_core::Error;
 use corymb_engine::{Engine, Waiting};
 use corymb_listener::{Drain, Phase};
 
@@ -42,6 +43,11 @@ impl App {
     /// Whether a model would be loaded by a request for it, and is not.
     pub(crate) fn would_load(&self, model: &str) -> bool {
         self.options.on_demand.as_ref().is_some_and(|demand| demand.knows(model))
+    }
+
+    /// Why a model could not be loaded of late that would be loaded by a request for it.
+    pub(crate) fn load_failure(&self, model: &str) -> Option<Error> {
+        self.options.on_demand.as_ref()?.failure(model)
     }
 
     /// Whether new requests should be sent here: the models are ready and the server is not stopping.

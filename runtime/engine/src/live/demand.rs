@@ -115,6 +115,13 @@ impl OnDemand {
             && !self.0.live.asked().unloaded.contains(model)
     }
 
+    /// Why a request for this model would be refused as things are: it could not be loaded of late.
+    #[must_use]
+    pub fn failure(&self, model: &str) -> Option<Error> {
+        let (refusal, left) = self.0.item(model)?.failure(Instant::now())?;
+        (!self.0.is_loaded(model)).then(|| Error { retry_after: Some(left), ..refusal.error(model) })
+    }
+
     /// Says that a model was asked for: those that were not for longest make room first.
     pub fn touch(&self, model: &str) {
         if let Some(item) = self.0.item(model) {

@@ -38,9 +38,13 @@ pub(crate) async fn model_ready(State(app): State<App>, target: Target) -> Resul
         Err(_) if app.would_load(&target.model) => {
             Ok(json_response(StatusCode::OK, &json!({ "name": target.model, "ready": true })))
         }
-        Err(error) if error.code() == Code::NotFound => Err(error.into()),
         Err(error) => {
-            let object = json!({ "name": target.model, "ready": false, "error": error.to_string() });
+            let reason = match app.load_failure(&target.model) {
+                Some(failure) => failure.message,
+                None if error.code() == Code::NotFound => return Err(error.into()),
+                None => error.to_string(),
+            };
+            let object = json!({ "name": target.model, "ready": false, "error": reason });
             Ok(json_response(StatusCode::SERVICE_UNAVAILABLE, &object))
         }
     }

@@ -29,7 +29,8 @@ pub(crate) fn status(app: &App, target: Target) -> Result<Response, ServerError>
     let model = app.engine.status(&target.model)?;
     let unready = app.engine.describe(&target.model, target.version.as_deref()).err();
     let unready = unready.filter(|_| !app.would_load(&target.model));
-    if let Some(error) = unready.as_ref().filter(|error| error.code() == Code::NotFound) {
+    let failure = app.load_failure(&target.model);
+    if let Some(error) = unready.as_ref().filter(|error| error.code() == Code::NotFound && failure.is_none()) {
         return Err(error.clone().into());
     }
     let versions = model.versions.iter().filter(|status| target.version.as_ref().is_none_or(|v| *v == status.version));
@@ -38,7 +39,7 @@ pub(crate) fn status(app: &App, target: Target) -> Result<Response, ServerError>
     match unready {
         None => Ok(json_response(StatusCode::OK, &object)),
         Some(error) => {
-            object["error"] = error.to_string().into();
+            object["error"] = failure.map_or_else(|| error.to_string(), |failure| failure.message).into();
             Ok(json_response(StatusCode::SERVICE_UNAVAILABLE, &object))
         }
     }
