@@ -13,8 +13,8 @@ use crate::error::RepositoryError;
 use crate::layout::{Held, Verified};
 use crate::manifest::Manifest;
 use crate::onnx::external_data;
-use crate::plan::{Ask, Plan, Step, Texts, normal, step};
-use crate::shape::{Folders, MANIFEST, below, is_inside};
+use crate::plan::{Ask, Plan, Step, Texts, step};
+use crate::shape::{Folders, MANIFEST, below, is_inside, normal};
 use crate::signature::{Kept, MAX_SIGNATURE, SIGNATURE, Statement, Trust, statement, unsigned};
 use crate::store::{Algorithm, Digests, Listing, Object, Source};
 

@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use crate::manifest::Manifest;
 use crate::onnx::is_onnx;
-use crate::plan::normal;
+use crate::shape::normal;
 
 /// Makes a manifest of a text, or one line that says what is wrong.
 pub(crate) type Parse = fn(&str) -> Result<Manifest, String>;

@@ -19,7 +19,7 @@ use self::said::{Said, said};
 use crate::error::RepositoryError;
 use crate::manifest::{Manifest, VersionsSection};
 use crate::shape::{
-    Aside, Disk, Folders, Item, MANIFEST, Shape, USUAL, WARMUP, below, file_name, is_inside, linked, only_onnx,
+    Aside, Disk, Folders, Item, MANIFEST, Shape, USUAL, WARMUP, below, file_name, is_inside, linked, normal, only_onnx,
 };
 
 /// What is asked for.
@@ -485,11 +485,6 @@ fn without_repetition(mut versions: Vec<Planned>) -> Vec<Planned> {
         version.checks.retain(|check| known.insert((check.path.clone(), check.md5.clone())));
     }
     versions
-}
-
-/// Without parts that say nothing: `./a//b` is `a/b`.
-pub(crate) fn normal(file: &str) -> String {
-    file.split('/').filter(|part| !part.is_empty() && *part != ".").collect::<Vec<_>>().join("/")
 }
 
 #[cfg(test)]

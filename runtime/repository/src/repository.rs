@@ -296,7 +296,7 @@ impl Repository {
         let failed = |reason| RepositoryError::Cache { path: folder.clone(), object: "open".to_owned(), reason };
         let cache = Cache::open(&folder, options.cache_size).map_err(failed)?;
         let client = Client::new(&options.environment)
-            .map_err(|fault| RepositoryError::Remote { object: "the environment".to_owned(), reason: fault.reason })?;
+            .map_err(|fault| RepositoryError::Remote { object: "HTTPS".to_owned(), reason: fault.reason })?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .thread_name("download")

@@ -1,11 +1,11 @@
 //! What a folder says of its model, in one of the words that are understood: `model.toml`, Triton's `config.pbtxt`, MLServer's
 //! `model-settings.json`, MLflow's `MLmodel`.
 
-use super::{Note, Stop, Texts, normal};
+use super::{Note, Stop, Texts};
 use crate::error::RepositoryError;
 use crate::manifest::Manifest;
 use crate::others;
-use crate::shape::{Folders, MANIFEST, MLFLOW, MLSERVER, TRITON, below};
+use crate::shape::{Folders, MANIFEST, MLFLOW, MLSERVER, TRITON, below, normal};
 use crate::triton::{RawSample, Triton};
 
 /// What such a text may have, in bytes: hundreds of times what any has.
