@@ -42,6 +42,11 @@ zipf *ARGUMENTS:
     cargo build --release --workspace --bin corymb
     tests/repository/zipf.py "${CARGO_TARGET_DIR:-target}/release/corymb" {{ARGUMENTS}}
 
+# 2 GiB from a store that states a checksum, beside curl (needs nginx and curl; 1 minute)
+transfer *ARGUMENTS:
+    cargo build --release --workspace --bin corymb
+    tests/repository/transfer.py "${CARGO_TARGET_DIR:-target}/release/corymb" {{ARGUMENTS}}
+
 # Fuzz a decoder of the wire; tests/fuzz/src/lib.rs says which there are
 fuzz TARGET SECONDS="60" *FLAGS:
     tests/fuzz/fuzz.sh run {{TARGET}} {{SECONDS}} {{FLAGS}}

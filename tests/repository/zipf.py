@@ -147,4 +147,5 @@ def main():
         picture(chosen.picture, memory, budget / 2**20)
 
 
-main()
+if __name__ == "__main__":
+    main()
