@@ -94,47 +94,45 @@ impl Head {
     }
 }
 
-/// Requests on one connection, each on a connection of its own behind.
+/// One request and its answer, after which both connections end.
 fn converse(client: &TcpStream, upstream: &str, flips: &AtomicBool, flipped: &AtomicUsize) -> Option<()> {
     let mut requests = BufReader::new(client);
+    let mut request = Head::read(&mut requests)?;
+    let mut body = vec![0; request.length()];
+    requests.read_exact(&mut body).ok()?;
+    request
+        .lines
+        .retain(|line| !["connection:", "host:"].iter().any(|name| line.to_ascii_lowercase().starts_with(name)));
+    request.lines.push(format!("Host: {upstream}"));
+    let server = TcpStream::connect(upstream).ok()?;
+    request.write(&server, "Connection: close\r\n").ok()?;
+    (&server).write_all(&body).ok()?;
+    let mut answers = BufReader::new(&server);
+    let mut answer = Head::read(&mut answers)?;
+    answer.lines.retain(|line| !line.to_ascii_lowercase().starts_with("connection:"));
+    let first = request.lines.first()?;
+    // The hub's list of a folder is no content, whatever the folder is called.
+    let is_file = first.starts_with("GET") && first.contains("onnx") && !first.contains("/api/");
+    let is_content = is_file && answer.lines.first()?.contains(" 20");
+    let flip = is_content && flips.load(Ordering::SeqCst);
+    answer.write(client, "Connection: close\r\n").ok()?;
+    if first.starts_with("HEAD") {
+        return None;
+    }
+    // A body without a length ends with its connection, and chunks begin with their length in a line.
+    let mut skip = if answer.header("transfer-encoding").is_some() { 16 } else { 0 };
+    let (mut piece, mut done) = (vec![0; PIECE], false);
     loop {
-        let mut request = Head::read(&mut requests)?;
-        let mut body = vec![0; request.length()];
-        requests.read_exact(&mut body).ok()?;
-        request
-            .lines
-            .retain(|line| !["connection:", "host:"].iter().any(|name| line.to_ascii_lowercase().starts_with(name)));
-        request.lines.push(format!("Host: {upstream}"));
-        let server = TcpStream::connect(upstream).ok()?;
-        request.write(&server, "Connection: close\r\n").ok()?;
-        (&server).write_all(&body).ok()?;
-        let mut answers = BufReader::new(&server);
-        let mut answer = Head::read(&mut answers)?;
-        answer.lines.retain(|line| !line.to_ascii_lowercase().starts_with("connection:"));
-        let first = request.lines.first()?;
-        // The hub's list of a folder is no content, whatever the folder is called.
-        let is_file = first.starts_with("GET") && first.contains("onnx") && !first.contains("/api/");
-        let is_content = is_file && answer.lines.first()?.contains(" 20");
-        let flip = is_content && flips.load(Ordering::SeqCst);
-        answer.write(client, "Connection: close\r\n").ok()?;
-        if first.starts_with("HEAD") {
+        let read = answers.read(&mut piece).ok()?;
+        if read == 0 {
             return None;
         }
-        // A body without a length ends with its connection, and chunks begin with their length in a line.
-        let mut skip = if answer.header("transfer-encoding").is_some() { 16 } else { 0 };
-        let (mut piece, mut done) = (vec![0; PIECE], false);
-        loop {
-            let read = answers.read(&mut piece).ok()?;
-            if read == 0 {
-                return None;
-            }
-            if flip && !done && read > skip {
-                piece[skip] ^= 1;
-                (done, skip) = (true, 0);
-                flipped.fetch_add(1, Ordering::SeqCst);
-            }
-            (&*client).write_all(&piece[..read]).ok()?;
+        if flip && !done && read > skip {
+            piece[skip] ^= 1;
+            (done, skip) = (true, 0);
+            flipped.fetch_add(1, Ordering::SeqCst);
         }
+        (&*client).write_all(&piece[..read]).ok()?;
     }
 }
 
