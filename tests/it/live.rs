@@ -136,6 +136,11 @@ fn versions_are_served_side_by_side_and_requests_are_divided() {
     assert_eq!((&weights[0]["weight"], &weights[1]["weight"]), (&json!(1), &json!(0)));
     assert_eq!(load(&server, "m", &json!({"canary": 100})).status, 200);
     assert_eq!(share(), 200);
+    // Versions that nobody serves get nothing in silence.
+    let refused = load(&server, "m", &json!({"weights": "2=1,9=1"}));
+    assert_eq!(refused.status, 400, "{}", refused.text());
+    assert!(refused.error().contains("`weights` names version 9, and 2, 10 are served"), "{}", refused.text());
+    assert_eq!(share(), 200);
     assert_eq!(ready_events(&server), before);
 }
 

@@ -3,8 +3,8 @@
 
 use serde_json::json;
 
-use crate::harness::{Server, folder, root};
-use crate::repository::store::Store;
+use crate::harness::{Server, folder, root, run, send};
+use crate::repository::store::{Fault, Store};
 
 fn identity() -> Vec<u8> {
     std::fs::read(root().join("tests/fixtures/models/identity_fp32.onnx")).expect("the fixture")
@@ -211,4 +211,93 @@ fn what_is_loaded_by_request_counts_and_what_is_unloaded_is_not_ready() {
     assert_eq!(unloaded.status, 200, "{}", unloaded.text());
     assert_ne!(server.get("/v2/models/other/ready").status, 200);
     assert_eq!(ask(&server, "other").status, 404);
+}
+
+#[test]
+fn a_place_without_models_is_no_server() {
+    let deep = folder(&[("a/b/model.onnx", &identity())]);
+    let empty = folder(&[]);
+    let twice = folder(&[("m/model.onnx", &identity())]);
+    let named = format!("m={}", twice.path().join("m/model.onnx").display());
+    let path = |place: &tempfile::TempDir| place.path().to_string_lossy().into_owned();
+    for (arguments, words) in [
+        (vec!["--model-dir", &path(&empty)], "no model"),
+        (vec!["--model-dir", &path(&deep)], "a/b"),
+        (vec!["--model-dir", &path(&twice), "--model", &named], "two models are named 'm'"),
+    ] {
+        let arguments = [&["serve", "--port", "0", "--load-on-demand"], &arguments[..]].concat();
+        let ended = run(&arguments);
+        let error = String::from_utf8_lossy(&ended.stderr).into_owned();
+        assert!(ended.status.code() == Some(1) && error.contains(words), "{arguments:?}: {error}");
+        let doctor = run(&[&["doctor"], &arguments[1..]].concat());
+        assert_eq!(doctor.status.code(), Some(1), "{arguments:?}");
+    }
+    // They may come by request.
+    let server = Server::start(&["--model-dir", &path(&empty), "--load-on-demand", "--admin"]);
+    assert_eq!(server.get("/v2/health/ready").status, 200);
+    // One that cannot be loaded keeps nothing from starting.
+    let broken = folder(&[("broken/model.onnx", b"not a model"), ("fine/model.onnx", &identity())]);
+    let doctor = run(&["doctor", "--port", "0", "--load-on-demand", "--model-dir", &path(&broken)]);
+    let page = String::from_utf8_lossy(&doctor.stdout).into_owned();
+    assert!(doctor.status.success() && page.contains("2 known"), "{page}");
+}
+
+#[test]
+fn what_cannot_even_be_opened_is_said_everywhere() {
+    let place = folder(&[("two/a.onnx", &identity()), ("two/b.onnx", &identity()), ("fine.onnx", &identity())]);
+    let dir = place.path().to_string_lossy().into_owned();
+    let server = Server::start(&["--model-dir", &dir, "--load-on-demand", "--admin"]);
+    let first = ask(&server, "two");
+    assert_eq!(first.status, 503, "{}", first.text());
+    assert_eq!(first.header("retry-after"), Some("1"), "{}", first.text());
+    let (state, reason) = state(&server, "two");
+    assert!(state == "UNAVAILABLE" && reason.contains("failed to load"), "{state}: {reason}");
+    server.event(|event| event["message"] == "model failed to load" && event["model"] == "two");
+    let load = |name: &str| server.post(&format!("/v2/repository/models/{name}/load"), "application/json", b"{}");
+    assert_ne!(load("two").status, 200);
+    let metrics = server.get("/metrics").text();
+    assert!(metrics.contains("corymb_model_loads_total{model=\"two\",outcome=\"failed\"} 2"), "{metrics}");
+    // Mended, it is as if nothing had been.
+    std::fs::remove_file(place.path().join("two/b.onnx")).expect("removed");
+    assert_eq!(load("two").status, 200);
+    assert_eq!(self::state(&server, "two").0, "READY");
+    let status = server.get("/v1/models/two").json();
+    assert_eq!(status["model_version_status"].as_array().expect("a list").len(), 1, "{status}");
+}
+
+#[test]
+fn whoever_waits_for_a_model_waits_as_long_as_it_says() {
+    let store = Store::faulty(&[("slow.onnx", &identity())], |_| Some(Fault::Stall(0)));
+    let server = Server::start(&["--model", &format!("slow={}", store.url("slow.onnx")), "--load-on-demand"]);
+    let url = |path: &str| server.url(&format!("/{path}"));
+    let limit = [("x-request-timeout", "300ms")];
+    for path in ["v2/models/slow", "v1/models/slow/metadata"] {
+        let answer = send(&url(path), "GET", &limit, b"");
+        assert_eq!(answer.status, 504, "{path}: {}", answer.text());
+    }
+    // In microseconds.
+    let body = json!({
+        "inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 2], "data": [1.5, -2.0]}],
+        "parameters": {"timeout": 300_000},
+    });
+    let answer = server.post("/v2/models/slow/infer", "application/json", body.to_string().as_bytes());
+    assert_eq!(answer.status, 504, "{}", answer.text());
+}
+
+#[test]
+fn a_model_in_a_process_of_its_own_counts_with_that() {
+    let apart: &[u8] = b"[instances]\nisolation = \"process\"\n";
+    let heavy = heavy(4 << 20);
+    let files = ["a", "b", "c"].map(|name| [format!("{name}/model.onnx"), format!("{name}/model.toml")]);
+    let files: Vec<(&str, &[u8])> =
+        files.iter().flat_map(|[model, manifest]| [(model.as_str(), heavy.as_slice()), (manifest, apart)]).collect();
+    let place = folder(&files);
+    let dir = place.path().to_string_lossy().into_owned();
+    let server = Server::start(&["--model-dir", &dir, "--load-on-demand"]);
+    for model in ["a", "b", "c"] {
+        assert_eq!(ask(&server, model).status, 200);
+    }
+    // Of the first it is not told what is its own. A process takes more than the weights.
+    let loaded = server.event(|event| event["message"] == "model loaded on demand" && event["model"] == "c");
+    assert!(loaded["bytes"].as_u64() > Some(6 << 20), "{loaded}");
 }

@@ -26,11 +26,11 @@ use crate::tensors;
 const OOM_SCORE: &str = "500";
 
 /// Serves the process that started this one, on standard input, until that has gone. `memory` is the number of the open file
-/// that tensors lie in.
+/// that tensors lie in. `trim` gives back what was freed: a model that is loaded keeps nothing of what its loading took.
 ///
 /// # Errors
 /// When this process was not started by one of the kind.
-pub fn serve(backends: &[Arc<dyn Backend>], memory: u32, limits: Limits) -> io::Result<()> {
+pub fn serve(backends: &[Arc<dyn Backend>], memory: u32, limits: Limits, trim: fn()) -> io::Result<()> {
     // What ends this process is expected, and is no reason to write its memory to a disk.
     let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
     let _ = std::fs::write("/proc/self/oom_score_adj", OOM_SCORE);
@@ -46,7 +46,7 @@ pub fn serve(backends: &[Arc<dyn Backend>], memory: u32, limits: Limits) -> io::
     thread::Builder::new().name("orders".to_owned()).spawn(move || listen(stream, &orders, &lent, &flag))?;
     let (asking, answers) = (sender.try_clone()?, Mutex::new(answers));
     let pool = MemoryPool::lent(move |bytes| lend(&asking, &answers, bytes));
-    let mut worker = Worker { backends, limits, memory, sender, cancel, pool, model: None, instance: None };
+    let mut worker = Worker { backends, limits, trim, memory, sender, cancel, pool, model: None, instance: None };
     for order in received {
         worker.obey(order)?;
         worker.pool.repay();
@@ -93,6 +93,7 @@ fn lend(sender: &Sender, answers: &Mutex<mpsc::Receiver<Result<(), Missing>>>, b
 struct Worker<'a> {
     backends: &'a [Arc<dyn Backend>],
     limits: Limits,
+    trim: fn(),
     memory: File,
     sender: Sender,
     /// Of the order that was received last.
@@ -109,6 +110,7 @@ impl Worker<'_> {
             Order::Instance { threads } => {
                 let model = self.model.as_ref().ok_or_else(|| BackendError::Failed("no model is loaded".to_owned()))?;
                 self.instance = Some(model.instance(threads)?);
+                (self.trim)();
                 bound_memory(self.limits.run_bytes, model.device());
                 Ok(Report::Ready)
             }

@@ -17,6 +17,17 @@ pub(crate) fn purge() {
     }
 }
 
+/// As [`purge`], and what the system's allocator keeps, which engines use.
+#[allow(unsafe_code, reason = "the allocator's own interface is C's")]
+pub(crate) fn trim() {
+    purge();
+    // SAFETY: it may be called at any time, by any thread.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 /// What the allocator has to say, such as that it got no thread, it says again and again to nobody who can do anything about it.
 #[allow(unsafe_code, reason = "the allocator's own interface is C's")]
 pub(crate) fn be_quiet() {

@@ -179,6 +179,12 @@ impl Engine {
         }
     }
 
+    /// Whether a model does not answer and may soon.
+    #[must_use]
+    pub fn is_loading(&self, model: &str) -> bool {
+        self.0.registry.find(model).is_ok_and(|entry| !entry.is_ready() && entry.is_coming())
+    }
+
     /// Runs CPU work of a request on the compute pool.
     ///
     /// # Errors

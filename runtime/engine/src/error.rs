@@ -218,7 +218,7 @@ impl LoadError {
         match self {
             Self::TooLarge { .. } => Code::Overloaded,
             Self::Asked { error, .. } => error.code(),
-            Self::UnknownBackend { .. } | Self::UnknownDevice(_) => Code::InvalidArgument,
+            Self::UnknownBackend { .. } | Self::UnknownDevice(_) | Self::Split(_) => Code::InvalidArgument,
             _ => Code::Internal,
         }
     }
@@ -290,6 +290,9 @@ pub enum LoadError {
     /// Its files are not those that were signed.
     #[error(transparent)]
     NotAsSigned(#[from] RepositoryError),
+    /// Requests are to be divided among versions that are not served.
+    #[error("{0}; `versions` in model.toml chooses which are")]
+    Split(String),
     /// Loading panicked.
     #[error("loading panicked: {0}")]
     Panicked(String),

@@ -76,9 +76,17 @@ impl Loads {
         }
     }
 
+    /// Nothing is known of its files but that they cannot be loaded, and so not of which version they are: it is said of the last that
+    /// was known.
+    pub(crate) fn fail_at_rest(&mut self, reason: &str) {
+        let version = self.all.last().map_or_else(|| "1".to_owned(), |load| load.version.clone());
+        let id = self.push(&version, true);
+        self.advance(id, State::Failed(reason.to_owned()));
+    }
+
     /// The number of the load of `version` that begins.
     pub(crate) fn begin(&mut self, version: &str) -> u64 {
-        self.all.retain(|load| !load.announced || load.state != State::Gone);
+        self.all.retain(|load| !load.announced || !load.is_dead());
         let announced = self.all.iter_mut().find(|load| load.announced && load.version == version);
         if let Some(load) = announced {
             load.announced = false;

@@ -225,6 +225,14 @@ impl<V: Answers> Entry<V> {
         self.changed();
     }
 
+    /// Says why a model of which no version answers cannot be loaded.
+    pub(crate) fn fail_at_rest(&self, reason: &str) {
+        if !self.is_ready() {
+            self.loads().fail_at_rest(reason);
+            self.changed();
+        }
+    }
+
     /// Loads that have begun so far.
     pub(crate) fn begun(&self) -> u64 {
         self.loads().begun()

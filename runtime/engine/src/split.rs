@@ -28,6 +28,24 @@ impl Split {
         }
     }
 
+    /// Why requests cannot be divided so among these, which are ascending.
+    pub(crate) fn fault(&self, versions: &[String]) -> Option<String> {
+        let served = || match versions {
+            [] => "none is served".to_owned(),
+            [one] => format!("only {one} is served"),
+            several => format!("{} are served", several.join(", ")),
+        };
+        match self {
+            Self::Newest => None,
+            Self::Canary(_) => (versions.len() < 2)
+                .then(|| format!("`canary` divides requests between two versions, and {}", served())),
+            Self::Weights(weights) => {
+                let stray = weights.iter().find(|(name, weight)| **weight > 0 && !versions.contains(name));
+                stray.map(|(name, _)| format!("`weights` names version {name}, and {}", served()))
+            }
+        }
+    }
+
     /// The share of each version; `versions` are ascending. None where the newest answers all.
     pub(crate) fn shares(&self, versions: &[&str]) -> Option<Vec<u32>> {
         let shares: Vec<u32> = match self {
@@ -131,6 +149,18 @@ mod tests {
         assert_eq!(Split::Canary(5).shares(&[]), None);
         assert_eq!(weights(&[("1", 3), ("10", 1), ("11", 9)]).shares(&versions), Some(vec![3, 0, 1]));
         assert_eq!(weights(&[("11", 9)]).shares(&versions), None);
+    }
+
+    #[test]
+    fn versions_that_are_not_served_are_named() {
+        let versions = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let two = versions(&["1", "2"]);
+        assert_eq!(Split::Canary(5).fault(&two), None);
+        assert_eq!(weights(&[("1", 3), ("9", 0)]).fault(&two), None);
+        let fault = weights(&[("1", 3), ("9", 1)]).fault(&two).expect("9 is not there");
+        assert_eq!(fault, "`weights` names version 9, and 1, 2 are served");
+        let fault = Split::Canary(5).fault(&versions(&["2"])).expect("one alone");
+        assert_eq!(fault, "`canary` divides requests between two versions, and only 2 is served");
     }
 
     #[test]

@@ -43,6 +43,14 @@ impl Engine {
         entry.advance(id, State::Failed(reason));
     }
 
+    /// Says of a model that nothing answers for why it cannot be loaded.
+    pub(crate) fn not_opened(&self, model: &str, reason: &str) {
+        tracing::error!(model, error = reason, "model failed to load");
+        if let Ok(entry) = self.0.registry.find(model) {
+            entry.fail_at_rest(reason);
+        }
+    }
+
     /// Says of a model that answers why what it is made of cannot be used as it is now.
     pub(crate) fn source_failed(&self, model: &str, reason: &str) {
         if let Ok(entry) = self.0.registry.find(model) {
@@ -74,11 +82,14 @@ impl Engine {
     }
 
     async fn update_now(&self, model: &str, folders: Vec<ModelFolder>, split: Option<Split>) -> Result<(), LoadError> {
+        let wanted: Vec<String> = folders.iter().map(|folder| folder.version.clone()).collect();
+        if let Some(fault) = split.as_ref().and_then(|split| split.fault(&wanted)) {
+            return Err(LoadError::Split(fault));
+        }
         let (entry, _updating) = self.begin_update(model).await;
         // The newest says how requests are divided.
         let manifest = folders.last().map(|folder| Split::of(&folder.manifest.versions));
         entry.divide(split, manifest);
-        let wanted: Vec<String> = folders.iter().map(|folder| folder.version.clone()).collect();
         let (same, changed): (Vec<_>, Vec<_>) =
             folders.into_iter().partition(|folder| entry.served().has(&folder.version, &folder.stamp));
         same.iter().for_each(|folder| entry.forgive(&folder.version));

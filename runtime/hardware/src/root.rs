@@ -30,6 +30,12 @@ impl Root {
         Ok(String::from_utf8_lossy(&content).into_owned())
     }
 
+    /// What a folder has; nothing where it cannot be read.
+    pub(crate) fn names(&self, path: &Path) -> Vec<String> {
+        let entries = fs::read_dir(self.locate(path)).into_iter().flatten().flatten();
+        entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
+    }
+
     /// As [`Root::read`]; a file that is there and cannot be read is noted.
     pub(crate) fn read_noted(&self, path: &Path, limit: u64, notes: &mut Vec<String>) -> Option<String> {
         match self.read(path, limit) {

@@ -80,9 +80,18 @@ impl Lies {
                 let folders: BTreeSet<String> = items.iter().map(|item| item.name.clone()).collect();
                 let mut taken = BTreeSet::new();
                 let named = |item: Item| {
+                    let claimed = called(item.path());
                     // Another's name is not taken from it.
-                    let name = called(item.path()).filter(|name| *name == item.name || !folders.contains(name));
+                    let name = claimed.clone().filter(|name| *name == item.name || !folders.contains(name));
                     let name = name.filter(|name| taken.insert(name.clone())).unwrap_or_else(|| item.name.clone());
+                    if let Some(claimed) = claimed.filter(|claimed| *claimed != name) {
+                        tracing::warn!(
+                            folder = item.path(),
+                            name,
+                            claimed,
+                            "another model has the name in its {MLSERVER}; it is called as its folder"
+                        );
+                    }
                     Listed { name, item: Some(item) }
                 };
                 items.into_iter().map(named).collect()

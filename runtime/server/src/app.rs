@@ -6,6 +6,8 @@ use std::time::Instant;
 use corymb_core::Error;
 use corymb_engine::{Engine, Waiting};
 use corymb_listener::{Drain, Phase};
+use corymb_wire::timeout;
+use http::HeaderMap;
 
 use crate::options::ServerOptions;
 use crate::status::ServerError;
@@ -40,9 +42,27 @@ impl App {
         }
     }
 
+    /// The same for a request of REST without a body, which says in its headers how long it waits.
+    ///
+    /// # Errors
+    /// Why it is not, or what is wrong with the header.
+    pub(crate) async fn loaded_in_time(
+        &self,
+        model: &str,
+        headers: &HeaderMap,
+    ) -> Result<Option<Waiting>, ServerError> {
+        let timeout = timeout::of_rest(headers)?;
+        self.loaded(model, timeout.and_then(|timeout| Instant::now().checked_add(timeout))).await
+    }
+
     /// Whether a model would be loaded by a request for it, and is not.
     pub(crate) fn would_load(&self, model: &str) -> bool {
         self.options.on_demand.as_ref().is_some_and(|demand| demand.knows(model))
+    }
+
+    /// Whether a request for this model would wait for it.
+    pub(crate) fn awaits(&self, model: &str) -> bool {
+        self.would_load(model) || self.engine.is_loading(model)
     }
 
     /// Why a model could not be loaded of late that would be loaded by a request for it.

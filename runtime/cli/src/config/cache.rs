@@ -17,11 +17,12 @@ pub(crate) struct Cache {
     pub(crate) warning: Option<String>,
 }
 
-/// The folder that is named; else the user's; where that cannot be written, as in a container whose user has no home, a temporary
+/// The folder that is named, by a flag or by a variable, whatever the command is; else the user's; where that cannot be written, as in a container whose user has no home, a temporary
 /// one.
 pub(crate) fn cache(named: Option<&PathBuf>, environment: &Environment) -> Cache {
-    if let Some(named) = named {
-        return Cache { folder: Some(named.clone()), warning: None };
+    let by_variable = || environment.get("CORYMB_CACHE").filter(|value| !value.is_empty()).map(PathBuf::from);
+    if let Some(named) = named.cloned().or_else(by_variable) {
+        return Cache { folder: Some(named), warning: None };
     }
     let reason = match users(environment) {
         Some(folder) if try_to_write(&folder).is_ok() => return Cache { folder: Some(folder), warning: None },

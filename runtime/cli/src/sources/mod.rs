@@ -119,15 +119,7 @@ pub(crate) async fn open(flags: &SourceFlags, repository: &Repository, later: bo
     }
     let models: Vec<Models> = stream::iter(opens).buffered(AT_ONCE).try_collect().await?;
     let models: Models = models.into_iter().flatten().collect();
-    let mut names = BTreeSet::new();
-    if let Some((twice, _)) = models.iter().find(|(name, _)| !names.insert(name.clone())) {
-        bail!("two models are named '{twice}'");
-    }
-    // A name that is mistyped would leave a model unverified. Where models come by request it may be one of those.
-    let signers = flags.verify_signature.iter().filter_map(|signer| signer.name.as_deref());
-    if let Some(stray) = signers.into_iter().find(|name| !later && !names.contains(*name)) {
-        bail!("--verify-signature names '{stray}', but no model has that name");
-    }
+    check_names(flags, models.iter().map(|(name, _)| name.as_str()), later)?;
     let mut all = Opened::default();
     for (name, opened) in models {
         match opened {
@@ -136,6 +128,45 @@ pub(crate) async fn open(flags: &SourceFlags, repository: &Repository, later: bo
         }
     }
     Ok(all)
+}
+
+/// The names of the models that are named, where `in_folder` are those of --model-dir, none of which is opened. What [`open`] refuses
+/// whatever the models are made of is refused here, too.
+pub(crate) async fn listed(
+    flags: &SourceFlags,
+    repository: &Repository,
+    in_folder: Vec<String>,
+    later: bool,
+) -> anyhow::Result<Vec<String>> {
+    if let (Some(uri), true) = (&flags.model_dir, in_folder.is_empty()) {
+        // It says why there is none.
+        none_unless(later, repository.look_into(uri, flags.model_name.as_deref()).await?)?;
+    }
+    let names: Vec<String> = flags.model.iter().map(|model| model.name.clone()).chain(in_folder).collect();
+    check_names(flags, names.iter().map(String::as_str), later)?;
+    Ok(names)
+}
+
+/// As [`listed`], for who has no list yet.
+pub(crate) async fn list(flags: &SourceFlags, repository: &Repository, later: bool) -> anyhow::Result<Vec<String>> {
+    let in_folder = match &flags.model_dir {
+        Some(uri) => repository.list(uri, flags.model_name.as_deref()).await?,
+        None => Vec::new(),
+    };
+    listed(flags, repository, in_folder.into_iter().map(|listed| listed.name).collect(), later).await
+}
+
+fn check_names<'a>(flags: &SourceFlags, names: impl Iterator<Item = &'a str>, later: bool) -> anyhow::Result<()> {
+    let mut known = BTreeSet::new();
+    for name in names {
+        ensure!(known.insert(name), "two models are named '{name}'");
+    }
+    // A name that is mistyped would leave a model unverified. Where models come by request it may be one of those.
+    let signers = flags.verify_signature.iter().filter_map(|signer| signer.name.as_deref());
+    if let Some(stray) = signers.into_iter().find(|name| !later && !known.contains(*name)) {
+        bail!("--verify-signature names '{stray}', but no model has that name");
+    }
+    Ok(())
 }
 
 /// As [`open`], for commands that are done when it is.

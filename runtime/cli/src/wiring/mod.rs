@@ -76,7 +76,7 @@ fn apart(
 #[cfg(target_os = "linux")]
 pub(crate) fn serve_instance(flags: &InstanceFlags) -> std::io::Result<()> {
     let backends = backends(libraries::of_instance(flags), flags.run_bytes);
-    corymb_backend_process::serve(&backends, flags.memory, Limits::of_run(flags.run_bytes))
+    corymb_backend_process::serve(&backends, flags.memory, Limits::of_run(flags.run_bytes), crate::allocator::trim)
 }
 
 #[cfg(not(target_os = "linux"))]

@@ -166,7 +166,12 @@ impl OnDemand {
             task.map(move |result| result.unwrap_or_else(stopped)).boxed().shared()
         });
         match tokio::time::timeout_at(until.into(), loading).await {
-            Ok(result) => result.map(|()| waiting).map_err(|refusal| refusal.error(model)),
+            Ok(Ok(())) => Ok(waiting),
+            Ok(Err(refusal)) => {
+                let left = item.failure(Instant::now()).map(|(_, left)| left);
+                let error = refusal.error(model);
+                Err(Error { retry_after: error.retry_after.or(left), ..error })
+            }
             Err(_) => {
                 let message = format!("model '{model}' was not loaded when the deadline passed; it is loading");
                 Err(Error::new(Code::DeadlineExceeded, message))
@@ -181,7 +186,9 @@ impl OnDemand {
     pub async fn load(&self, model: &str, ask: LoadAsk) -> Result<(), Error> {
         let LoadAsk { uri, split } = ask;
         let live = &self.0.live;
-        let folders = live.opened(model, uri.as_deref()).await?;
+        let folders = live.opened(model, uri.as_deref()).await.inspect_err(|error| {
+            self.0.count(model, &Err(Refusal::Failed(error.code, String::new())));
+        })?;
         let item = self.0.item_or_new(model);
         item.touch(self.0.begin.elapsed());
         let result = self.0.load(model, &item, folders, For::Admin(split)).await;
@@ -224,7 +231,11 @@ impl Inner {
     /// Loads what a request asks for.
     async fn load_asked(&self, model: &str, item: &Item) -> Result<(), Refusal> {
         let opened = self.live.open_listed(model, item.listed().as_ref()).await;
-        match opened.map_err(|error| Refusal::Failed(error.code, error.message))? {
+        let failed = |code, reason: String| {
+            self.live.0.engine.not_opened(model, &reason);
+            Refusal::Failed(code, reason)
+        };
+        match opened.map_err(|error| failed(error.code, error.message))? {
             Ok(folders) => self.load(model, item, folders, For::Request).await,
             Err(error) if error.is_absence() && !self.is_listed(model).await => {
                 tracing::warn!(model, %error, "the model is there no more");
@@ -232,7 +243,7 @@ impl Inner {
                 self.live.0.engine.forget(model).await;
                 Err(Refusal::Gone)
             }
-            Err(error) => Err(Refusal::Failed(error.code(), error.to_string())),
+            Err(error) => Err(failed(error.code(), error.to_string())),
         }
     }
 
@@ -246,8 +257,7 @@ impl Inner {
         })
         .await?;
         let budget = self.options.budget;
-        // What was seen now and then may have been others', too.
-        let certain = known.filter(|known| known.times > 2).map_or(stored, |known| known.least.max(stored));
+        let certain = known.filter(Measured::is_certain).map_or(stored, |known| known.least.max(stored));
         if certain > budget {
             return Err(Refusal::TooLarge { needed: certain, budget });
         }

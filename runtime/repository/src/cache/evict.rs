@@ -155,3 +155,62 @@ impl Cache {
         Ok(all)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+    use crate::cache::{BlobRecord, boot_id};
+    use crate::store::Digests;
+
+    const SIZE: u64 = 10_000;
+    const ROUNDS: usize = 400;
+
+    fn put(cache: &Cache, key: &str) {
+        let part = tempfile::NamedTempFile::new_in(cache.folder()).expect("a file");
+        part.as_file().set_len(SIZE).expect("sized");
+        let record = BlobRecord {
+            uri: "s3://b/m".to_owned(),
+            tag: None,
+            size: SIZE,
+            digests: Digests::default(),
+            boot: boot_id(),
+            synced: false,
+            modified: None,
+        };
+        cache.keep(key, &part.into_temp_path().keep().expect("kept"), record).expect("kept");
+    }
+
+    #[test]
+    fn what_is_found_while_it_is_held_stays_whoever_makes_room() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let open = || Cache::open(folder.path(), Some(4 * SIZE)).expect("a cache");
+        let (first, second, third) = (open(), open(), open());
+        thread::scope(|scope| {
+            let users: Vec<_> = [&first, &second]
+                .into_iter()
+                .enumerate()
+                .map(|(user, cache)| {
+                    scope.spawn(move || {
+                        for round in 0..ROUNDS {
+                            let key = format!("{user}-{}", round % 4);
+                            let hold = cache.hold_blob(&key).expect("held");
+                            if cache.find(&key).is_none() {
+                                put(cache, &key);
+                            }
+                            thread::yield_now();
+                            assert!(cache.find(&key).is_some(), "{key} has gone, and was held");
+                            drop(hold);
+                        }
+                    })
+                })
+                .collect();
+            // Two blobs at most are held at a time.
+            while !users.iter().all(thread::ScopedJoinHandle::is_finished) {
+                third.make_room(SIZE).expect("room");
+                thread::sleep(Duration::from_millis(1));
+            }
+        });
+    }
+}

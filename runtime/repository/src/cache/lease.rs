@@ -16,6 +16,8 @@ const MANY: usize = 1000;
 #[derive(Debug)]
 pub(crate) struct Lease {
     folder: PathBuf,
+    /// Held, alone, by who reads what is used.
+    lock: PathBuf,
     written: Mutex<Written>,
 }
 
@@ -36,11 +38,11 @@ pub(crate) struct Hold {
 }
 
 impl Lease {
-    /// A new one in `folder`.
-    pub(crate) fn take(folder: &Path) -> io::Result<Self> {
+    /// A new one in `folder`. Whoever reads them all holds `lock` meanwhile, alone.
+    pub(crate) fn take(folder: &Path, lock: PathBuf) -> io::Result<Self> {
         let (file, path) = new_file(folder)?;
         let written = Mutex::new(Written { path, file, used: BTreeMap::new(), released: 0 });
-        Ok(Self { folder: folder.to_owned(), written })
+        Ok(Self { folder: folder.to_owned(), lock, written })
     }
 
     /// From now on `what` is used.
@@ -67,8 +69,13 @@ impl Lease {
         if written.released >= MANY { self.start_anew(&mut written) } else { Ok(()) }
     }
 
-    /// Another file of what is used now; the old one goes when the new one is complete.
+    /// Another file of what is used now; the old one goes when the new one is complete. While somebody reads them it is left for the
+    /// next time: who had seen neither would take all of it for unused.
     fn start_anew(&self, written: &mut Written) -> io::Result<()> {
+        let lock = File::options().create(true).truncate(false).write(true).open(&self.lock)?;
+        if lock.try_lock_shared().is_err() {
+            return Ok(());
+        }
         let (mut file, path) = new_file(&self.folder)?;
         let lines: String = written.used.keys().flat_map(|what| [what, "\n"]).collect();
         if let Err(error) = file.write_all(lines.as_bytes()) {
@@ -81,7 +88,7 @@ impl Lease {
         fs::remove_file(old)
     }
 
-    /// Everything that living processes use. What dead ones left is removed.
+    /// Everything that living processes use, for who holds the lock. What dead ones left is removed.
     pub(crate) fn all(folder: &Path) -> io::Result<BTreeSet<String>> {
         let mut held = BTreeSet::new();
         for entry in fs::read_dir(folder)? {
@@ -148,8 +155,9 @@ mod tests {
     #[test]
     fn the_living_are_heard_and_the_dead_are_buried() {
         let folder = tempfile::tempdir().expect("a temporary folder");
+        let lock = tempfile::NamedTempFile::new().expect("a file");
         fs::write(folder.path().join("dead"), "blob old\n").expect("written");
-        let lease = Arc::new(Lease::take(folder.path()).expect("taken"));
+        let lease = Arc::new(Lease::take(folder.path(), lock.path().to_owned()).expect("taken"));
         let hold = |what: &str| lease.hold(what.to_owned()).expect("written");
         let (first, again, other) = (hold("blob a"), hold("blob a"), hold("tree b"));
         assert_eq!(held(folder.path()), ["blob a", "tree b"]);
@@ -167,7 +175,8 @@ mod tests {
     #[test]
     fn what_is_said_stays_short() {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let lease = Arc::new(Lease::take(folder.path()).expect("taken"));
+        let lock = tempfile::NamedTempFile::new().expect("a file");
+        let lease = Arc::new(Lease::take(folder.path(), lock.path().to_owned()).expect("taken"));
         let _stays = lease.hold("tree stays".to_owned()).expect("written");
         for number in 0..3 * MANY {
             drop(lease.hold(format!("tree {number}")).expect("written"));

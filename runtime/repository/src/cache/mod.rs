@@ -73,7 +73,7 @@ impl Cache {
         for name in ["archives", "blobs", "places", "trees", "using"] {
             fs::create_dir_all(folder.join(name))?;
         }
-        let lease = Arc::new(Lease::take(&folder.join("using"))?);
+        let lease = Arc::new(Lease::take(&folder.join("using"), lock_file(folder))?);
         Ok(Self { folder: folder.to_owned(), limit, lease })
     }
 
@@ -156,8 +156,10 @@ impl Cache {
         Some(record)
     }
 
-    /// The blob stays as long as the answer lives.
+    /// The blob stays as long as the answer lives, if it is there when this returns. Whoever is making room has finished by then, or
+    /// will read that it is held.
     pub(crate) fn hold_blob(&self, key: &str) -> io::Result<Hold> {
+        let _shared = self.lock(false)?;
         self.lease.hold(format!("blob {key}"))
     }
 
@@ -191,11 +193,15 @@ impl Cache {
 
     /// The lock of the whole cache, shared or exclusive; released when dropped.
     fn lock(&self, exclusive: bool) -> io::Result<File> {
-        let file = File::options().create(true).truncate(false).write(true).open(self.folder.join("lock"))?;
+        let file = File::options().create(true).truncate(false).write(true).open(lock_file(&self.folder))?;
         // Held for as long as it takes to make links or to remove files: never while something is downloaded.
         if exclusive { file.lock() } else { file.lock_shared() }?;
         Ok(file)
     }
+}
+
+fn lock_file(folder: &Path) -> PathBuf {
+    folder.join("lock")
 }
 
 fn modified(meta: &fs::Metadata) -> (i64, i64) {

@@ -4,7 +4,7 @@ use axum::extract::State;
 use axum::response::Response;
 use corymb_core::{Code, DType, Dim, TensorSpec};
 use corymb_engine::{State as VersionState, VersionStatus};
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use serde_json::{Map, Value, json};
 
 use crate::app::App;
@@ -59,9 +59,13 @@ fn version_status(status: &VersionStatus) -> Value {
 }
 
 /// `GET /v1/models/M[/versions/V]/metadata`: TensorFlow Serving's `GetModelMetadata`.
-pub(crate) async fn metadata(State(app): State<App>, target: Target) -> Result<Response, ServerError> {
+pub(crate) async fn metadata(
+    State(app): State<App>,
+    headers: HeaderMap,
+    target: Target,
+) -> Result<Response, ServerError> {
     let target = target.of_v1();
-    let _waiting = app.loaded(&target.model, None).await?;
+    let _waiting = app.loaded_in_time(&target.model, &headers).await?;
     let model = app.engine.describe(&target.model, target.version.as_deref())?;
     let signature = json!({
         "inputs": tensor_infos(&model.signature.inputs),

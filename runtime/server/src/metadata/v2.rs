@@ -3,7 +3,7 @@
 use axum::extract::State;
 use axum::response::Response;
 use corymb_wire::v2::encode_spec;
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 
 use crate::app::{App, EXTENSIONS, NAME};
@@ -18,8 +18,12 @@ pub(crate) async fn server(State(app): State<App>) -> Response {
 }
 
 /// `GET /v2/models/M[/versions/V]`. What the protocol has no member for stands in `parameters`.
-pub(crate) async fn metadata(State(app): State<App>, target: Target) -> Result<Response, ServerError> {
-    let _waiting = app.loaded(&target.model, None).await?;
+pub(crate) async fn metadata(
+    State(app): State<App>,
+    headers: HeaderMap,
+    target: Target,
+) -> Result<Response, ServerError> {
+    let _waiting = app.loaded_in_time(&target.model, &headers).await?;
     let model = app.engine.describe(&target.model, target.version.as_deref())?;
     let mut parameters = json!({ "backend": model.backend, "device": model.device });
     for (name, words) in model.remarks {

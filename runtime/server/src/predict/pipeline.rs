@@ -100,7 +100,14 @@ async fn admitted<P: Protocol>(
     };
     let limits = &app.options.limits;
     // Where the URL names the model, a request that no version takes is refused before its body is read.
-    if let Some(asked) = P::target(Place::Url(url), limits)? {
+    if let Some(mut asked) = P::target(Place::Url(url), limits)? {
+        // Who has to wait for a model says in the body how long.
+        if app.awaits(&asked.target.model) {
+            let bytes = source.read(app, arrival.headers, &mut permit).await?;
+            asked.timeout = P::patience(arrival.headers, &bytes, limits);
+            let call = begin::<P>(app, arrival, deadline, asked, model, id).await?;
+            return finish(answer::<P>(app, arrival, deadline, &call, permit, bytes).await, call);
+        }
         let call = begin::<P>(app, arrival, deadline, asked, model, id).await?;
         let answered = async {
             let bytes = source.read(app, arrival.headers, &mut permit).await?;

@@ -27,6 +27,11 @@ pub(crate) trait Protocol: 'static {
     /// with the message.
     fn target(place: Place<'_>, limits: &Limits) -> Result<Option<Asked>, Error>;
 
+    /// How long the caller waits, by a message whose URL names the target; asked where the model is waited for.
+    fn patience(_headers: &HeaderMap, _message: &Bytes, _limits: &Limits) -> Option<Duration> {
+        None
+    }
+
     /// The message as tensors.
     fn decode(
         signature: &Signature,

@@ -67,6 +67,10 @@ impl Protocol for V2 {
         Ok(of_url(place).map(Asked::of_url))
     }
 
+    fn patience(headers: &HeaderMap, message: &Bytes, limits: &Limits) -> Option<Duration> {
+        v2::timeout(headers, message, limits)
+    }
+
     fn decode(
         signature: &Signature,
         headers: &HeaderMap,

@@ -16,6 +16,8 @@ mod request;
 mod tensor;
 mod writer;
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use corymb_core::{Error, Response, Signature, Tensors};
 use http::HeaderMap;
@@ -79,6 +81,15 @@ pub fn decode(
             Ok(Decoded::of([input].into_iter().collect(), Ask { binary: true, ..Ask::default() }))
         }
         Parts::Json(json, binary) => request::read(signature, &json, &binary, limits, budget),
+    }
+}
+
+/// How long a request's body says that its caller waits, whatever its model is.
+#[must_use]
+pub fn timeout(headers: &HeaderMap, body: &Bytes, limits: &Limits) -> Option<Duration> {
+    match split(headers, body).ok()? {
+        Parts::Json(json, _) => request::timeout(&json, limits),
+        Parts::Raw(_) => None,
     }
 }
 

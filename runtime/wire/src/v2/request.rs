@@ -1,5 +1,7 @@
 //! A V2 inference request: the Open Inference Protocol's JSON, with Triton's binary data beside it.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use corymb_core::{Code, Error, Signature, SignatureError, Tensors};
 use jiter::{Jiter, Peek};
@@ -48,6 +50,20 @@ pub(super) fn read(
         priority: parameters.priority,
         ask,
     })
+}
+
+/// How long a request says that its caller waits, before anything is known of its model. What is wrong with it is found when it is read.
+pub(super) fn timeout(json: &Bytes, limits: &Limits) -> Option<Duration> {
+    let mut reader = Jiter::new(json).with_allow_inf_nan();
+    let mut key = reader.next_object().ok()?.map(Member::of);
+    while let Some(known) = key {
+        match known {
+            Member::Parameters => return RequestParameters::read(&mut reader, limits).ok()?.timeout,
+            _ => reader.next_skip().ok()?,
+        }
+        key = reader.next_key().ok()?.map(Member::of);
+    }
+    None
 }
 
 /// Gives each tensor its part of the binary data, all of which must belong to one.

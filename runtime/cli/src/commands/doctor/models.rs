@@ -11,7 +11,7 @@ use crate::config::{Config, environment};
 use crate::sources::{self, Opened};
 use crate::wiring;
 
-/// Opens, loads and warms up every model that the configuration names; what came of each.
+/// Opens, loads and warms up every model that the configuration names; what came of each. Those that are loaded on demand are listed.
 ///
 /// # Errors
 /// What keeps all of them from being looked at.
@@ -26,6 +26,11 @@ pub(super) fn models(config: &Config) -> anyhow::Result<Vec<Finding>> {
 
 async fn load_all(config: &Config) -> anyhow::Result<Vec<Finding>> {
     let repository = sources::repository(&config.sources)?;
+    if config.on_demand.is_some() && !config.sources.is_empty() {
+        let names = sources::list(&config.sources, &repository, config.admin).await?;
+        let found = format!("{} known, none of them loaded before it is asked for", names.len());
+        return Ok(vec![Finding::usable("models on demand".to_owned(), found)]);
+    }
     let Opened { folders, failed } = sources::open(&config.sources, &repository, config.admin).await?;
     let libraries = wiring::library_search(&config.sources, &environment());
     let engine = wiring::engine(config.engine.clone(), libraries, config.run_bytes)?;

@@ -92,8 +92,8 @@ impl<'a> Models<'a> {
             let memory = Hardware::read().memory;
             // What was freed would be taken for what a model takes.
             let resident = Arc::new(move || {
-                allocator::purge();
-                memory.current_usage().process_bytes
+                allocator::trim();
+                memory.family_bytes()
             });
             OnDemand::new(live.clone(), OnDemandOptions { budget, resident, cache: self.config.engine.cache.clone() })
         });
@@ -124,8 +124,9 @@ impl Loading<'_> {
             }
         };
         if let Some(on_demand) = on_demand {
-            let models = on_demand.list().await?;
-            tracing::info!(models, "models are loaded on demand");
+            let Models { config, repository, .. } = &models;
+            let names = sources::listed(&config.sources, repository, on_demand.list().await?, config.admin).await?;
+            tracing::info!(models = names.len(), "models are loaded on demand");
         }
         drop(opening);
         let served = folders.iter().map(|folder| folder.name.clone()).chain(failed.into_iter().map(|(name, _)| name));

@@ -16,6 +16,10 @@ use sha2::{Digest as _, Sha256};
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// And at most for so long.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// Measurements of which the least is the model's own.
+const ENOUGH: u32 = 3;
+/// For so long a model that is too large by them is not loaded to be measured anew.
+const BELIEVED: Duration = Duration::from_secs(60 * 60);
 /// A record is two numbers.
 const MAX_RECORD: u64 = 64;
 
@@ -197,15 +201,24 @@ pub(super) struct Measured {
     pub(super) least: u64,
     /// How often it was measured.
     pub(super) times: u32,
+    /// Since then.
+    pub(super) age: Duration,
 }
 
 impl Measured {
     /// With one measurement more.
     pub(super) fn and(before: Option<Self>, bytes: u64) -> Self {
         match before {
-            Some(Self { least, times }) => Self { least: least.min(bytes), times: times.saturating_add(1) },
-            None => Self { least: bytes, times: 1 },
+            Some(Self { least, times, .. }) => {
+                Self { least: least.min(bytes), times: times.saturating_add(1), age: Duration::ZERO }
+            }
+            None => Self { least: bytes, times: 1, age: Duration::ZERO },
         }
+    }
+
+    /// Whether the model takes that, whatever others did meanwhile. What is not tried any more is measured again some day.
+    pub(super) fn is_certain(&self) -> bool {
+        self.times >= ENOUGH && self.age < BELIEVED
     }
 }
 
@@ -226,12 +239,15 @@ impl Record {
     }
 
     pub(super) fn read(&self) -> Option<Measured> {
-        if std::fs::metadata(&self.0).ok()?.len() > MAX_RECORD {
+        let meta = std::fs::metadata(&self.0).ok()?;
+        if meta.len() > MAX_RECORD {
             return None;
         }
+        // A clock that was set back makes it new.
+        let age = meta.modified().ok()?.elapsed().unwrap_or_default();
         let text = std::fs::read_to_string(&self.0).ok()?;
         let (least, times) = text.trim().split_once(' ')?;
-        Some(Measured { least: least.parse().ok()?, times: times.parse().ok()? })
+        Some(Measured { least: least.parse().ok()?, times: times.parse().ok()?, age })
     }
 
     /// Without it the model is measured again.
@@ -254,7 +270,7 @@ mod tests {
 
     use corymb_core::Code;
 
-    use super::{Item, Measured, Record, Refusal};
+    use super::{BELIEVED, Item, Measured, Record, Refusal};
 
     #[test]
     fn pauses_after_failures_grow_and_end_with_a_success() {
@@ -281,7 +297,10 @@ mod tests {
         let record = Record::of(cache.path(), "m", &["a"]);
         assert_eq!(record.read(), None);
         record.write(Measured::and(Some(Measured::and(None, 17)), 19));
-        assert_eq!(Record::of(cache.path(), "m", &["a"]).read(), Some(Measured { least: 17, times: 2 }));
+        let known = Record::of(cache.path(), "m", &["a"]).read().expect("kept");
+        assert_eq!((known.least, known.times, known.is_certain()), (17, 2, false));
+        assert!(Measured::and(Some(known), 30).is_certain());
+        assert!(!Measured { age: BELIEVED, ..Measured::and(Some(known), 30) }.is_certain());
         assert_eq!(Record::of(cache.path(), "m", &["b"]).read(), None);
         std::fs::write(&record.0, "not a number").expect("written");
         assert_eq!(record.read(), None);

@@ -26,11 +26,12 @@ pub(super) struct State {
 }
 
 impl OnDemand {
-    /// Reads the list of models. Those that are new to it are known from now on, as not loaded.
+    /// Reads the list of models. Those that are new to it are known from now on, as not loaded. The names are those in the folder of
+    /// models, where there is one.
     ///
     /// # Errors
     /// When it cannot be read.
-    pub async fn list(&self) -> Result<usize, RepositoryError> {
+    pub async fn list(&self) -> Result<Vec<String>, RepositoryError> {
         let listed = self.read_list().await;
         let mut state = self.0.listing();
         state.read = Some(Instant::now());
@@ -38,13 +39,14 @@ impl OnDemand {
         listed
     }
 
-    async fn read_list(&self) -> Result<usize, RepositoryError> {
+    async fn read_list(&self) -> Result<Vec<String>, RepositoryError> {
         let live = &self.0.live.0;
         let sources = &live.sources;
         let listed = match &sources.folder {
             Some(folder) => live.repository.list(folder, sources.folder_name.as_deref()).await?,
             None => Vec::new(),
         };
+        let in_folder = listed.iter().map(|listed| listed.name.clone()).collect();
         let names =
             sources.named.iter().map(|(name, _)| name).chain(sources.embedded.iter().map(|folder| &folder.name));
         let all = names.map(|name| (name.clone(), None));
@@ -59,7 +61,7 @@ impl OnDemand {
                 item.list(listed);
             }
         }
-        Ok(items.len())
+        Ok(in_folder)
     }
 
     /// One that has come since the list was read.
