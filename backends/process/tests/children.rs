@@ -208,7 +208,7 @@ fn main() {
     let mut arguments = std::env::args().skip(1);
     if arguments.next().as_deref() == Some("child") {
         let memory = arguments.next().and_then(|number| number.parse().ok()).expect("the number of an open file");
-        serve(&[tract, moody], memory, Limits { load_seconds: 1, ..Limits::of_run(RUN_BYTES) }).expect("served");
+        serve(&[tract, moody], memory, Limits { load_seconds: 1, ..Limits::of_run(RUN_BYTES) }, || ()).expect("served");
         return;
     }
     let always = |backend| Always(Apart::new(backend, || vec!["child".into()]).expect("a thread"));
