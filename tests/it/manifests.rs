@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use crate::harness::{root, run, skip};
+use crate::harness::{Server, root, run, skip};
 
 /// Each file, and what prints it.
 const FILES: [(&str, &[&str]); 7] = [
@@ -19,29 +19,51 @@ const FILES: [(&str, &[&str]); 7] = [
     ("kfserving/flowers.yaml", &["kfserving", "--target", "1"]),
 ];
 
-/// The same with everything that can be said.
-const FULL: [&str; 20] = [
-    "--name",
-    "full",
-    "--namespace",
-    "models",
-    "--image",
-    "registry.local/corymb:1",
-    "--model",
-    "gs://b/\"m\": #x",
-    "--target",
-    "8",
-    "--utilization",
-    "80",
-    "--container-concurrency",
-    "16",
-    "--min-scale",
-    "2",
-    "--max-scale",
-    "20",
-    "--cpu",
-    "2",
+/// Everything that can be said.
+const FLAGS: [[&str; 2]; 11] = [
+    ["--name", "full"],
+    ["--namespace", "models"],
+    ["--image", "registry.local/corymb:1"],
+    ["--model", "gs://b/\"m\": #x"],
+    ["--target", "8"],
+    ["--utilization", "80"],
+    ["--container-concurrency", "16"],
+    ["--min-scale", "2"],
+    ["--max-scale", "20"],
+    ["--cpu", "2"],
+    ["--memory", "2Gi"],
 ];
+
+/// What has no place in a kind, by the last words of what prints it.
+fn unheard(arguments: &[&str]) -> &'static [&'static str] {
+    match arguments {
+        [.., "--runtime"] => &[
+            "--name",
+            "--namespace",
+            "--model",
+            "--target",
+            "--utilization",
+            "--container-concurrency",
+            "--min-scale",
+            "--max-scale",
+        ],
+        [_, "--mode", "standard"] => &["--container-concurrency"],
+        ["kfserving"] => &["--utilization", "--container-concurrency"],
+        _ => &[],
+    }
+}
+
+/// What prints a kind, without what its file says besides.
+fn kind<'a>(arguments: &[&'a str]) -> Vec<&'a str> {
+    arguments.iter().copied().take_while(|argument| !["--name", "--target"].contains(argument)).collect()
+}
+
+/// With everything that has a place in it.
+fn full<'a>(arguments: &[&'a str]) -> Vec<&'a str> {
+    let kind = kind(arguments);
+    let heard = FLAGS.into_iter().filter(|[flag, _]| !unheard(&kind).contains(flag));
+    kind.iter().copied().chain(heard.flatten()).collect()
+}
 
 fn print(arguments: &[&str]) -> String {
     let output = run(&[&["manifest"], arguments].concat());
@@ -61,15 +83,73 @@ fn what_is_deployed_is_what_is_printed() {
 }
 
 #[test]
+fn what_is_asked_for_is_in_the_manifest_or_refused() {
+    for (_, arguments) in FILES {
+        let kind = kind(arguments);
+        let all = full(arguments);
+        for [flag, value] in FLAGS {
+            if unheard(&kind).contains(&flag) {
+                let needed: &[&str] = if kind.contains(&"standard") { &["--model", "gs://b/m"] } else { &[] };
+                let failed = run(&[&["manifest"], &kind[..], needed, &[flag, value]].concat());
+                let error = String::from_utf8_lossy(&failed.stderr).into_owned();
+                assert!(error.contains(&format!("{flag} has no place in a")), "{kind:?} {flag}: {error}");
+                assert!(!failed.status.success());
+                continue;
+            }
+            // Without it the manifest is another one.
+            let at = all.iter().position(|argument| *argument == flag).expect("it is said");
+            let without = [&all[..at], &all[at + 2..]].concat();
+            let needs_model = flag == "--model" && kind.first() == Some(&"kserve");
+            assert!(needs_model || print(&all) != print(&without), "{kind:?}: {flag} changes nothing");
+        }
+    }
+}
+
+#[test]
+fn what_a_manifest_starts_is_a_server() {
+    let model = format!("file://{}", root().join("tests/fixtures/models/identity_fp32.onnx").display());
+    for (kind, wanted) in [(&["knative"][..], "mine"), (&["kfserving"], "mine"), (&["kserve", "--runtime"], "here")] {
+        let of_service = ["--name", "mine", "--model", &model];
+        let printed = print(&[kind, if kind.contains(&"--runtime") { &[] } else { &of_service[..] }].concat());
+        let line = printed.lines().find_map(|line| line.trim().strip_prefix("args: ")).expect("arguments");
+        // What KServe puts there.
+        let line = line.replace("/mnt/models", &model).replace("{{.Name}}", wanted);
+        let arguments: Vec<String> = serde_json::from_str(&line).expect("a list");
+        let mut arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        assert_eq!(arguments.remove(0), "serve");
+        if let Some(at) = arguments.iter().position(|argument| *argument == "--port") {
+            assert_eq!(arguments.drain(at..at + 2).collect::<Vec<_>>(), ["--port", "8080"]);
+        }
+        let server = Server::start(&arguments);
+        assert_eq!(server.get(&format!("/v2/models/{wanted}/ready")).status, 200, "{kind:?}");
+    }
+}
+
+#[test]
 fn mistakes_are_refused() {
     for (arguments, words) in [
-        (&["knative", "--name", "My_Model"][..], "'My_Model' is no name in Kubernetes"),
+        (&["knative", "--class", "hpa", "--min-scale", "0"][..], "this class keeps one pod at least"),
+        (&["kserve", "--mode", "standard", "--model", "gs://b/m", "--min-scale", "0"], "keeps one pod at least"),
+        (&["kserve", "--runtime", "--mode", "standard"], "--mode has no place in a ClusterServingRuntime"),
+        (&["knative", "--target", "9", "--container-concurrency", "8"], "expected 0 or at least --target, 9"),
+        (&["knative", "--name", "My_Model"], "'My_Model' is no name in Kubernetes"),
         (&["kserve"], "name it by --model"),
         (&["knative", "--min-scale", "9", "--max-scale", "3"], "--min-scale is 9"),
     ] {
         let failed = run(&[&["manifest"], arguments].concat());
         let error = String::from_utf8_lossy(&failed.stderr).into_owned();
         assert!(failed.status.code() == Some(1) && error.contains(words), "{arguments:?}: {error}");
+    }
+    for (flag, value, words) in [
+        ("--cpu", "abc", "expected cores, e.g. 2 or 500m"),
+        ("--memory", "512m", "that is 0.512 bytes; expected at least 16Mi"),
+        ("--image", "corymb latest", "expected the name of an image"),
+    ] {
+        for kind in ["knative", "kserve", "kfserving"] {
+            let failed = run(&["manifest", kind, flag, value]);
+            let error = String::from_utf8_lossy(&failed.stderr).into_owned();
+            assert!(failed.status.code() == Some(2) && error.contains(words), "{kind} {flag} {value}: {error}");
+        }
     }
 }
 
@@ -84,10 +164,19 @@ fn the_schemas_and_the_webhooks_of_knative_and_kserve_accept_them() {
     for (file, arguments) in FILES {
         files.push(root().join("deploy").join(file));
         let path = out.path().join(format!("full-{}", file.replace('/', "-")));
-        // The last of a flag that is given twice would be an error: what is particular comes without its name.
-        let kind: Vec<&str> =
-            arguments.iter().copied().take_while(|argument| !["--name", "--target"].contains(argument)).collect();
-        std::fs::write(&path, print(&[&kind[..], &FULL].concat())).expect("written");
+        std::fs::write(&path, print(&full(arguments))).expect("written");
+        files.push(path);
+        if arguments.contains(&"--runtime") {
+            continue;
+        }
+        let kind = kind(arguments);
+        // Targets below one are for requests that take all of a pod.
+        let path = out.path().join(format!("half-{}", file.replace('/', "-")));
+        let half = print(&[&kind[..], &["--name", "half", "--model", "gs://b/m", "--target", "0.5"]].concat());
+        // The HPA of Knative rounds up.
+        let is_whole = arguments.contains(&"--class");
+        assert!(is_whole || half.contains("\"0.5\"") || half.contains("value: \"0.35\""), "{half}");
+        std::fs::write(&path, half).expect("written");
         files.push(path);
     }
     let checker = out.path().join("check");

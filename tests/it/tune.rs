@@ -1,8 +1,10 @@
 //! `corymb tune`: the sweep against the real server, and the replay of traces.
 
+use std::path::Path;
+
 use serde_json::Value;
 
-use crate::harness::{folder, root, run};
+use crate::harness::{Server, folder, root, run};
 
 fn output(arguments: &[&str]) -> String {
     let output = run(arguments);
@@ -13,6 +15,53 @@ fn output(arguments: &[&str]) -> String {
 
 fn json(arguments: &[&str]) -> Value {
     serde_json::from_str(&output(arguments)).expect("JSON")
+}
+
+/// What is recommended was replayed, and holds.
+fn holds(told: &Value) {
+    let loads: Vec<&str> =
+        told["replays"].as_array().expect("replays").iter().filter_map(|replay| replay["load"].as_str()).collect();
+    assert_eq!(loads, ["steady", "step", "sawtooth", "poisson"]);
+    for replay in told["replays"].as_array().expect("replays") {
+        assert_eq!((&replay["oscillates"], &replay["objective_met"]), (&false.into(), &true.into()), "{replay}");
+        assert!(replay["pods_min"].is_u64() && replay["pods_max"].is_u64() && replay["p95_ms"].is_f64(), "{replay}");
+    }
+}
+
+/// What was asked for and what was measured is in the manifest; its line of arguments.
+fn serves<'a>(manifest: &'a str, model: &str) -> &'a str {
+    for asked in ["image: \"registry.local/corymb:1\"", "cpu: \"500m\"", "memory: \"1Gi\"", "namespace: \"models\""] {
+        assert!(manifest.contains(&format!(" {asked}\n")), "{asked}: {manifest}");
+    }
+    // What was measured is what is served.
+    let line = manifest.lines().find_map(|line| line.trim().strip_prefix("args: ")).expect("arguments");
+    let served: Vec<String> = serde_json::from_str(line).expect("a list");
+    assert_eq!(served, ["serve", "--model", model, "--backend", "tract"]);
+    let server = Server::start(&served.iter().skip(1).map(String::as_str).collect::<Vec<_>>());
+    assert_eq!(server.get("/v2/models/identity/ready").status, 200);
+    line
+}
+
+/// What was measured is as good as a server: for a manifest, with the model where it is to be found, and for a trace.
+fn measured_before(out: &Path, tuned: &str, told: &Value, line: &str) {
+    let path = |name: &str| out.join(name).to_string_lossy().into_owned();
+    let read = |path: &str| std::fs::read(path).expect("written");
+    std::fs::write(path("tuned.json"), tuned).expect("written");
+    let (again, stored) = (path("again.yaml"), path("stored.yaml"));
+    let measured = ["tune", "--measured", &path("tuned.json"), "--image", "registry.local/corymb:1", "--manifest"];
+    output(&[&measured[..], &[&again]].concat());
+    assert!(String::from_utf8_lossy(&read(&again)).contains(line));
+    output(&[&measured[..], &[&stored, "--model", "identity=s3://bucket/identity"]].concat());
+    let stored = String::from_utf8_lossy(&read(&stored)).into_owned();
+    assert!(stored.contains("\"identity=s3://bucket/identity\""), "{stored}");
+    let replayed = json(&["tune", "--replay", &path("trace.csv"), "--measured", &path("tuned.json"), "--json"]);
+    let outcome = &replayed["replays"][0];
+    assert_eq!(outcome["autoscaling"]["target"], told["target"]);
+    assert_eq!(outcome["autoscaling"]["container_concurrency"], told["container_concurrency"]);
+    assert!(outcome["pod"]["service_time"]["measured"].is_array(), "{}", outcome["pod"]);
+    // 5 a second for a minute and 50 for another, at random.
+    let requests = outcome["summary"]["requests"].as_f64().expect("a number");
+    assert!((2700.0..3900.0).contains(&requests), "{requests}");
 }
 
 #[test]
@@ -41,6 +90,16 @@ fn a_sweep_ends_in_numbers_a_picture_and_a_manifest_and_can_be_replayed() {
         &png,
         "--manifest",
         &yaml,
+        "--image",
+        "registry.local/corymb:1",
+        "--cpu",
+        "500m",
+        "--memory",
+        "1Gi",
+        "--namespace",
+        "models",
+        "--backend",
+        "tract",
         "--json",
     ]);
     let result: Value = serde_json::from_str(&tuned).expect("JSON");
@@ -49,26 +108,23 @@ fn a_sweep_ends_in_numbers_a_picture_and_a_manifest_and_can_be_replayed() {
         result["steps"].as_array().expect("steps").iter().filter_map(|step| step["concurrency"].as_u64()).collect();
     assert_eq!(steps, [1, 2, 3, 4]);
     let told = &result["recommendation"];
-    assert_eq!((&told["knee"], &told["target"], &told["container_concurrency"]), (&4.into(), &4.into(), &4.into()));
+    assert_eq!(told["knee"], 4);
+    holds(told);
+    assert_eq!(result["rejected"], Value::Null);
+    let (target, limit) = (told["target"].as_f64().expect("a number"), &told["container_concurrency"]);
+    assert!(target > 0.0 && limit.as_f64() >= Some(target), "{told}");
     assert!(told["replicas"].as_u64().is_some_and(|replicas| replicas >= 1), "{told}");
     let warnings = told["warnings"].to_string();
     assert!(warnings.contains("may lie beyond it") && warnings.contains("largest batch"), "{warnings}");
     let read = |path: &str| std::fs::read(path).expect("written");
-    assert!(String::from_utf8_lossy(&read(&svg)).contains("knee: 4"));
+    let picture = String::from_utf8_lossy(&read(&svg)).into_owned();
+    assert!(picture.contains("knee: 4") && picture.contains("ready replicas") && picture.contains("sawtooth"));
     assert!(read(&png).starts_with(b"\x89PNG\r\n\x1a\n"));
     let manifest = String::from_utf8_lossy(&read(&yaml)).into_owned();
-    assert!(manifest.contains("containerConcurrency: 4\n"), "{manifest}");
-    assert!(manifest.contains("autoscaling.knative.dev/target: \"4\"\n"), "{manifest}");
-
-    std::fs::write(path("tuned.json"), &tuned).expect("written");
-    let replayed = json(&["tune", "--replay", &path("trace.csv"), "--measured", &path("tuned.json"), "--json"]);
-    let outcome = &replayed["replays"][0];
-    assert_eq!(outcome["autoscaling"]["target"], 4.0);
-    assert_eq!(outcome["autoscaling"]["container_concurrency"], 4);
-    assert!(outcome["pod"]["service_time"]["measured"].is_array(), "{}", outcome["pod"]);
-    // 5 a second for a minute and 50 for another, at random.
-    let requests = outcome["summary"]["requests"].as_f64().expect("a number");
-    assert!((2700.0..3900.0).contains(&requests), "{requests}");
+    assert!(manifest.contains(&format!("containerConcurrency: {limit}\n")), "{manifest}");
+    assert!(manifest.contains(&format!("autoscaling.knative.dev/target: \"{target}\"\n")), "{manifest}");
+    let line = serves(&manifest, &model);
+    measured_before(out.path(), &tuned, told, line);
 }
 
 #[test]
@@ -123,9 +179,35 @@ fn mistakes_in_a_replay_are_named() {
         (&["--replay", &good, "--service-time", "1s", "--set", "window=5s"], "window is 5; expected 6 to 3600"),
         (&["--objective", "p42=1s"], "'p42' is unknown"),
         (&["--picture", "x.gif"], "ends in .svg or .png"),
+        (&["--cpu", "2"], "--cpu is of the manifest"),
+        (&["--manifest", "x.yaml", "--memory", "512m"], "0.512 bytes"),
+        (&["models/mine", "--manifest", "x.yaml"], "models/mine is on this machine"),
+        (&["--model", "m=/models/m", "--manifest", "x.yaml"], "/models/m is on this machine"),
+        (&["models/mine", "--manifest", "x.yaml", "--image", "mine"], "by its whole path in the image"),
+        (&["s3://b/m", "--verify-signature", "k.pem", "--manifest", "x.yaml"], "--verify-signature names a file"),
+        (&["--replay", &good, "--service-time", "1s", "--manifest", "x.yaml"], "a manifest is of what was measured"),
     ] {
         let failed = run(&[&["tune"], arguments].concat());
         let error = String::from_utf8_lossy(&failed.stderr).into_owned();
         assert!(!failed.status.success() && error.contains(words), "{arguments:?}: {error}");
     }
+}
+
+#[test]
+fn a_running_server_does_not_say_where_its_model_is() {
+    let model = format!("identity={}", root().join("tests/fixtures/models/identity_fp32.onnx").display());
+    let server = Server::start(&["--model", &model]);
+    let out = folder(&[]);
+    let yaml = out.path().join("service.yaml").to_string_lossy().into_owned();
+    let url = server.url("");
+    let tune = ["tune", &url, "--step", "100ms", "--warm-up", "0s", "--max-concurrency", "1", "--manifest", &yaml];
+    let failed = run(&tune);
+    let error = String::from_utf8_lossy(&failed.stderr).into_owned();
+    assert!(!failed.status.success() && error.contains("name it by --model identity=URI"), "{error}");
+    // Nothing was measured.
+    assert!(!String::from_utf8_lossy(&failed.stdout).contains("in flight"));
+    output(&[&tune[..], &["--model", "identity=gs://bucket/model"]].concat());
+    let manifest = std::fs::read_to_string(&yaml).expect("written");
+    assert!(manifest.contains("args: [\"serve\", \"--model\", \"identity=gs://bucket/model\"]\n"), "{manifest}");
+    assert!(manifest.contains("name: \"identity\"\n"), "{manifest}");
 }

@@ -24,6 +24,8 @@ type options struct {
 	h2c                  bool
 	// fixed keeps the number of pods in the test's hands.
 	fixed bool
+	// maxScale is the most pods; 0 is no limit. Knative's reconciler holds to it, not its scaler.
+	maxScale int
 	// fromZero begins without a pod.
 	fromZero bool
 }
@@ -36,6 +38,7 @@ type knativeService struct {
 	passing   *netstats.RequestStats
 	grace     time.Duration
 	window    time.Duration
+	maxScale  int
 }
 
 func startService(t *testing.T, o options) *knativeService {
@@ -65,7 +68,7 @@ func startService(t *testing.T, o options) *knativeService {
 	}
 	s.scaler = startAutoscaler(t, logger, lister, pa, config, host)
 	s.activator = startActivator(t, logger, noop.NewMeterProvider(), informers, host, s.scaler.address, o.containerConcurrency, o.h2c, s.passing)
-	s.grace, s.window = config.ScaleToZeroGracePeriod, config.StableWindow
+	s.grace, s.window, s.maxScale = config.ScaleToZeroGracePeriod, config.StableWindow, o.maxScale
 	if window, ok := pa.Window(); ok {
 		s.window = window
 	}
@@ -102,6 +105,9 @@ func (s *knativeService) reconcile(ctx context.Context) {
 			continue
 		}
 		want := int(decider.Status.DesiredScale)
+		if s.maxScale > 0 {
+			want = min(want, s.maxScale)
+		}
 		if want > 0 {
 			if active.IsZero() {
 				active = time.Now()

@@ -6,6 +6,7 @@
 //! * [`simulate`] replays a trace of rates against Knative's autoscaler in virtual time.
 //! * [`picture`] draws both, and what was seen of a real service.
 
+pub mod advice;
 mod call;
 mod client;
 mod closed;

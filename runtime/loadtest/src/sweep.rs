@@ -114,98 +114,6 @@ pub fn knee<'a>(steps: &'a [Step], objective: Option<&Objective>) -> Option<&'a 
     good.max_by(|left, right| power(left).total_cmp(&power(right)))
 }
 
-/// What is known of the server besides.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Server {
-    /// Requests that it runs at once: the largest batch times the instances, where that is known.
-    pub batch_slots: Option<usize>,
-}
-
-/// What to tell Knative.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Recommendation {
-    /// Requests in flight at the knee.
-    pub knee: usize,
-    /// Good answers a second there.
-    pub knee_rps: f64,
-    /// `containerConcurrency`: the most requests that a pod is given at once.
-    pub container_concurrency: usize,
-    /// `autoscaling.knative.dev/target`.
-    pub target: usize,
-    /// `autoscaling.knative.dev/target-utilization-percentage`.
-    pub target_utilization_percentage: f64,
-    /// What the autoscaler keeps a pod at: target times utilisation.
-    pub effective_concurrency: f64,
-    /// Good answers a second of one pod at that concurrency.
-    pub rps_per_replica: f64,
-    /// The rate that was asked about.
-    pub rate: Option<f64>,
-    /// Replicas for it.
-    pub replicas: Option<u64>,
-    /// Milliseconds of a request that is alone: the median at the least concurrency.
-    pub service_time_ms: f64,
-    /// Requests that the server works on at the same time: its greatest throughput times that.
-    pub parallelism: usize,
-    /// What to mind.
-    pub warnings: Vec<String>,
-}
-
-/// Recommends from the steps; none where no step was good.
-#[must_use]
-pub fn recommend(
-    steps: &[Step],
-    objective: Option<&Objective>,
-    utilization_percentage: f64,
-    rate: Option<f64>,
-    server: Server,
-) -> Option<Recommendation> {
-    let knee = knee(steps, objective)?;
-    let mut warnings = Vec::new();
-    let mut container_concurrency = knee.concurrency;
-    match server.batch_slots {
-        Some(slots) if slots > knee.concurrency => {
-            warnings.push(format!(
-                "the knee is at {} requests, but the server batches up to {slots} (largest batch × instances): \
-                 containerConcurrency is {slots}, since less would keep its batches from filling",
-                knee.concurrency
-            ));
-            container_concurrency = slots;
-        }
-        Some(_) => {}
-        None => warnings.push(
-            "containerConcurrency must be 0 or at least the largest batch × instances of the model, or its batches \
-             never fill; the server does not say what that is"
-                .to_owned(),
-        ),
-    }
-    let is_last = steps.iter().all(|step| step.concurrency <= knee.concurrency);
-    if is_last && steps.len() > 1 {
-        warnings.push(format!(
-            "the largest concurrency that was measured, {}, is still good: the knee may lie beyond it",
-            knee.concurrency
-        ));
-    }
-    let effective = knee.concurrency as f64 * utilization_percentage / 100.0;
-    let rps_per_replica = throughput_at(steps, effective);
-    let least = steps.iter().filter(|step| step.report.answered > 0).min_by_key(|step| step.concurrency)?;
-    let service_time_ms = least.report.latency.p50_ms;
-    let greatest = steps.iter().map(|step| step.report.rps).fold(0.0, f64::max);
-    Some(Recommendation {
-        knee: knee.concurrency,
-        knee_rps: knee.report.rps,
-        container_concurrency,
-        target: knee.concurrency,
-        target_utilization_percentage: utilization_percentage,
-        effective_concurrency: effective,
-        rps_per_replica,
-        rate,
-        replicas: rate.filter(|_| rps_per_replica > 0.0).map(|rate| (rate / rps_per_replica).ceil().max(1.0) as u64),
-        service_time_ms,
-        parallelism: ((greatest * service_time_ms / 1e3).round() as usize).max(1),
-        warnings,
-    })
-}
-
 /// Throughput at a concurrency between the measured ones, along straight lines, from nothing at 0.
 #[must_use]
 pub fn throughput_at(steps: &[Step], concurrency: f64) -> f64 {
@@ -221,15 +129,23 @@ pub fn throughput_at(steps: &[Step], concurrency: f64) -> f64 {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    /// A server that works on `workers` requests at once, 10 ms each, and queues the rest.
-    fn step(concurrency: usize, workers: usize) -> Step {
-        let latency = 10.0 * (concurrency as f64 / workers as f64).max(1.0);
-        let rps = concurrency as f64 / latency * 1e3;
-        let latency =
-            crate::Latency { mean_ms: latency, p50_ms: latency, p95_ms: latency, ..crate::Latency::default() };
+    /// A step of a closed loop whose requests all take so long, in milliseconds.
+    pub(crate) fn curve(concurrency: usize, milliseconds: f64) -> Step {
+        let rps = concurrency as f64 / milliseconds * 1e3;
+        let latency = crate::Latency {
+            mean_ms: milliseconds,
+            min_ms: milliseconds,
+            p50_ms: milliseconds,
+            p75_ms: milliseconds,
+            p90_ms: milliseconds,
+            p95_ms: milliseconds,
+            p99_ms: milliseconds,
+            p999_ms: milliseconds,
+            max_ms: milliseconds,
+        };
         let report = Report {
             seconds: 1.0,
             requests: rps as u64,
@@ -245,14 +161,24 @@ mod tests {
         Step { concurrency, report }
     }
 
-    fn swept(workers: usize, objective: Option<&Objective>, most: usize) -> Vec<Step> {
+    /// All steps of a sweep.
+    pub(crate) fn sweep(objective: Option<&Objective>, most: usize, step: impl Fn(usize) -> Step) -> Vec<Step> {
         let mut steps = Vec::new();
         while let Some(concurrency) = next(&steps, objective, most) {
             assert!(steps.iter().all(|known: &Step| known.concurrency != concurrency), "{concurrency} twice");
-            steps.push(step(concurrency, workers));
+            steps.push(step(concurrency));
             assert!(steps.len() < 50);
         }
         steps
+    }
+
+    /// As [`curve`], of workers that take 10 ms.
+    fn step(concurrency: usize, workers: usize) -> Step {
+        curve(concurrency, 10.0 * (concurrency as f64 / workers as f64).max(1.0))
+    }
+
+    fn swept(workers: usize, objective: Option<&Objective>, most: usize) -> Vec<Step> {
+        sweep(objective, most, |concurrency| step(concurrency, workers))
     }
 
     #[test]
@@ -280,27 +206,10 @@ mod tests {
     }
 
     #[test]
-    fn the_sweep_ends_where_it_was_told_to_and_says_so() {
+    fn the_sweep_ends_where_it_was_told_to() {
         let steps = swept(64, None, 8);
         let all: Vec<usize> = steps.iter().map(|step| step.concurrency).collect();
         assert_eq!(all, [1, 2, 3, 4, 6, 8]);
-        let told = recommend(&steps, None, 70.0, None, Server { batch_slots: Some(1) }).expect("good");
-        assert!(told.warnings.iter().any(|warning| warning.contains("may lie beyond")), "{:?}", told.warnings);
-    }
-
-    #[test]
-    fn the_numbers_for_knative_follow_from_the_steps() {
-        let steps = swept(4, None, 256);
-        let told = recommend(&steps, None, 70.0, Some(1000.0), Server { batch_slots: Some(16) }).expect("good");
-        assert_eq!((told.knee, told.target, told.container_concurrency), (4, 4, 16));
-        assert!(told.warnings[0].contains("batches up to 16"), "{:?}", told.warnings);
-        assert_eq!(told.parallelism, 4);
-        assert!((told.effective_concurrency - 2.8).abs() < 1e-9);
-        // 2.8 requests in flight of 10 ms each are 280 a second, so 1000 need 4 pods.
-        assert!((told.rps_per_replica - 280.0).abs() < 1.0, "{}", told.rps_per_replica);
-        assert_eq!(told.replicas, Some(4));
-        let unknown = recommend(&steps, None, 70.0, None, Server::default()).expect("good");
-        assert!(unknown.warnings[0].contains("must be 0 or at least the largest batch"));
     }
 
     #[test]

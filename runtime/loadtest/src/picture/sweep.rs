@@ -6,10 +6,13 @@ use plotters::element::{Circle, PathElement};
 use plotters::prelude::{DrawingArea, DrawingBackend, LineSeries};
 use plotters::style::{BLACK, Color as _, IntoFont as _, ShapeStyle, WHITE};
 
+use super::panel::{Line, panel};
 use super::{BLUE, Drawing, FAMILY, Format, GREEN, GREY, ORANGE, PictureError, above, axes, failed, legend, render};
-use crate::sweep::{Objective, Recommendation, Step};
+use crate::advice::Recommendation;
+use crate::simulate::Outcome;
+use crate::sweep::{Objective, Step};
 
-/// Draws the steps of a sweep.
+/// Draws the steps of a sweep, and below them the replicas of the replays of what is recommended.
 ///
 /// # Errors
 /// [`PictureError`], where a backend fails.
@@ -18,11 +21,12 @@ pub fn sweep(
     steps: &[Step],
     objective: Option<&Objective>,
     recommendation: Option<&Recommendation>,
+    replays: &[(String, Outcome)],
     format: Format,
 ) -> Result<Vec<u8>, PictureError> {
     let mut steps: Vec<&Step> = steps.iter().collect();
     steps.sort_by_key(|step| step.concurrency);
-    render(&Sweep { title, steps, objective, recommendation }, format)
+    render(&Sweep { title, steps, objective, recommendation, replays }, format)
 }
 
 struct Sweep<'a> {
@@ -30,6 +34,7 @@ struct Sweep<'a> {
     steps: Vec<&'a Step>,
     objective: Option<&'a Objective>,
     recommendation: Option<&'a Recommendation>,
+    replays: &'a [(String, Outcome)],
 }
 
 impl Sweep<'_> {
@@ -83,11 +88,30 @@ impl Sweep<'_> {
     }
 }
 
+impl Sweep<'_> {
+    /// Ready replicas over time under each of the loads.
+    fn replicas<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> Result<(), PictureError> {
+        let colours = [BLUE, ORANGE, GREEN, GREY].into_iter().cycle();
+        let lines: Vec<Line<'_>> = self
+            .replays
+            .iter()
+            .zip(colours)
+            .map(|((name, outcome), colour)| {
+                let points = outcome.ticks.iter().map(|tick| (tick.t, f64::from(tick.ready))).collect();
+                Line { name, colour, points }
+            })
+            .collect();
+        let right = lines.iter().filter_map(|line| Some(line.points.last()?.0)).fold(1.0, f64::max);
+        panel(area, "ready replicas", right, &lines, None)
+    }
+}
+
 impl Drawing for Sweep<'_> {
     fn draw<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> Result<(), PictureError> {
         area.fill(&WHITE).map_err(failed)?;
         let area = area.titled(self.title, (FAMILY, 20).into_font()).map_err(failed)?;
-        let panels = area.split_evenly((1, 2));
+        let halves = if self.replays.is_empty() { vec![area] } else { area.split_evenly((2, 1)) };
+        let panels = halves[0].split_evenly((1, 2));
         let of = |value: fn(&Step) -> f64| self.steps.iter().map(|step| value(step)).collect::<Vec<f64>>();
         let throughput = [("answers", BLUE.stroke_width(2), of(|step| step.report.rps))];
         self.panel(&panels[0], "Throughput", "answers a second", &throughput, None, SeriesLabelPosition::LowerRight)?;
@@ -97,6 +121,10 @@ impl Drawing for Sweep<'_> {
             ("p99", GREY.stroke_width(2), of(|step| step.report.latency.p99_ms)),
         ];
         let limit = self.objective.map(|objective| objective.limit_ms);
-        self.panel(&panels[1], "Latency", "milliseconds", &latency, limit, SeriesLabelPosition::UpperLeft)
+        self.panel(&panels[1], "Latency", "milliseconds", &latency, limit, SeriesLabelPosition::UpperLeft)?;
+        match halves.get(1) {
+            Some(below) => self.replicas(below),
+            None => Ok(()),
+        }
     }
 }

@@ -39,6 +39,31 @@ impl ServiceTime {
         ])
     }
 
+    /// So many times as long.
+    #[must_use]
+    pub fn times(&self, factor: f64) -> Self {
+        match self {
+            Self::Constant(time) => Self::Constant(time * factor),
+            Self::Exponential(mean) => Self::Exponential(mean * factor),
+            Self::LogNormal(p50, p99) => Self::LogNormal(p50 * factor, p99 * factor),
+            Self::Measured(quantiles) => {
+                Self::Measured(quantiles.iter().map(|(share, time)| (*share, time * factor)).collect())
+            }
+        }
+    }
+
+    /// In milliseconds.
+    #[must_use]
+    pub fn mean(&self) -> f64 {
+        match self {
+            Self::Constant(time) | Self::Exponential(time) => *time,
+            Self::LogNormal(p50, p99) => p50 * (((p99 / p50).ln() / NORMAL_P99).powi(2) / 2.0).exp(),
+            Self::Measured(quantiles) => {
+                quantiles.windows(2).map(|ends| (ends[1].0 - ends[0].0) * (ends[0].1 + ends[1].1) / 2.0).sum()
+            }
+        }
+    }
+
     pub(super) fn check(&self) -> Result<(), String> {
         let positive = |value: f64| value.is_finite() && value > 0.0;
         let valid = match self {
@@ -105,6 +130,15 @@ mod tests {
         let times = drawn(&ServiceTime::Measured(vec![(0.0, 10.0), (0.5, 20.0), (1.0, 40.0)]));
         close(times[12_500], 15.0);
         close(times[37_500], 30.0);
+        for service in [
+            ServiceTime::Constant(20.0),
+            ServiceTime::Exponential(20.0),
+            ServiceTime::LogNormal(20.0, 100.0),
+            ServiceTime::Measured(vec![(0.0, 10.0), (0.5, 20.0), (1.0, 40.0)]),
+        ] {
+            let times = drawn(&service);
+            close(times.iter().sum::<f64>() / times.len() as f64, service.mean());
+        }
     }
 
     #[test]

@@ -18,7 +18,7 @@ use self::cpu::{Cpu, CpuFigures};
 use self::payload::{Payload, Protocol, Shape, parse_shape};
 use crate::config::{SourceFlags, duration};
 
-pub(crate) use self::subject::Subject;
+pub(crate) use self::subject::{Subject, is_url};
 pub(crate) use self::view::milliseconds;
 
 /// What is sent, and to whom: the flags that `bench` and `tune` share.
@@ -26,7 +26,7 @@ pub(crate) use self::view::milliseconds;
 pub(crate) struct LoadFlags {
     /// A running server, e.g. http://localhost:8080, or a model to serve for the time: a folder or a file
     #[arg(value_name = "URL|MODEL")]
-    target: Option<String>,
+    pub(super) target: Option<String>,
     /// Pictures (JPEG, PNG, WebP), requests (V1 or V2 JSON) or tensors (.npy), sent in turn; made up by default
     #[arg(long, value_name = "FILE")]
     data: Vec<PathBuf>,
@@ -49,7 +49,7 @@ pub(crate) struct LoadFlags {
     #[arg(long, value_name = "PID")]
     server_pid: Option<u32>,
     #[command(flatten)]
-    sources: SourceFlags,
+    pub(super) sources: SourceFlags,
 }
 
 /// Measure throughput and latency of a server under load.

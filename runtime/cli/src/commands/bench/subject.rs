@@ -43,12 +43,19 @@ impl Drop for OwnServer {
     }
 }
 
+/// Whether it is the address of a running server, and no model.
+pub(crate) fn is_url(named: &str) -> bool {
+    named.starts_with("http://") || named.starts_with("https://")
+}
+
 impl Subject {
     /// `named` is a URL, or a model to be served, beside those of the flags.
     pub(super) fn find(named: Option<&str>, sources: &SourceFlags, pid: Option<u32>) -> anyhow::Result<Self> {
-        if let Some(url) = named.filter(|named| named.contains("://") && named.starts_with("http")) {
+        // A bare model's name is that of its file; the one there is will be found.
+        let wanted = sources.model.first().map(|model| model.name.clone()).or_else(|| sources.model_name.clone());
+        if let Some(url) = named.filter(|named| is_url(named)) {
             let target = Target::parse(url)?;
-            let Described { model, signature, metadata } = describe(&target, sources.model_name.as_deref())?;
+            let Described { model, signature, metadata } = describe(&target, wanted.as_deref())?;
             return Ok(Self { target, model, signature, metadata, pid, start: None, _server: None });
         }
         let mut sources = sources.clone();
@@ -63,8 +70,6 @@ impl Subject {
         let address = wait(&mut server.0)?;
         let started = begin.elapsed();
         let target = Target::parse(&format!("http://{address}"))?;
-        // A bare model's name is that of its file; the one there is will be found.
-        let wanted = sources.model.first().map(|model| model.name.clone()).or(sources.model_name);
         let Described { model, signature, metadata } = describe(&target, wanted.as_deref())?;
         let pid = Some(server.0.id());
         Ok(Self { target, model, signature, metadata, pid, start: Some(started), _server: Some(server) })
@@ -105,7 +110,12 @@ fn start(sources: &SourceFlags) -> anyhow::Result<OwnServer> {
         ("device", sources.device.clone()),
         ("onnxruntime", sources.onnxruntime.as_ref().map(|path| path.to_string_lossy().into_owned())),
         ("cache", sources.cache.as_ref().map(|path| path.to_string_lossy().into_owned())),
+        ("cache-size", sources.cache_size.map(|size| size.as_u64().to_string())),
+        ("download-timeout", sources.download_timeout.map(|limit| format!("{}ms", limit.as_millis()))),
     ];
+    if sources.offline {
+        command.arg("--offline");
+    }
     for (flag, value) in named {
         if let Some(value) = value {
             command.arg(format!("--{flag}={value}"));

@@ -1,5 +1,6 @@
 //! `corymb manifest`: the YAML to apply, from templates that are part of the program.
 
+mod quantity;
 mod settings;
 mod template;
 
@@ -7,12 +8,12 @@ use std::io::Write as _;
 
 use anyhow::bail;
 use clap::{Args, Subcommand, ValueEnum};
-use corymb_loadtest::sweep::Recommendation;
+use corymb_loadtest::advice::Recommendation;
 
 use self::settings::Settings;
 use self::template::{fill, text};
 
-pub(crate) use self::settings::IMAGE;
+pub(crate) use self::settings::PodFlags;
 
 /// Seconds that a pod has for a request, and to end.
 const TIMEOUT: u32 = 60;
@@ -41,9 +42,9 @@ pub(crate) struct KnativeArguments {
 
 #[derive(Debug, Args)]
 pub(crate) struct KserveArguments {
-    /// How KServe deploys it: by Knative, or as a Deployment that KEDA scales
-    #[arg(long, default_value = "knative")]
-    mode: Mode,
+    /// How KServe deploys it: by Knative, or as a Deployment that KEDA scales [default: knative]
+    #[arg(long)]
+    mode: Option<Mode>,
     /// Print the ClusterServingRuntime, which is applied once for the cluster
     #[arg(long)]
     runtime: bool,
@@ -72,33 +73,62 @@ pub(crate) fn manifest(command: &ManifestCommand) -> anyhow::Result<()> {
     let text = match command {
         ManifestCommand::Knative(arguments) => knative(arguments)?,
         ManifestCommand::Kserve(arguments) => kserve(arguments)?,
-        ManifestCommand::Kfserving(settings) => fill(include_str!("kfserving.yaml"), &settings.values(TIMEOUT * 5)?)?,
+        ManifestCommand::Kfserving(settings) => {
+            fill("a KFService", include_str!("kfserving.yaml"), &settings.values(TIMEOUT * 5)?)?
+        }
     };
     // A closed pipe is not worth a panic.
     std::io::stdout().write_all(text.as_bytes())?;
     Ok(())
 }
 
+/// What is served by what `tune` writes.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Served {
+    /// The model's name.
+    pub(crate) model: String,
+    /// Where pods find it; none for the one inside the image.
+    pub(crate) uri: Option<String>,
+    /// Flags of `serve` besides.
+    pub(crate) flags: Vec<String>,
+}
+
 /// A Knative Service with the settings that `tune` found.
-pub(crate) fn tuned(model: &str, image: &str, told: &Recommendation) -> anyhow::Result<String> {
+///
+/// # Errors
+/// For a namespace that Kubernetes does not take.
+pub(crate) fn tuned(served: &Served, pod: &PodFlags, told: &Recommendation) -> anyhow::Result<String> {
+    let most = told.replicas.map(|replicas| u32::try_from(replicas.saturating_mul(2)).unwrap_or(u32::MAX));
     let settings = Settings {
-        name: model.to_ascii_lowercase().replace(['_', '.'], "-"),
-        namespace: None,
-        image: image.to_owned(),
-        model: None,
-        target: u32::try_from(told.target).unwrap_or(u32::MAX),
+        name: Some(label(&served.model)),
+        model: served.uri.clone(),
+        target: Some(told.target),
         utilization: Some(told.target_utilization_percentage.round() as u8),
-        container_concurrency: u32::try_from(told.container_concurrency.min(1000)).unwrap_or(1000),
+        container_concurrency: Some(u32::try_from(told.container_concurrency.min(1000)).unwrap_or(1000)),
         min_scale: None,
-        max_scale: told.replicas.map_or(10, |replicas| u32::try_from(replicas.saturating_mul(2)).unwrap_or(u32::MAX)),
-        cpu: "1".to_owned(),
-        memory: "512Mi".to_owned(),
+        max_scale: most,
+        pod: pod.clone(),
+        serve: served.flags.clone(),
+        served: Some(served.model.clone()),
     };
     let found = format!(
         "# By `corymb tune`: {:.1} answers a second at {} in flight; a pod kept at {:.1} in flight gives {:.1}.\n",
         told.knee_rps, told.knee, told.effective_concurrency, told.rps_per_replica
     );
     Ok(found + &knative(&KnativeArguments { class: Class::Kpa, http1: false, settings })?)
+}
+
+/// A name in Kubernetes that is like the model's.
+fn label(model: &str) -> String {
+    let letters = model.bytes().map(|byte| match byte {
+        byte if byte.is_ascii_alphanumeric() => byte.to_ascii_lowercase() as char,
+        _ => '-',
+    });
+    let label: String = letters.skip_while(|letter| !letter.is_ascii_lowercase()).take(63).collect();
+    match label.trim_end_matches('-') {
+        "" => "corymb".to_owned(),
+        label => label.to_owned(),
+    }
 }
 
 fn knative(arguments: &KnativeArguments) -> anyhow::Result<String> {
@@ -115,8 +145,9 @@ fn knative(arguments: &KnativeArguments) -> anyhow::Result<String> {
     if arguments.class != Class::Kpa {
         // Knative's utilisation is for its own autoscaler; what the others aim for is the target itself.
         values.remove("utilization");
-        values.insert("target", text(&settings.effective().ceil().to_string()));
-        values.insert("min_scale", text(&settings.min_scale.unwrap_or(1).to_string()));
+        values.remove("target");
+        values.insert("effective", text(&settings.effective().ceil().to_string()));
+        values.insert("min_scale", text(&settings.kept("this class")?.to_string()));
     }
     if arguments.class == Class::Keda {
         let query =
@@ -124,25 +155,49 @@ fn knative(arguments: &KnativeArguments) -> anyhow::Result<String> {
         values.insert("keda_query", format!("'{query}'"));
         values.insert("keda_metric_type", text("AverageValue"));
     }
-    fill(include_str!("knative.yaml"), &values)
+    fill("a Knative Service of this class", include_str!("knative.yaml"), &values)
 }
 
 fn kserve(arguments: &KserveArguments) -> anyhow::Result<String> {
     let settings = &arguments.settings;
     let mut values = settings.values(TIMEOUT)?;
     if arguments.runtime {
-        return fill(include_str!("runtime.yaml"), &values);
+        if arguments.mode.is_some() {
+            bail!("--mode has no place in a ClusterServingRuntime: it is of the services that use it");
+        }
+        return fill("a ClusterServingRuntime", include_str!("runtime.yaml"), &values);
     }
     let Some(model) = &settings.model else {
         bail!("KServe fetches the model: name it by --model, e.g. --model gs://bucket/model");
     };
     values.insert("model", text(model));
-    values.insert("sidecar", text(&format!("{}-predictor", settings.name)));
-    values.insert("effective", text(&settings.effective().to_string()));
-    values.insert("min_replicas_standard", settings.min_scale.unwrap_or(1).max(1).to_string());
-    let template = match arguments.mode {
-        Mode::Knative => include_str!("kserve-knative.yaml"),
-        Mode::Standard => include_str!("kserve-standard.yaml"),
-    };
-    fill(template, &values)
+    match arguments.mode.unwrap_or(Mode::Knative) {
+        Mode::Knative => fill("an InferenceService in Knative mode", include_str!("kserve-knative.yaml"), &values),
+        Mode::Standard => {
+            values.insert("sidecar", text(&format!("{}-predictor", settings.name())));
+            values.insert("effective", text(&settings.effective().to_string()));
+            values.insert("min_replicas_kept", settings.kept("KServe's standard mode")?.to_string());
+            fill("an InferenceService in standard mode", include_str!("kserve-standard.yaml"), &values)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_models_name_becomes_one_that_kubernetes_takes() {
+        let long = "m".repeat(80);
+        for (model, wanted) in [
+            ("Flowers_Sample.v2", "flowers-sample-v2"),
+            ("1st-model-", "st-model"),
+            ("a/b c", "a-b-c"),
+            ("日本", "corymb"),
+            (&long, &long[..63]),
+        ] {
+            let label = label(model);
+            assert!(label == wanted && settings::is_label(&label), "{model}: {label}");
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! `corymb tune`: finds the knee, says what to tell Knative, and what Knative would make of a trace.
 
 mod replay;
+mod serving;
 mod settings;
 
 use std::path::{Path, PathBuf};
@@ -8,11 +9,14 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::Args;
+use corymb_loadtest::advice::{Advice, Question, Recommendation, Rejected, Replay, Server, advise};
 use corymb_loadtest::picture::{self, Format};
-use corymb_loadtest::sweep::{self, Objective, Recommendation, Server, Step};
+use corymb_loadtest::simulate::Outcome;
+use corymb_loadtest::sweep::{self, Objective, Step};
 use corymb_loadtest::{Mode, Report};
 use serde_json::{Value, json};
 
+use self::serving::Source;
 use crate::commands::bench::{Bench, LoadFlags, milliseconds};
 use crate::commands::manifest;
 use crate::config::duration;
@@ -43,12 +47,12 @@ pub(crate) struct TuneArguments {
     /// Write a picture, .svg or .png; may be repeated
     #[arg(long, value_name = "FILE", value_parser = parse_picture)]
     picture: Vec<PathBuf>,
-    /// Write a Knative Service with the settings that were found
+    /// Write a Knative Service with the settings that were found, which serves the model that was measured; of a
+    /// running server, --model NAME=URI says where pods find it
     #[arg(long, value_name = "FILE")]
     manifest: Option<PathBuf>,
-    /// The image in that manifest
-    #[arg(long, value_name = "IMAGE", requires = "manifest", default_value = manifest::IMAGE)]
-    image: String,
+    #[command(flatten)]
+    pod: manifest::PodFlags,
     /// Print the result as JSON
     #[arg(long)]
     json: bool,
@@ -83,17 +87,24 @@ fn parse_picture(text: &str) -> Result<PathBuf, String> {
 /// A sweep and what follows from it. Its JSON can be read again by `--measured`.
 struct Tuned {
     about: Value,
+    /// Where the model is, where that is known.
+    source: Option<Source>,
     title: String,
     steps: Vec<Step>,
     recommendation: Option<Recommendation>,
+    /// Where no target holds, the best that was tried.
+    rejected: Option<Rejected>,
+    /// The replays of either.
+    replays: Vec<(String, Outcome)>,
     /// From the start of the server to its being ready, in seconds.
     start_seconds: Option<f64>,
 }
 
 /// Measures, or takes what was measured before; recommends; replays.
 pub(crate) fn tune(arguments: &TuneArguments) -> anyhow::Result<()> {
+    serving::check(arguments)?;
     let tuned = match arguments.replay.needs_no_server() {
-        true => arguments.replay.measured()?.map(|document| read(&document)).transpose()?,
+        true => arguments.replay.measured()?.map(|document| read(&document, arguments)).transpose()?,
         false => Some(measure(arguments)?),
     };
     let mut result = json!({});
@@ -104,16 +115,16 @@ pub(crate) fn tune(arguments: &TuneArguments) -> anyhow::Result<()> {
         }
         if !arguments.replay.is_asked_for() {
             for path in &arguments.picture {
-                let (objective, told) = (arguments.objective.as_ref(), tuned.recommendation.as_ref());
-                let title = &tuned.title;
-                let content = picture::sweep(title, &tuned.steps, objective, told, format(path))?;
+                let (objective, told) = (arguments.objective.as_ref(), tuned.told());
+                let Tuned { title, steps, replays, .. } = tuned;
+                let content = picture::sweep(title, steps, objective, told, replays, format(path))?;
                 write(path, &content)?;
             }
         }
         if let Some(path) = &arguments.manifest {
-            let told = tuned.recommendation.as_ref().context("no concurrency was good: there is nothing to write")?;
-            let name = tuned.about["model"].as_str().unwrap_or("corymb");
-            write(path, manifest::tuned(name, &arguments.image, told)?.as_bytes())?;
+            let told = tuned.recommendation.as_ref().with_context(|| tuned.reason())?;
+            let served = serving::served(tuned.source.as_ref(), tuned.model())?;
+            write(path, manifest::tuned(&served, &arguments.pod, told)?.as_bytes())?;
         }
     }
     if arguments.replay.is_asked_for() {
@@ -131,7 +142,7 @@ pub(crate) fn tune(arguments: &TuneArguments) -> anyhow::Result<()> {
         println!("{}", serde_json::to_string_pretty(&result)?);
     }
     match &tuned {
-        Some(tuned) if tuned.recommendation.is_none() => bail!("no concurrency was good, not even the least"),
+        Some(tuned) if tuned.recommendation.is_none() => bail!("{}", tuned.reason()),
         _ => Ok(()),
     }
 }
@@ -146,6 +157,10 @@ fn write(path: &Path, content: &[u8]) -> anyhow::Result<()> {
 
 fn measure(arguments: &TuneArguments) -> anyhow::Result<Tuned> {
     let bench = Bench::prepare(&arguments.load)?;
+    let source = serving::source(&arguments.load, &bench.subject.model);
+    if arguments.manifest.is_some() {
+        serving::served(source.as_ref(), &bench.subject.model)?;
+    }
     let objective = arguments.objective.as_ref();
     if !arguments.json {
         println!("{}\n", bench.title());
@@ -153,25 +168,59 @@ fn measure(arguments: &TuneArguments) -> anyhow::Result<Tuned> {
     }
     let mut steps: Vec<Step> = Vec::new();
     while let Some(concurrency) = sweep::next(&steps, objective, arguments.max_concurrency) {
-        let measured = bench.run(Mode::Closed { concurrency }, arguments.step, 1, !arguments.json)?;
-        if measured.report.seconds < arguments.step.as_secs_f64() * 0.9 {
-            bail!("stopped");
-        }
-        let step = Step { concurrency, report: measured.report };
-        if !arguments.json {
-            println!("{}", row(&step, sweep::is_good(&step, objective)));
+        let mut step = measure_step(&bench, arguments, concurrency)?;
+        // One slow spell is not the server's.
+        if !sweep::is_good(&step, objective) {
+            let again = measure_step(&bench, arguments, concurrency)?;
+            if sweep::is_good(&again, objective) {
+                step = again;
+            }
         }
         steps.push(step);
     }
-    let server = Server { batch_slots: arguments.batch_slots.or_else(|| bench.subject.batch_slots()) };
-    let recommendation = sweep::recommend(&steps, objective, arguments.utilization, arguments.rate, server);
+    let start = bench.subject.start;
+    let server = Server {
+        batch_slots: arguments.batch_slots.or_else(|| bench.subject.batch_slots()),
+        cold_start: replay::POD_START + start.unwrap_or_default(),
+    };
+    let question = Question {
+        steps: &steps,
+        objective,
+        utilization_percentage: arguments.utilization,
+        rate: arguments.rate,
+        server,
+    };
+    let Advice { recommendation, rejected, outcomes } = advise(question)?;
     Ok(Tuned {
         about: bench.describe(),
+        source,
         title: format!("{} ({})", bench.subject.model, bench.protocol()),
         steps,
         recommendation,
-        start_seconds: bench.subject.start.map(|start| start.as_secs_f64()),
+        rejected,
+        replays: outcomes,
+        start_seconds: start.map(|start| start.as_secs_f64()),
     })
+}
+
+fn measure_step(bench: &Bench, arguments: &TuneArguments, concurrency: usize) -> anyhow::Result<Step> {
+    let measured = bench.run(Mode::Closed { concurrency }, arguments.step, 1, !arguments.json)?;
+    if measured.report.seconds < arguments.step.as_secs_f64() * 0.9 {
+        bail!("stopped");
+    }
+    let step = Step { concurrency, report: measured.report };
+    if !arguments.json {
+        println!("{}", row(&step, sweep::is_good(&step, arguments.objective.as_ref())));
+    }
+    Ok(step)
+}
+
+fn replayed(replay: &Replay) -> String {
+    let Replay { load, pods_min, pods_max, p95_ms, oscillates, objective_met } = replay;
+    let replicas = format!("{pods_min} to {pods_max}");
+    let faults = [(*oscillates, "  replicas swing"), (!*objective_met, "  misses the objective")];
+    let faults: String = faults.iter().filter(|(is, _)| *is).map(|(_, words)| *words).collect();
+    format!("  {load:<9}  {replicas:>8}  {:>9}{faults}\n", milliseconds(*p95_ms))
 }
 
 const HEADER: &str = "  in flight   answers/s       p50       p95       p99   failed";
@@ -189,14 +238,22 @@ fn row(step: &Step, is_good: bool) -> String {
     )
 }
 
-/// What an earlier run printed by `--json`.
-fn read(document: &Value) -> anyhow::Result<Tuned> {
+/// What an earlier run printed by `--json`. Where its model is may be said anew.
+fn read(document: &Value, arguments: &TuneArguments) -> anyhow::Result<Tuned> {
     let part = |name: &str| document.get(name).cloned().with_context(|| format!("there is no '{name}'"));
+    let model = document.pointer("/about/model").and_then(Value::as_str).unwrap_or("corymb");
+    let source = match serving::source(&arguments.load, model).filter(|source| source.uri.is_some()) {
+        Some(said) => Some(said),
+        None => serde_json::from_value(document["source"].clone()).context("read where the model is")?,
+    };
     Ok(Tuned {
         about: document["about"].clone(),
+        source,
         title: document.pointer("/about/model").and_then(Value::as_str).unwrap_or("measured before").to_owned(),
         steps: serde_json::from_value(part("steps")?).context("read the steps")?,
         recommendation: serde_json::from_value(part("recommendation")?).context("read the recommendation")?,
+        rejected: serde_json::from_value(document["rejected"].clone()).context("read what was rejected")?,
+        replays: Vec::new(),
         start_seconds: document["start_seconds"].as_f64(),
     })
 }
@@ -205,15 +262,36 @@ impl Tuned {
     fn json(&self, objective: Option<&Objective>) -> Value {
         json!({
             "about": self.about,
+            "source": self.source,
             "objective": objective,
             "steps": self.steps,
             "recommendation": self.recommendation,
+            "rejected": self.rejected,
             "start_seconds": self.start_seconds,
         })
     }
 
+    fn model(&self) -> &str {
+        self.about["model"].as_str().unwrap_or("corymb")
+    }
+
+    /// What is recommended, else the best of what is not.
+    fn told(&self) -> Option<&Recommendation> {
+        self.recommendation.as_ref().or(self.rejected.as_ref().map(|rejected| &rejected.tried))
+    }
+
+    /// Why nothing is recommended.
+    fn reason(&self) -> String {
+        match &self.rejected {
+            Some(Rejected { tried, reason }) => {
+                format!("no target holds: at the best that was tried, {}, {reason}", tried.target)
+            }
+            None => "no concurrency was good, not even the least".to_owned(),
+        }
+    }
+
     fn table(&self) -> String {
-        let Some(told) = &self.recommendation else { return String::new() };
+        let Some(told) = self.told() else { return String::new() };
         let mut text = format!(
             "\nThe knee is at {} in flight: {:.1} answers a second of one replica.\n\n",
             told.knee, told.knee_rps
@@ -235,6 +313,11 @@ impl Tuned {
         );
         if let (Some(rate), Some(replicas)) = (told.rate, told.replicas) {
             row(&format!("replicas for {rate} requests a second"), replicas.to_string());
+        }
+        if !told.replays.is_empty() {
+            text.push_str("\nWhat Knative's autoscaler makes of it, replayed:\n\n");
+            text.push_str("  load       replicas        p95\n");
+            told.replays.iter().for_each(|replay| text.push_str(&replayed(replay)));
         }
         for warning in &told.warnings {
             text.push_str(&format!("\nnote: {warning}\n"));

@@ -16,7 +16,7 @@ use crate::config::duration;
 
 /// From when a pod is asked for to when its server starts, where nothing is said: scheduling, an image that is there,
 /// a sandbox and a container.
-const POD_START: Duration = Duration::from_secs(2);
+pub(super) const POD_START: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Replay")]
@@ -25,8 +25,8 @@ pub(super) struct ReplayFlags {
     /// the last row ends the trace
     #[arg(long, value_name = "FILE")]
     replay: Option<PathBuf>,
-    /// What an earlier `tune --json` printed, instead of measuring
-    #[arg(long, value_name = "FILE", requires = "replay", conflicts_with = "service_time")]
+    /// What an earlier `tune --json` printed, instead of measuring: for a trace, a manifest, or the table
+    #[arg(long, value_name = "FILE", conflicts_with = "service_time")]
     measured: Option<PathBuf>,
     /// Instead of measuring: 200ms, exponential:200ms (mean) or lognormal:200ms:1s (median, p99)
     #[arg(long, value_name = "TIME", requires = "replay", value_parser = parse_service_time)]
@@ -78,6 +78,10 @@ impl ReplayFlags {
         self.service_time.is_some() || self.measured.is_some()
     }
 
+    pub(super) fn has_measured(&self) -> bool {
+        self.measured.is_some()
+    }
+
     /// What was measured before.
     pub(super) fn measured(&self) -> anyhow::Result<Option<Value>> {
         let Some(path) = &self.measured else { return Ok(None) };
@@ -95,7 +99,7 @@ impl ReplayFlags {
         let mut autoscaling = Autoscaling::default();
         if let Some(told) = told {
             autoscaling.container_concurrency = u32::try_from(told.container_concurrency).unwrap_or(u32::MAX);
-            autoscaling.target = Some(told.target as f64);
+            autoscaling.target = Some(told.target);
             autoscaling.target_utilization_percentage = told.target_utilization_percentage;
         }
         for setting in &self.settings {
