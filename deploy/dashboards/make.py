@@ -49,8 +49,8 @@ class Dashboard:
             self.x, self.y = 0, self.y + height
         return panel
 
-    def graph(self, title, description, queries, unit="short", width=8, stack=False, **custom):
-        """`queries`: pairs of PromQL and legend."""
+    def graph(self, title, description, queries, unit="short", width=8, stack=False, least=0, most=None, **custom):
+        """`queries`: pairs of PromQL and legend. The axis begins at `least` and ends at `most`, or where the lines do."""
         targets = [
             {"refId": chr(ord("A") + index), "datasource": SOURCE, "expr": expr, "legendFormat": legend}
             for index, (expr, legend) in enumerate(queries)
@@ -58,13 +58,14 @@ class Dashboard:
         style = {"lineWidth": 1, "fillOpacity": 10, "showPoints": "never", **custom}
         if stack:
             style |= {"stacking": {"mode": "normal"}, "fillOpacity": 40}
+        axis = {name: end for name, end in (("min", least), ("max", most)) if end is not None}
         self.panels.append(self.place({
             "type": "timeseries",
             "title": title,
             "description": description,
             "datasource": SOURCE,
             "targets": targets,
-            "fieldConfig": {"defaults": {"unit": unit, "min": 0, "custom": style}, "overrides": []},
+            "fieldConfig": {"defaults": {"unit": unit, **axis, "custom": style}, "overrides": []},
             "options": {"legend": {"displayMode": "list", "placement": "bottom"}, "tooltip": {"mode": "multi"}},
         }, width, 8))
 
@@ -139,8 +140,8 @@ def service(check):
          (f"sum by (model) (corymb_request_in_flight{{{m}}})", "{{model}} now")])
     dashboard.graph("Concurrency by replica", "Of whole servers: what a target is compared with.",
         [(f"sum by (instance) (rate(corymb_server_concurrency_time_seconds_total[{rate}]))", "{{instance}}")])
-    dashboard.graph("Saturation", "Load over measured capacity: 1 is all that it can do.",
-        [(f"max by (model) (corymb_model_saturation_ratio{{{m}}})", "{{model}}")], "percentunit", max=1)
+    dashboard.graph("Saturation", "Load over measured capacity, that of others on the same cores included: above 1 more comes than can be done.",
+        [(f"max by (model) (corymb_model_saturation_ratio{{{m}}})", "{{model}}")], "percentunit", axisSoftMax=1)
     dashboard.graph("Replicas", "Servers in which a model is ready.",
         [(f'count by (model) (corymb_model_state{{{m}, state="ready"}} == 1)', "{{model}}")], decimals=0)
     dashboard.graph("Models by state", "Loading, warming up, ready, draining or failed.",
@@ -164,7 +165,7 @@ def scaling(check):
          for state, word in [("desired", "desired"), ("requested", "requested"), ("count", "ready"), ("not_ready_count", "not ready"), ("pending_count", "pending"), ("terminating_count", "terminating")]],
         width=16, lineInterpolation="stepAfter")
     dashboard.graph("Panic mode", "1 while the autoscaler looks at the short window only, and does not scale down.",
-        [(f"max by (kn_revision_name) (kn_revision_panic_mode{{{k}}})", "{{kn_revision_name}}")], width=8, lineInterpolation="stepAfter", max=1)
+        [(f"max by (kn_revision_name) (kn_revision_panic_mode{{{k}}})", "{{kn_revision_name}}")], width=8, lineInterpolation="stepAfter", most=1)
 
     dashboard.row("Concurrency against the target")
     dashboard.graph("What decides", "Concurrency of all pods over the stable and the panic window, and the target of one pod.",
@@ -181,13 +182,13 @@ def scaling(check):
         [(f"sum by (kn_revision_name) (kn_revision_request_queued{{{k}}})", "{{kn_revision_name}} queued"),
          (f"sum by (kn_revision_name) (kn_revision_request_active{{{k}}})", "{{kn_revision_name}} active")])
     dashboard.graph("Excess burst capacity", "Below 0 the activator stays in the path.",
-        [(f"sum by (kn_revision_name) (kn_revision_capacity_excess{{{k}}})", "{{kn_revision_name}}")], axisSoftMin=-1)
+        [(f"sum by (kn_revision_name) (kn_revision_capacity_excess{{{k}}})", "{{kn_revision_name}}")], least=None, axisSoftMin=-1)
 
     dashboard.row("Health of scaling")
     dashboard.graph("Scrape time", "What the autoscaler takes to ask all pods of a revision.",
         [(f"histogram_quantile(0.95, sum by (le) (rate(kn_autoscaler_scrape_duration_seconds_bucket[{rate}])))", "p95")], "s", width=12)
-    dashboard.graph("Saturation", "Load over measured capacity of the busiest model of each replica; a target that no model needs tuned.",
-        [("max by (instance) (corymb_model_saturation_ratio)", "{{instance}}")], "percentunit", width=12, max=1)
+    dashboard.graph("Saturation", "Load of each replica over its measured capacity; a target that no model needs tuned.",
+        [("max by (instance) (corymb_server_saturation_ratio)", "{{instance}}")], "percentunit", width=12, axisSoftMax=1)
     dashboard.write("scaling.json", check)
 
 

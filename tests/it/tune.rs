@@ -13,12 +13,17 @@ fn output(arguments: &[&str]) -> String {
     text
 }
 
+fn shown(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
 fn json(arguments: &[&str]) -> Value {
     serde_json::from_str(&output(arguments)).expect("JSON")
 }
 
 /// What is recommended was replayed, and holds.
 fn holds(told: &Value) {
+    assert!(told["replicas"].as_u64().is_some_and(|replicas| replicas >= 1), "{told}");
     let loads: Vec<&str> =
         told["replays"].as_array().expect("replays").iter().filter_map(|replay| replay["load"].as_str()).collect();
     assert_eq!(loads, ["steady", "step", "sawtooth", "poisson"]);
@@ -68,8 +73,7 @@ fn measured_before(out: &Path, tuned: &str, told: &Value, line: &str) {
 fn a_sweep_ends_in_numbers_a_picture_and_a_manifest_and_can_be_replayed() {
     let model = format!("identity={}", root().join("tests/fixtures/models/identity_fp32.onnx").display());
     let out = folder(&[("trace.csv", b"seconds,rate\n0,5\n60,50\n120,0\n")]);
-    let path = |name: &str| out.path().join(name).to_string_lossy().into_owned();
-    let (svg, png, yaml) = (path("knee.svg"), path("knee.png"), path("service.yaml"));
+    let [svg, png, yaml] = ["knee.svg", "knee.png", "service.yaml"].map(|name| shown(&out.path().join(name)));
     let tuned = output(&[
         "tune",
         "--model",
@@ -113,7 +117,6 @@ fn a_sweep_ends_in_numbers_a_picture_and_a_manifest_and_can_be_replayed() {
     assert_eq!(result["rejected"], Value::Null);
     let (target, limit) = (told["target"].as_f64().expect("a number"), &told["container_concurrency"]);
     assert!(target > 0.0 && limit.as_f64() >= Some(target), "{told}");
-    assert!(told["replicas"].as_u64().is_some_and(|replicas| replicas >= 1), "{told}");
     let warnings = told["warnings"].to_string();
     assert!(warnings.contains("may lie beyond it") && warnings.contains("largest batch"), "{warnings}");
     let read = |path: &str| std::fs::read(path).expect("written");
@@ -121,8 +124,9 @@ fn a_sweep_ends_in_numbers_a_picture_and_a_manifest_and_can_be_replayed() {
     assert!(picture.contains("knee: 4") && picture.contains("ready replicas") && picture.contains("sawtooth"));
     assert!(read(&png).starts_with(b"\x89PNG\r\n\x1a\n"));
     let manifest = String::from_utf8_lossy(&read(&yaml)).into_owned();
-    assert!(manifest.contains(&format!("containerConcurrency: {limit}\n")), "{manifest}");
-    assert!(manifest.contains(&format!("autoscaling.knative.dev/target: \"{target}\"\n")), "{manifest}");
+    for said in [format!("containerConcurrency: {limit}"), format!("autoscaling.knative.dev/target: \"{target}\"")] {
+        assert!(manifest.contains(&said), "{said}: {manifest}");
+    }
     let line = serves(&manifest, &model);
     measured_before(out.path(), &tuned, told, line);
 }

@@ -2,7 +2,8 @@
 //! and the wait that a new request must expect.
 //!
 //! The cost of a request is the time that it keeps a worker busy: plugin and model, a run that serves several requests
-//! counted in equal shares. The capacity is the number of runs at a time over the cost.
+//! counted in equal shares. The capacity is the number of runs at a time over the cost. Models that run on the cores share
+//! their workers: one that is idle beside others that take them all has nothing left, either.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -20,12 +21,22 @@ const FACTOR: (f64, f64, f64) = (0.7, 0.05, 0.95);
 const LATE: f64 = 0.03;
 const IN_TIME: f64 = 0.00009;
 
+/// The workers that all models share.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cores {
+    /// How many there are.
+    pub(crate) workers: usize,
+    /// How many of them a run keeps busy: none where it is an accelerator's.
+    pub(crate) of_run: usize,
+}
+
 /// Load and capacity of one version.
 #[derive(Debug)]
 pub(crate) struct Capacity {
     model: String,
     /// Runs that can go on at the same time.
     parallel: usize,
+    cores: Cores,
     target: Option<Duration>,
     arrivals: AtomicU64,
     /// Accepted and not answered.
@@ -37,7 +48,9 @@ pub(crate) struct Capacity {
     /// The share of a request in runs as large as they should be.
     best_share: AtomicU64,
     factor: AtomicU64,
-    saturation: AtomicU64,
+    /// Load over what this version alone can do, and the part of the shared workers that it takes: averages.
+    own: AtomicU64,
+    shared: AtomicU64,
     arrivals_at_last_tick: AtomicU64,
 }
 
@@ -63,10 +76,11 @@ fn nanos(time: Duration) -> u64 {
 }
 
 impl Capacity {
-    pub(crate) fn new(model: &str, parallel: usize, target: Option<Duration>) -> Self {
+    pub(crate) fn new(model: &str, parallel: usize, cores: Cores, target: Option<Duration>) -> Self {
         Self {
             model: model.to_owned(),
             parallel: parallel.max(1),
+            cores,
             target,
             arrivals: AtomicU64::new(0),
             outstanding: Arc::default(),
@@ -75,7 +89,8 @@ impl Capacity {
             run_share: AtomicU64::new(0),
             best_share: AtomicU64::new(0),
             factor: AtomicU64::new(FACTOR.0.to_bits()),
-            saturation: AtomicU64::new(0),
+            own: AtomicU64::new(0),
+            shared: AtomicU64::new(0),
             arrivals_at_last_tick: AtomicU64::new(0),
         }
     }
@@ -175,17 +190,30 @@ impl Capacity {
         if seconds <= 0.0 {
             return;
         }
-        let cost = self.plugin.load(Ordering::Relaxed) + self.best_share.load(Ordering::Relaxed);
-        let demand = new as f64 / seconds * cost as f64 / 1e9 / self.parallel as f64;
-        let before = f64::from_bits(self.saturation.load(Ordering::Relaxed));
+        let (plugin, run) =
+            (self.plugin.load(Ordering::Relaxed) as f64, self.best_share.load(Ordering::Relaxed) as f64);
+        let rate = new as f64 / seconds / 1e9;
         let part = 1.0 - (-seconds / SMOOTHED_OVER).exp();
-        let next = before + (demand.min(1.0) - before) * part;
-        self.saturation.store(next.to_bits(), Ordering::Relaxed);
+        let smooth = |average: &AtomicU64, demand: f64| {
+            let before = f64::from_bits(average.load(Ordering::Relaxed));
+            average.store((before + (demand - before) * part).to_bits(), Ordering::Relaxed);
+        };
+        let Cores { workers, of_run } = self.cores;
+        smooth(&self.own, rate * (plugin + run) / self.parallel as f64);
+        smooth(&self.shared, rate * (plugin + run * of_run as f64) / workers.max(1) as f64);
     }
 
-    /// Load over capacity, 0 to 1.
-    pub(crate) fn saturation(&self) -> f64 {
-        f64::from_bits(self.saturation.load(Ordering::Relaxed)).clamp(0.0, 1.0)
+    /// The part of the shared workers that is asked of them for this version.
+    pub(crate) fn shared(&self) -> f64 {
+        f64::from_bits(self.shared.load(Ordering::Relaxed)).max(0.0)
+    }
+
+    /// Load over capacity, where so large a part of the shared workers is asked for by all: at 1 it could take no more, and above by
+    /// so much too many come.
+    pub(crate) fn saturation(&self, all: f64) -> f64 {
+        let own = f64::from_bits(self.own.load(Ordering::Relaxed)).max(0.0);
+        let is_shared = self.cores.of_run > 0 || self.plugin.load(Ordering::Relaxed) > 0;
+        if is_shared { own.max(all) } else { own }
     }
 }
 
@@ -194,10 +222,11 @@ mod tests {
     use super::*;
 
     const MS: Duration = Duration::from_millis(1);
+    const TWO: Cores = Cores { workers: 2, of_run: 1 };
 
     #[test]
     fn the_expected_wait_decides_who_is_accepted() {
-        let capacity = Capacity::new("m", 2, Some(101 * MS));
+        let capacity = Capacity::new("m", 2, TWO, Some(101 * MS));
         capacity.ran(10 * MS, 1, true);
         // 0.7 x 101 ms allow for (70 - 10) / (10 / 2) requests before.
         let accepted: Vec<_> = std::iter::from_fn(|| capacity.accept().ok()).take(100).collect();
@@ -213,7 +242,7 @@ mod tests {
 
     #[test]
     fn late_answers_make_it_stricter_and_an_idle_model_always_answers() {
-        let capacity = Capacity::new("m", 1, Some(10 * MS));
+        let capacity = Capacity::new("m", 1, TWO, Some(10 * MS));
         capacity.ran(50 * MS, 1, true);
         for _ in 0..1000 {
             capacity.answered(50 * MS);
@@ -230,7 +259,7 @@ mod tests {
 
     #[test]
     fn saturation_is_arrivals_over_what_full_runs_allow() {
-        let capacity = Capacity::new("m", 2, None);
+        let capacity = Capacity::new("m", 2, TWO, None);
         capacity.plugin_worked(5 * MS);
         // A run of one request takes as long as one of eight.
         capacity.ran(40 * MS, 8, true);
@@ -242,10 +271,47 @@ mod tests {
             capacity.tick(Duration::from_secs(1));
         }
         // 100 a second, 10 ms each, on 2.
-        assert!((capacity.saturation() - 0.5).abs() < 0.01, "{}", capacity.saturation());
+        assert!((capacity.saturation(0.0) - 0.5).abs() < 0.01, "{}", capacity.saturation(0.0));
         for _ in 0..60 {
             capacity.tick(Duration::from_secs(1));
         }
-        assert!(capacity.saturation() < 0.001);
+        assert!(capacity.saturation(0.0) < 0.001);
+    }
+
+    /// So many requests a second of 10 ms, for a minute.
+    fn loaded(cores: Cores, parallel: usize, rate: usize) -> Capacity {
+        let capacity = Capacity::new("m", parallel, cores, None);
+        capacity.ran(10 * MS, 1, true);
+        for _ in 0..60 {
+            (0..rate).for_each(|_| drop(capacity.accept().expect("no target")));
+            capacity.tick(Duration::from_secs(1));
+        }
+        capacity
+    }
+
+    #[test]
+    fn models_that_share_the_workers_are_full_together() {
+        let close =
+            |value: f64, expected: f64| assert!((value - expected).abs() < 0.01, "{value}, expected {expected}");
+        // 200 a second are what two workers can do.
+        let full = [loaded(TWO, 2, 80), loaded(TWO, 2, 70), loaded(TWO, 2, 50)];
+        let idle = loaded(TWO, 2, 0);
+        let all: f64 = full.iter().map(Capacity::shared).sum();
+        close(all, 1.0);
+        full.iter().chain([&idle]).for_each(|capacity| close(capacity.saturation(all), 1.0));
+        close(full[0].saturation(0.0), 0.4);
+        // Twice as much as it can do.
+        let over = loaded(TWO, 2, 400);
+        close(over.saturation(over.shared()), 2.0);
+        // One instance takes half of the workers, and is full.
+        let narrow = loaded(TWO, 1, 100);
+        close(narrow.shared(), 0.5);
+        close(narrow.saturation(narrow.shared()), 1.0);
+        // A run with both threads takes both.
+        close(loaded(Cores { of_run: 2, ..TWO }, 1, 50).shared(), 0.5);
+        // What an accelerator does takes nothing of the cores, and needs none.
+        let apart = loaded(Cores { of_run: 0, ..TWO }, 1, 50);
+        close(apart.shared(), 0.0);
+        close(apart.saturation(1.0), 0.5);
     }
 }

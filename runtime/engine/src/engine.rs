@@ -1,5 +1,6 @@
 //! The engine as others see it: what is served, and in which state.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -90,6 +91,7 @@ impl Engine {
             loads: tokio::sync::Semaphore::new(options.workers.max(1)),
             concurrency: Arc::default(),
             survivors: Survivors::new(options.cache.as_deref()),
+            load: AtomicU64::default(),
             last: std::sync::OnceLock::new(),
             opening: tokio::sync::watch::Sender::new(false),
             options,
@@ -100,6 +102,7 @@ impl Engine {
         let meter = shared.meters.meter(signals::SCOPE);
         observe_models(&meter, &Arc::downgrade(&shared));
         observe_server(&meter, &Arc::downgrade(&shared));
+        observe_saturation(&meter, &Arc::downgrade(&shared));
         tokio::spawn(keep_time(Arc::downgrade(&shared)));
         Ok(Self(shared))
     }
@@ -286,9 +289,10 @@ async fn keep_time(engine: Weak<Shared>) {
         tokio::time::sleep(TICK).await;
         let Some(engine) = engine.upgrade() else { return };
         let now = Instant::now();
-        for entry in engine.registry.all() {
-            entry.tick(now - last);
-        }
+        let entries = engine.registry.all();
+        entries.iter().for_each(|entry| entry.tick(now - last));
+        let load: f64 = entries.iter().map(|entry| entry.shared_load()).sum();
+        engine.load.store(load.to_bits(), Ordering::Relaxed);
         last = now;
     }
 }
@@ -297,15 +301,16 @@ fn status(entry: &Entry) -> ModelStatus {
     ModelStatus { name: entry.name.clone(), ready: entry.is_ready(), versions: entry.statuses() }
 }
 
+/// Shows something of each model.
+fn per_model(engine: &Weak<Shared>, mut each: impl FnMut(&Entry, KeyValue)) {
+    let Some(engine) = engine.upgrade() else { return };
+    for entry in engine.registry.all() {
+        each(&entry, KeyValue::new("model", entry.name.clone()));
+    }
+}
+
 /// The instruments of each model that are read rather than written.
 fn observe_models(meter: &Meter, engine: &Weak<Shared>) {
-    fn per_model(engine: &Weak<Shared>, mut each: impl FnMut(&Entry, KeyValue)) {
-        let Some(engine) = engine.upgrade() else { return };
-        for entry in engine.registry.all() {
-            each(&entry, KeyValue::new("model", entry.name.clone()));
-        }
-    }
-
     let weak = engine.clone();
     meter
         .u64_observable_gauge("corymb.request.in_flight")
@@ -335,15 +340,6 @@ fn observe_models(meter: &Meter, engine: &Weak<Shared>) {
         .build();
     let weak = engine.clone();
     meter
-        .f64_observable_gauge("corymb.model.saturation")
-        .with_unit("1")
-        .with_description("Load of a model over the capacity that was measured while it served, 0 to 1.")
-        .with_callback(move |observer| {
-            per_model(&weak, |entry, model| observer.observe(entry.saturation(), &[model]));
-        })
-        .build();
-    let weak = engine.clone();
-    meter
         .u64_observable_gauge("corymb.model.state")
         .with_description("1 for the state that each version of a model is in.")
         .with_callback(move |observer| {
@@ -359,7 +355,38 @@ fn observe_models(meter: &Meter, engine: &Weak<Shared>) {
         .build();
 }
 
-/// The same of the whole server.
+/// How full the models are, and the server.
+fn observe_saturation(meter: &Meter, engine: &Weak<Shared>) {
+    let weak = engine.clone();
+    meter
+        .f64_observable_gauge("corymb.model.saturation")
+        .with_unit("1")
+        .with_description(
+            "Load over the capacity that was measured while the model served, that of other models on shared workers \
+             included: 1 where it could take no more.",
+        )
+        .with_callback(move |observer| {
+            let all = weak.upgrade().map_or(0.0, |engine| engine.load());
+            per_model(&weak, |entry, model| observer.observe(entry.saturation(all), &[model]));
+        })
+        .build();
+    let weak = engine.clone();
+    meter
+        .f64_observable_gauge("corymb.server.saturation")
+        .with_unit("1")
+        .with_description(
+            "The saturation of the model where it is highest, and at least the load of the shared workers.",
+        )
+        .with_callback(move |observer| {
+            let Some(engine) = weak.upgrade() else { return };
+            let all = engine.load();
+            let models = engine.registry.all();
+            observer.observe(models.iter().map(|entry| entry.saturation(all)).fold(all, f64::max), &[]);
+        })
+        .build();
+}
+
+/// The instruments of the whole server that are read.
 fn observe_server(meter: &Meter, engine: &Weak<Shared>) {
     let weak = engine.clone();
     meter

@@ -7,7 +7,7 @@ use corymb_repository::{Manifest, ModelFolder};
 use tokio::sync::oneshot;
 
 use crate::batch::{Queue, QueueParts};
-use crate::capacity::Capacity;
+use crate::capacity::{Capacity, Cores};
 use crate::choice::{self, Chosen, Wanted};
 use crate::division::Division;
 use crate::error::LoadError;
@@ -49,7 +49,9 @@ pub(crate) fn load(shared: &Arc<Shared>, folder: &ModelFolder, series: Arc<Serie
     };
     let all_copies = copies.of_each * devices.len();
     let parallel = all_copies.min(shared.pool.workers());
-    let capacity = Arc::new(Capacity::new(&folder.name, parallel, manifest.batching.latency_target));
+    let of_run = if copies.on_cores { copies.threads } else { 0 };
+    let cores = Cores { workers: shared.pool.workers(), of_run };
+    let capacity = Arc::new(Capacity::new(&folder.name, parallel, cores, manifest.batching.latency_target));
     let unverified = model.and_then(Model::unverified);
     if let Some(nodes) = unverified {
         let (model, version) = (&folder.name, &folder.version);

@@ -368,10 +368,15 @@ impl Entry {
         self.serving.load().versions.iter().map(|served| of(&served.version)).sum()
     }
 
-    /// Load over capacity, of the version where that is highest.
-    pub(crate) fn saturation(&self) -> f64 {
+    /// Load over capacity, of the version where that is highest, where `all` is the part of the shared workers that is asked for.
+    pub(crate) fn saturation(&self, all: f64) -> f64 {
         let serving = self.serving.load();
-        serving.versions.iter().map(|served| served.version.capacity.saturation()).fold(0.0, f64::max)
+        serving.versions.iter().map(|served| served.version.capacity.saturation(all)).fold(0.0, f64::max)
+    }
+
+    /// The part of the shared workers that is asked for by requests for this model.
+    pub(crate) fn shared_load(&self) -> f64 {
+        self.serving.load().versions.iter().map(|served| served.version.capacity.shared()).sum()
     }
 
     /// So much time has passed.

@@ -121,10 +121,19 @@ pub(crate) struct Shared {
     pub(crate) admission: Arc<Admission>,
     pub(crate) concurrency: Arc<Concurrency>,
     pub(crate) survivors: Survivors,
+    /// The part of the pool's workers that is asked for, of late.
+    pub(crate) load: AtomicU64,
     /// Set when the server stops: what its versions have recorded, which is pushed once more when they are gone.
     pub(crate) last: OnceLock<Vec<Arc<Series>>>,
     /// Whether which models there are is still being found out.
     pub(crate) opening: watch::Sender<bool>,
+}
+
+impl Shared {
+    /// The part of the pool's workers that is asked for, of late: above 1 it is more than there is.
+    pub(crate) fn load(&self) -> f64 {
+        f64::from_bits(self.load.load(Ordering::Relaxed))
+    }
 }
 
 impl std::fmt::Debug for Shared {

@@ -25,6 +25,7 @@ mod reader;
 mod scopes;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use opentelemetry::InstrumentationScope;
 use opentelemetry::metrics::{Meter, MeterProvider};
@@ -84,16 +85,20 @@ impl MetricsBuilder {
         Ok(Metrics { own, page: registry, scopes: self.scopes })
     }
 
-    /// Metrics that are pushed besides, at the interval of `OTEL_METRIC_EXPORT_INTERVAL`.
+    /// Metrics that are pushed besides, every `interval`.
     ///
     /// # Errors
     /// As [`MetricsBuilder::build`].
-    pub fn build_pushing<E: PushMetricExporter + std::fmt::Debug>(self, exporter: E) -> Result<Metrics, OTelSdkError> {
+    pub fn build_pushing<E: PushMetricExporter + std::fmt::Debug>(
+        self,
+        exporter: E,
+        interval: Duration,
+    ) -> Result<Metrics, OTelSdkError> {
         let registry = Registry::new();
         let page = page::exporter(&registry)?;
         let temporality = exporter.temporality();
         self.scopes.will_be_pushed(temporality);
-        let push = PeriodicReader::builder(exporter).build();
+        let push = PeriodicReader::builder(exporter).with_interval(interval).build();
         let provider = match temporality {
             Temporality::Cumulative => self.provider().with_reader(SharedReader::new(page, push)),
             _ => self.provider().with_reader(page).with_reader(push),

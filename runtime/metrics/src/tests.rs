@@ -75,7 +75,7 @@ impl PushMetricExporter for Sums {
 fn pushing(temporality: Temporality) -> (Metrics, Sums) {
     let (sums, builder) = (Sums::new(temporality), MetricsBuilder::default());
     let exporter = builder.every_scope(sums.clone());
-    let metrics = builder.build_pushing(exporter).expect("registered");
+    let metrics = builder.build_pushing(exporter, Duration::from_secs(60)).expect("registered");
     // The SDK pushes nothing for a process that has nothing of its own.
     metrics.meter("corymb").u64_observable_gauge("up").with_callback(|up| up.observe(1, &[])).build();
     (metrics, sums)

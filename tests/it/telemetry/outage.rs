@@ -84,6 +84,12 @@ fn serve_without_a_collector(fault: Fault, transport: &str) {
     ask(FEW);
     let each: BTreeMap<String, usize> = ["logs", "metrics", "traces"].map(|signal| (signal.to_owned(), 1)).into();
     server.event(|_| lines(&server, "signals cannot be delivered") == each);
+    if fault == Fault::Down {
+        let told =
+            server.event(|event| event["message"].as_str().is_some_and(|text| text.starts_with("signals cannot")));
+        assert_eq!(told["endpoint"], endpoint, "{told}");
+        assert!(transport == "grpc" || told["cause"].as_str().is_some_and(|cause| cause.contains("refused")), "{told}");
+    }
     let before = resident(&server);
     ask(3 * FEW);
     let grown = resident(&server).saturating_sub(before);
@@ -102,6 +108,28 @@ fn serve_without_a_collector(fault: Fault, transport: &str) {
     }
     server.signal("TERM");
     assert_eq!(server.wait(), Some(0), "{fault:?}: it ends by itself");
+}
+
+#[test]
+fn mistakes_in_variables_are_named_and_keep_nothing_from_being_served() {
+    let mistakes = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "localhost:4317", "did you mean http://localhost:4317?"),
+        ("OTEL_METRIC_EXPORT_INTERVAL", "abc", "'abc'; expected a number of milliseconds"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "s3cret", "part 1 is no NAME=VALUE"),
+        ("OTEL_TRACES_EXPORTR", "otlp", "did you mean OTEL_TRACES_EXPORTER?"),
+    ];
+    let variables = mistakes.map(|(name, value, _)| (name, value));
+    let server = Server::start_with(&[], &variables);
+    assert_eq!(server.post(PREDICT, "image/jpeg", &picture()).status, 200);
+    for (name, _, words) in mistakes {
+        let told = server
+            .event(|event| event["message"].as_str().is_some_and(|text| text.contains(name) && text.contains(words)));
+        assert_eq!(told["level"], "WARN", "{told}");
+    }
+    assert!(!server.events().iter().any(|event| event.to_string().contains("s3cret")));
+    let doctor = crate::harness::corymb(&["doctor", "--port", "0"]).envs(variables).output().expect("runs");
+    let page = String::from_utf8_lossy(&doctor.stdout).into_owned();
+    assert!(doctor.status.success() && page.contains("localhost:4317"), "{page}");
 }
 
 #[test]

@@ -110,7 +110,7 @@ fn see_the_resource(received: &Received) {
 }
 
 /// Name, unit, kind, attributes.
-const INSTRUMENTS: [(&str, &str, &str, &[&str]); 18] = [
+const INSTRUMENTS: [(&str, &str, &str, &[&str]); 19] = [
     ("corymb.request.in_flight", "{request}", "gauge", &["model"]),
     ("corymb.request.concurrency.time", "s", "sum", &["model"]),
     ("corymb.server.in_flight", "{request}", "gauge", &[]),
@@ -121,6 +121,7 @@ const INSTRUMENTS: [(&str, &str, &str, &[&str]); 18] = [
     ("corymb.batch.size", "{request}", "histogram", &["backend", "device", "model", "version"]),
     ("corymb.instance.busy.time", "s", "sum", &["backend", "device", "model", "version"]),
     ("corymb.model.saturation", "1", "gauge", &["model"]),
+    ("corymb.server.saturation", "1", "gauge", &[]),
     ("corymb.model.state", "", "gauge", &["model", "state", "version"]),
     ("corymb.model.load.duration", "s", "histogram", &["model", "outcome", "version"]),
     ("corymb.plugin.memory", "By", "gauge", &["model"]),

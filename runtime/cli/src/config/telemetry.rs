@@ -4,14 +4,28 @@
 //! localhost, which few pods have, and a server that is not told to should open no connection. Endpoints, headers,
 //! compression, intervals, queue sizes and span limits are read by the SDK itself.
 
+mod checks;
+
+use std::fs::File;
+use std::io::Read as _;
+use std::path::Path;
 use std::time::Duration;
 
+use corymb_repository::redact;
 use corymb_server::Propagator;
+use http::Uri;
 
 use super::environment::Environment;
 
 /// The specification's: how long one delivery may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// And how often metrics are delivered.
+const INTERVAL: Duration = Duration::from_secs(60);
+
+/// Where a pod's service account says in which namespace it is: Knative lets a pod's variables not ask for it.
+const NAMESPACE_FILE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
+/// The longest that Kubernetes allows is 63.
+const MAX_NAMESPACE: u64 = 64;
 
 /// Standard variables that are not honoured, so that nobody believes they are.
 const WITHOUT_EFFECT: [&str; 8] = [
@@ -34,10 +48,12 @@ pub(crate) enum Transport {
 }
 
 /// The push of one signal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Push {
     pub(crate) transport: Transport,
     pub(crate) timeout: Duration,
+    /// Where to, without secrets: for messages.
+    pub(crate) endpoint: String,
 }
 
 /// Which traces are sampled that nobody has decided about.
@@ -63,6 +79,8 @@ pub(crate) struct TelemetryOptions {
     pub(crate) traces: Option<Push>,
     pub(crate) metrics: Option<Push>,
     pub(crate) logs: Option<Push>,
+    /// How often metrics are pushed.
+    pub(crate) interval: Duration,
     pub(crate) sampling: Sampling,
     pub(crate) propagators: Vec<Propagator>,
     /// Names and values; `OTEL_RESOURCE_ATTRIBUTES` wins over them.
@@ -74,6 +92,7 @@ pub(crate) struct TelemetryOptions {
 impl TelemetryOptions {
     /// Values that are not understood are warned of and ignored, as the specification wants it.
     pub(crate) fn build(environment: &Environment, warnings: &mut Vec<String>) -> Self {
+        warnings.extend(checks::faults(environment));
         let mut reader = Reader { environment, warnings };
         reader.warn_of_what_has_no_effect();
         let disabled = reader.get("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true"));
@@ -83,9 +102,10 @@ impl TelemetryOptions {
             traces,
             metrics,
             logs,
+            interval: reader.interval(),
             sampling: reader.sampling(),
             propagators: reader.propagators(),
-            resource: resource(environment),
+            resource: resource(environment, Path::new(NAMESPACE_FILE)),
             service_name: reader.get("OTEL_SERVICE_NAME").map(str::to_owned),
         }
     }
@@ -133,6 +153,7 @@ impl<'a> Reader<'a> {
         if !wanted {
             return None;
         }
+        let given = self.endpoint(signal)?;
         let transport = match self.of_signal(signal, "PROTOCOL") {
             Some((_, "grpc")) => Transport::Grpc,
             None | Some((_, "http/protobuf")) => Transport::Http,
@@ -156,7 +177,38 @@ impl<'a> Reader<'a> {
                 Duration::from_millis,
             ),
         };
-        Some(Push { transport, timeout })
+        let endpoint = given.unwrap_or_else(|| match transport {
+            Transport::Grpc => "http://localhost:4317".to_owned(),
+            Transport::Http => "http://localhost:4318".to_owned(),
+        });
+        Some(Push { transport, timeout, endpoint })
+    }
+
+    /// Where a signal is pushed to: None where that is no place, and a place of none where nothing is said.
+    fn endpoint(&mut self, signal: &str) -> Option<Option<String>> {
+        let Some((name, value)) = self.of_signal(signal, "ENDPOINT") else { return Some(None) };
+        let uri = value.parse::<Uri>().ok();
+        let is_place = uri.as_ref().is_some_and(|uri| {
+            matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some_and(|host| !host.is_empty())
+        });
+        if is_place {
+            return Some(Some(redact(value)));
+        }
+        let shown = redact(value);
+        let hint = match value.contains("://") {
+            true => String::new(),
+            false => format!("; did you mean http://{shown}?"),
+        };
+        let signal = signal.to_ascii_lowercase();
+        let warning = format!("{name} is '{shown}', no http:// or https:// URL: {signal} are not pushed{hint}");
+        self.warnings.push(warning);
+        None
+    }
+
+    /// The SDK reads it too, and would take 0 as it is.
+    fn interval(&self) -> Duration {
+        let given = self.get("OTEL_METRIC_EXPORT_INTERVAL").and_then(|text| text.parse().ok());
+        given.filter(|milliseconds| *milliseconds > 0).map_or(INTERVAL, Duration::from_millis)
     }
 
     fn sampling(&mut self) -> Sampling {
@@ -221,7 +273,7 @@ impl<'a> Reader<'a> {
 }
 
 /// What the pod and Knative say of this process. The names beginning with `kn.` are those of Knative's own telemetry.
-fn resource(environment: &Environment) -> Vec<(&'static str, String)> {
+fn resource(environment: &Environment, namespace: &Path) -> Vec<(&'static str, String)> {
     let first = |names: &[&str]| {
         names.iter().find_map(|name| environment.get(*name)).filter(|value| !value.is_empty()).cloned()
     };
@@ -235,13 +287,19 @@ fn resource(environment: &Environment) -> Vec<(&'static str, String)> {
         ("service.instance.id", pod.clone().or_else(|| host.clone())),
         ("host.name", host),
         ("k8s.pod.name", pod),
-        ("k8s.namespace.name", first(&["POD_NAMESPACE", "NAMESPACE"])),
+        ("k8s.namespace.name", first(&["POD_NAMESPACE", "NAMESPACE"]).or_else(|| read_namespace(namespace))),
         ("k8s.node.name", first(&["NODE_NAME"])),
         ("kn.service.name", first(&["K_SERVICE"])),
         ("kn.configuration.name", first(&["K_CONFIGURATION"])),
         ("kn.revision.name", first(&["K_REVISION"])),
     ];
     found.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
+}
+
+fn read_namespace(file: &Path) -> Option<String> {
+    let mut text = String::new();
+    File::open(file).ok()?.take(MAX_NAMESPACE).read_to_string(&mut text).ok()?;
+    Some(text.trim().to_owned()).filter(|name| !name.is_empty())
 }
 
 #[cfg(test)]
@@ -285,7 +343,10 @@ mod tests {
             ("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "500"),
         ]);
         assert!(warnings.is_empty(), "{warnings:?}");
-        let push = |transport, milliseconds| Some(Push { transport, timeout: Duration::from_millis(milliseconds) });
+        let push = |transport, milliseconds| {
+            let endpoint = "http://collector:4318".to_owned();
+            Some(Push { transport, timeout: Duration::from_millis(milliseconds), endpoint })
+        };
         assert_eq!(options.traces, push(Transport::Grpc, 500));
         assert_eq!(options.metrics, push(Transport::Grpc, 2000));
         assert_eq!(options.logs, push(Transport::Http, 2000));
@@ -319,11 +380,32 @@ mod tests {
             ("OTEL_EXPORTER_OTLP_CERTIFICATE", "/ca.pem"),
         ]);
         assert_eq!(options.traces, None);
-        assert_eq!(options.metrics, Some(Push { transport: Transport::Http, timeout: TIMEOUT }));
+        let endpoint = "http://collector:4318".to_owned();
+        assert_eq!(options.metrics, Some(Push { transport: Transport::Http, timeout: TIMEOUT, endpoint }));
         assert_eq!(options.sampling, Sampling { root: Root::All, parent_based: true });
         assert_eq!(options.propagators, [Propagator::B3]);
         for named in ["zipkin", "http/json", "zstd", "5s", "jaeger_remote", "xray", "OTEL_EXPORTER_OTLP_CERTIFICATE"] {
             assert!(warnings.iter().any(|warning| warning.contains(named)), "{named} in {warnings:#?}");
+        }
+    }
+
+    #[test]
+    fn an_endpoint_that_is_none_is_named_and_its_signal_is_not_pushed() {
+        for (value, words) in [
+            (
+                "localhost:4317",
+                "'localhost:4317', no http:// or https:// URL: logs are not pushed; did you mean http://localhost:4317?",
+            ),
+            ("grpc://u:s3cret@collector:4317", "'grpc://collector:4317', no http"),
+            ("http://", "'http://', no http"),
+            ("collector", "did you mean http://collector?"),
+        ] {
+            let (options, warnings) =
+                build(&[("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", value), ("OTEL_TRACES_EXPORTER", "otlp")]);
+            assert_eq!(options.logs, None, "{value}");
+            assert!(warnings.len() == 1 && warnings[0].contains(words), "{warnings:?}");
+            assert!(warnings[0].starts_with("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT is "), "{warnings:?}");
+            assert_eq!(options.traces.expect("pushed").endpoint, "http://localhost:4318");
         }
     }
 
@@ -350,6 +432,10 @@ mod tests {
         assert_eq!(of("k8s.pod.name"), Some("flowers-00001-deployment-abc"));
         assert_eq!(of("k8s.namespace.name"), Some("models"));
         assert_eq!(of("kn.revision.name"), Some("flowers-00001"));
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(file.path(), "models\n").expect("written");
+        let found = resource(&Environment::from([("K_REVISION".to_owned(), "a".to_owned())]), file.path());
+        assert!(found.contains(&("k8s.namespace.name", "models".to_owned())), "{found:?}");
         let elsewhere = build(&[("HOSTNAME", "laptop")]).0.resource;
         assert!(elsewhere.contains(&("host.name", "laptop".to_owned())));
         assert!(elsewhere.contains(&("service.name", "corymb".to_owned())));

@@ -3,8 +3,8 @@
 //! The SDK hands batches over on threads of its own, from queues with a bound; what does not fit is dropped. So a
 //! collector that is down costs requests nothing, and the exporters' word for each failed batch is not repeated.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use opentelemetry_sdk::Resource;
@@ -22,23 +22,52 @@ pub(super) struct Watched<E> {
     delivery: Arc<Delivery>,
 }
 
+/// Why a request failed, by who sent it: the SDK says no more than that one did. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Cause(Arc<Mutex<Option<String>>>);
+
+impl Cause {
+    pub(super) fn set(&self, words: &str) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(words.to_owned());
+    }
+
+    fn take(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
 /// How the delivery of one signal goes.
 #[derive(Debug)]
 pub(super) struct Delivery {
     signal: &'static str,
+    /// Where to.
+    endpoint: String,
+    cause: Cause,
     failing: AtomicBool,
 }
 
 impl Delivery {
-    pub(super) fn of(signal: &'static str) -> Arc<Self> {
-        Arc::new(Self { signal, failing: AtomicBool::new(false) })
+    pub(super) fn of(signal: &'static str, endpoint: &str) -> Arc<Self> {
+        Arc::new(Self {
+            signal,
+            endpoint: endpoint.to_owned(),
+            cause: Cause::default(),
+            failing: AtomicBool::new(false),
+        })
+    }
+
+    /// Where a client says why nothing comes through.
+    pub(super) fn cause(&self) -> Cause {
+        self.cause.clone()
     }
 
     /// Failures are dealt with here: the SDK would only log them again.
     fn saw(&self, result: OTelSdkResult) -> OTelSdkResult {
         match (result, self.failing.load(Ordering::Relaxed)) {
             (Err(error), false) => {
-                tracing::warn!(signal = self.signal, %error, "signals cannot be delivered and are dropped until they can");
+                let Self { signal, endpoint, cause, .. } = self;
+                let cause = cause.take();
+                tracing::warn!(signal, endpoint, %error, cause, "signals cannot be delivered and are dropped until they can");
                 self.failing.store(true, Ordering::Relaxed);
             }
             (Ok(()), true) => {

@@ -11,6 +11,7 @@ use opentelemetry_otlp::{
     WithHttpConfig as _, WithTonicConfig as _,
 };
 
+use super::delivery::Cause;
 use crate::config::telemetry::{Push, Transport};
 
 /// A collector's answer says little; a longer one is not from a collector.
@@ -18,7 +19,7 @@ const MAX_ANSWER: u64 = 4 << 20;
 
 /// Builds an exporter of the kind that is wanted; everything that is not given here it reads from its variables.
 macro_rules! exporter {
-    ($builder:expr, $push:expr) => {{
+    ($builder:expr, $push:expr, $cause:expr) => {{
         let push: Push = $push;
         match push.transport {
             // Without a scheme of https no TLS is spoken, whatever is configured for it.
@@ -29,7 +30,7 @@ macro_rules! exporter {
                 .build(),
             Transport::Http => $builder
                 .with_http()
-                .with_http_client(Client::new(push))
+                .with_http_client(Client::new(&push, $cause))
                 .with_protocol(Protocol::HttpBinary)
                 .with_timeout(push.timeout)
                 .build(),
@@ -37,31 +38,34 @@ macro_rules! exporter {
     }};
 }
 
-pub(super) fn spans(push: Push) -> Result<SpanExporter, ExporterBuildError> {
-    exporter!(SpanExporter::builder(), push)
+pub(super) fn spans(push: Push, cause: Cause) -> Result<SpanExporter, ExporterBuildError> {
+    exporter!(SpanExporter::builder(), push, cause)
 }
 
-pub(super) fn metrics(push: Push) -> Result<MetricExporter, ExporterBuildError> {
-    exporter!(MetricExporter::builder(), push)
+pub(super) fn metrics(push: Push, cause: Cause) -> Result<MetricExporter, ExporterBuildError> {
+    exporter!(MetricExporter::builder(), push, cause)
 }
 
-pub(super) fn logs(push: Push) -> Result<LogExporter, ExporterBuildError> {
-    exporter!(LogExporter::builder(), push)
+pub(super) fn logs(push: Push, cause: Cause) -> Result<LogExporter, ExporterBuildError> {
+    exporter!(LogExporter::builder(), push, cause)
 }
 
 /// Blocks, which is as it should be: the SDK calls it on threads that do nothing else.
 #[derive(Debug)]
-struct Client(ureq::Agent);
+struct Client {
+    agent: ureq::Agent,
+    cause: Cause,
+}
 
 impl Client {
-    fn new(push: Push) -> Self {
+    fn new(push: &Push, cause: Cause) -> Self {
         let config = ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(push.timeout));
-        Self(config.max_redirects(0).build().into())
+        Self { agent: config.max_redirects(0).build().into(), cause }
     }
 
     fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
         let (parts, body) = request.into_parts();
-        let answer = self.0.run(Request::from_parts(parts, &body[..]))?;
+        let answer = self.agent.run(Request::from_parts(parts, &body[..]))?;
         let (parts, body) = answer.into_parts();
         let mut bytes = Vec::new();
         body.into_reader().take(MAX_ANSWER).read_to_end(&mut bytes)?;
@@ -79,6 +83,6 @@ impl HttpClient for Client {
         'client: 'answer,
         Self: 'answer,
     {
-        Box::pin(async move { self.send(request) })
+        Box::pin(async move { self.send(request).inspect_err(|error| self.cause.set(&error.to_string())) })
     }
 }

@@ -10,6 +10,7 @@ use corymb_metrics::{Metrics, MetricsBuilder};
 use corymb_server::Tracing;
 use opentelemetry::KeyValue;
 use opentelemetry::logs::LoggerProvider as _;
+use opentelemetry_otlp::ExporterBuildError;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::logs::SdkLoggerProvider;
@@ -17,10 +18,10 @@ use opentelemetry_sdk::resource::{EnvResourceDetector, TelemetryResourceDetector
 use opentelemetry_sdk::trace::SdkTracerProvider;
 
 use super::LogBridge;
-use super::delivery::{Delivery, Watched};
+use super::delivery::{Cause, Delivery, Watched};
 use super::otlp;
 use super::tracer::{self, Tracer};
-use crate::config::telemetry::TelemetryOptions;
+use crate::config::telemetry::{Push, TelemetryOptions};
 
 /// What delivering the last signals may take. A pod's grace of 30 s is nearly over when a drain took its 25.
 const FLUSH: Duration = Duration::from_secs(3);
@@ -33,18 +34,33 @@ pub(crate) struct Signals {
     tracing: Option<Arc<dyn Tracing>>,
 }
 
-/// Whether what pushes signals can be made as it is asked for.
-pub(crate) fn check_push(options: &TelemetryOptions) -> anyhow::Result<()> {
-    if let Some(push) = options.metrics {
-        otlp::metrics(push).context("push metrics")?;
+/// Which signals cannot be pushed as it is asked for, and why. Serving goes on without.
+pub(crate) fn check_push(options: &TelemetryOptions) -> Vec<String> {
+    let TelemetryOptions { metrics, traces, logs, .. } = options;
+    let faults = [
+        ("metrics", metrics.clone().and_then(|push| otlp::metrics(push, Cause::default()).err())),
+        ("traces", traces.clone().and_then(|push| otlp::spans(push, Cause::default()).err())),
+        ("logs", logs.clone().and_then(|push| otlp::logs(push, Cause::default()).err())),
+    ];
+    let faults = faults.into_iter().filter_map(|(signal, fault)| Some((signal, fault?)));
+    faults.map(|(signal, fault)| format!("{signal} are not pushed: {fault}")).collect()
+}
+
+/// What pushes a signal, watched; none where nobody asked for it, or it cannot be made, which is said.
+fn pushing<E>(
+    signal: &'static str,
+    push: Option<&Push>,
+    make: impl FnOnce(Push, Cause) -> Result<E, ExporterBuildError>,
+) -> Option<Watched<E>> {
+    let push = push?;
+    let delivery = Delivery::of(signal, &push.endpoint);
+    match make(push.clone(), delivery.cause()) {
+        Ok(exporter) => Some(Watched::new(exporter, &delivery)),
+        Err(error) => {
+            tracing::warn!(signal, endpoint = push.endpoint, %error, "signals are not pushed");
+            None
+        }
     }
-    if let Some(push) = options.traces {
-        otlp::spans(push).context("push traces")?;
-    }
-    if let Some(push) = options.logs {
-        otlp::logs(push).context("push logs")?;
-    }
-    Ok(())
 }
 
 impl Signals {
@@ -57,12 +73,10 @@ impl Signals {
     ) -> anyhow::Result<Self> {
         let resource = resource(options);
         let metrics = MetricsBuilder::new(resource.clone());
-        let metrics = match options.metrics {
+        let every_scope = |push, cause| otlp::metrics(push, cause).map(|exporter| metrics.every_scope(exporter));
+        let metrics = match pushing("metrics", options.metrics.as_ref(), every_scope) {
             None => metrics.build(),
-            Some(push) => {
-                let exporter = metrics.every_scope(otlp::metrics(push).context("push metrics")?);
-                metrics.build_pushing(Watched::new(exporter, &Delivery::of("metrics")))
-            }
+            Some(exporter) => metrics.build_pushing(exporter, options.interval),
         };
         let metrics = metrics.context("start the Prometheus page")?;
         opentelemetry::global::set_meter_provider(metrics.clone());
@@ -75,8 +89,7 @@ impl Signals {
 
         let mut traces = None;
         let mut tracing = None;
-        if let Some(push) = options.traces {
-            let exporter = Watched::new(otlp::spans(push).context("push traces")?, &Delivery::of("traces"));
+        if let Some(exporter) = pushing("traces", options.traces.as_ref(), otlp::spans) {
             let provider = tracer::provider().with_resource(resource.clone()).with_batch_exporter(exporter).build();
             opentelemetry::global::set_tracer_provider(provider.clone());
             tracing = Some(Arc::new(Tracer::new(options.sampling, &provider)) as Arc<dyn Tracing>);
@@ -84,8 +97,7 @@ impl Signals {
         }
 
         let mut logs = None;
-        if let Some(push) = options.logs {
-            let exporter = Watched::new(otlp::logs(push).context("push logs")?, &Delivery::of("logs"));
+        if let Some(exporter) = pushing("logs", options.logs.as_ref(), otlp::logs) {
             let provider = SdkLoggerProvider::builder().with_resource(resource).with_batch_exporter(exporter).build();
             log.connect(provider.logger("corymb"));
             logs = Some(provider);

@@ -84,13 +84,13 @@ impl Report {
         let libraries = wiring::library_search(&config.sources, &environment());
         let backends = wiring::backends(libraries, config.run_bytes);
         let backends: Vec<Checked> = backends.into_iter().map(Checked::ask).collect();
-        let warnings = config.warnings.iter().chain(&hardware.notes).cloned().collect();
+        let push = wiring::check_push(&config.telemetry);
+        let warnings = config.warnings.iter().chain(&hardware.notes).cloned().chain(push).collect();
         let devices = devices::devices(&config.engine.device, &backends, &nvidia);
         let mut failures = failures(&config.engine.backend, &config.engine.device, &backends, &devices);
         let sources = [sources::signatures(&config.sources).err(), sources::libraries(&config.sources).err()];
         failures.extend(sources.into_iter().flatten().map(|error| format!("{error:#}")));
         failures.extend(probe::unreachable(&config));
-        failures.extend(wiring::check_push(&config.telemetry).err().map(|error| format!("{error:#}")));
         let mut surroundings = probe::surroundings(&config, &hardware);
         // What is known to fail needs no trial.
         if failures.is_empty() {
