@@ -246,6 +246,8 @@ impl Engine {
             ("unverified", if version.unverified { "true".to_owned() } else { String::new() }),
             ("batching", findings.batching),
             ("alone", findings.alone),
+            ("max_batch_size", version.largest_batch().to_string()),
+            ("instances", version.capacity.parallel().to_string()),
         ];
         let serving = entry.served();
         Ok(ModelDescription {

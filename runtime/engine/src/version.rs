@@ -6,7 +6,7 @@ use corymb_core::{Plugin, Signature};
 use corymb_repository::Held;
 use tokio::sync::oneshot;
 
-use crate::batch::Queue;
+use crate::batch::{Queue, Rows};
 use crate::capacity::Capacity;
 use crate::division::Division;
 use crate::pool::Share;
@@ -63,6 +63,14 @@ pub(crate) struct Findings {
 impl Version {
     pub(crate) fn findings(&self) -> Findings {
         self.findings.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Rows of one run at most, where requests share runs; else 1.
+    pub(crate) fn largest_batch(&self) -> usize {
+        match self.queue.as_ref().map(Queue::rows) {
+            Some(Rows::Together { max, .. }) => max,
+            _ => 1,
+        }
     }
 
     pub(crate) fn set_batching(&self, words: String) {

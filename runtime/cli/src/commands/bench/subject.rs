@@ -77,8 +77,24 @@ impl Subject {
 }
 
 impl Subject {
-    /// The largest batch times the instances, where the server tells its configuration as Triton does.
+    /// The largest batch times the instances, where the server tells them: as they are now, since they may have been found out by the
+    /// load itself.
     pub(crate) fn batch_slots(&self) -> Option<usize> {
+        self.slots_of_metadata().or_else(|| self.slots_of_configuration())
+    }
+
+    /// By the metadata's `parameters`, as this server tells it.
+    fn slots_of_metadata(&self) -> Option<usize> {
+        let transport = Transport::remote(&self.target.to_string());
+        let answer =
+            transport.send(Request::get(format!("/v2/models/{}", self.model)).body(Bytes::new()).ok()?).ok()?;
+        let metadata: Value = serde_json::from_slice(answer.body()).ok()?;
+        let number = |name: &str| metadata["parameters"][name].as_str()?.parse::<usize>().ok();
+        number("max_batch_size")?.checked_mul(number("instances")?)
+    }
+
+    /// By the configuration, as Triton tells it.
+    fn slots_of_configuration(&self) -> Option<usize> {
         let transport = Transport::remote(&self.target.to_string());
         let url = format!("/v2/models/{}/config", self.model);
         let answer = transport.send(Request::get(url).body(Bytes::new()).ok()?).ok()?;
