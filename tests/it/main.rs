@@ -16,6 +16,7 @@ mod group;
 mod harness;
 mod hazards;
 mod hostile;
+mod ingress;
 mod isolation;
 mod live;
 mod loads;

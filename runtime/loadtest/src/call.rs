@@ -51,12 +51,20 @@ impl Call {
 }
 
 impl RestCall {
-    /// The request for a server whose `Host` is `authority`.
-    pub(crate) fn request(&self, authority: &HeaderValue) -> Request<http_body_util::Full<Bytes>> {
+    /// The request for a server whose `Host` is `authority`, with what every request says.
+    pub(crate) fn request(&self, authority: &HeaderValue, more: &HeaderMap) -> Request<http_body_util::Full<Bytes>> {
         let mut request = Request::new(http_body_util::Full::new(self.body.clone()));
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = self.path.clone();
         *request.headers_mut() = self.headers.clone();
+        // A name that is said twice is said as the caller of the whole says it.
+        let headers = request.headers_mut();
+        for name in more.keys() {
+            headers.remove(name);
+        }
+        for (name, value) in more {
+            headers.append(name, value.clone());
+        }
         request.headers_mut().insert(header::HOST, authority.clone());
         request
     }

@@ -8,6 +8,8 @@ use thiserror::Error;
 pub enum LoadError {
     #[error("'{url}': {reason}")]
     Target { url: String, reason: String },
+    #[error("the certificates that are trusted: {0}")]
+    Certificates(String),
     #[error("the request cannot be sent: {0} is not valid")]
     Request(String),
     #[error("{0}")]

@@ -27,7 +27,7 @@ mod target;
 mod tests;
 
 pub use call::{Call, RestCall};
-pub use client::probe;
+pub use client::{fetch, probe};
 pub use error::LoadError;
 pub use outcome::Failure;
 pub use plan::{Mode, Plan};
@@ -35,4 +35,4 @@ pub use record::Progress;
 pub use report::{Latency, Lateness, Report};
 pub use run::run;
 pub use schedule::Arrivals;
-pub use target::Target;
+pub use target::{Access, Target};

@@ -15,6 +15,8 @@ pub enum Failure {
     Timeout,
     /// No connection.
     Connect,
+    /// A connection, but none that is trusted.
+    Tls,
     /// The connection ended before the answer did.
     Lost,
     /// The answer was larger than is read.
@@ -39,6 +41,7 @@ impl fmt::Display for Failure {
             Self::Grpc(code) => write!(formatter, "gRPC {code:?}"),
             Self::Timeout => formatter.write_str("timeout"),
             Self::Connect => formatter.write_str("no connection"),
+            Self::Tls => formatter.write_str("no TLS"),
             Self::Lost => formatter.write_str("connection lost"),
             Self::TooLarge => formatter.write_str("answer too large"),
             Self::Unsent => formatter.write_str("never sent"),

@@ -6,7 +6,7 @@ mod rest;
 
 use std::time::Duration;
 
-pub use probe::probe;
+pub use probe::{fetch, probe};
 
 use crate::call::Call;
 use crate::outcome::Outcome;

@@ -10,7 +10,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
-use corymb_loadtest::{Arrivals, Mode, Plan, Report};
+use corymb_loadtest::{Access, Arrivals, Mode, Plan, Report};
+use http::header::{AUTHORIZATION, HOST};
+use http::uri::Authority;
+use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
@@ -33,6 +36,18 @@ pub(crate) struct LoadFlags {
     /// How requests are sent; by default as the data is
     #[arg(long)]
     protocol: Option<Protocol>,
+    /// A header of every request, metadata by gRPC; may be repeated
+    #[arg(short = 'H', long, value_name = "NAME:VALUE", value_parser = parse_header)]
+    header: Vec<(HeaderName, HeaderValue)>,
+    /// What requests to a URL are for, where an ingress stands there: their Host, and what its certificate is for
+    #[arg(long, value_name = "HOST[:PORT]")]
+    host: Option<Authority>,
+    /// A file with a token, sent as Authorization: Bearer
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// Certificates that are trusted beside the web's (PEM)
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
     /// Rows of a made-up request
     #[arg(long, value_name = "ROWS", default_value_t = 1)]
     batch: usize,
@@ -50,6 +65,35 @@ pub(crate) struct LoadFlags {
     server_pid: Option<u32>,
     #[command(flatten)]
     pub(super) sources: SourceFlags,
+}
+
+/// `NAME: VALUE`, as `curl` and `hey` take it.
+fn parse_header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
+    let expected = || "expected NAME:VALUE, e.g. 'X-Team: models'".to_owned();
+    let (name, value) = text.split_once(':').ok_or_else(expected)?;
+    let name = HeaderName::try_from(name.trim()).map_err(|_| expected())?;
+    if name == HOST {
+        return Err("the Host header is what --host says".to_owned());
+    }
+    let value = HeaderValue::try_from(value.trim()).map_err(|error| error.to_string())?;
+    Ok((name, value))
+}
+
+impl LoadFlags {
+    /// How the server is reached.
+    fn access(&self) -> anyhow::Result<Access> {
+        let mut headers: HeaderMap = self.header.iter().cloned().collect();
+        if let Some(file) = &self.token_file {
+            let token = std::fs::read_to_string(file).with_context(|| format!("--token-file {}", file.display()))?;
+            let value = HeaderValue::try_from(format!("Bearer {}", token.trim()));
+            let mut value = value.with_context(|| format!("--token-file {}: it is no token", file.display()))?;
+            value.set_sensitive(true);
+            headers.insert(AUTHORIZATION, value);
+        }
+        let read = |file: &PathBuf| std::fs::read(file).with_context(|| format!("--ca {}", file.display()));
+        let roots = self.ca.as_ref().map(read).transpose()?.unwrap_or_default();
+        Ok(Access { host: self.host.clone(), headers, roots })
+    }
 }
 
 /// Measure throughput and latency of a server under load.
@@ -110,7 +154,7 @@ pub(crate) struct Measured {
 impl Bench {
     /// Finds or starts the server, and sends one request to see that it is understood.
     pub(crate) fn prepare(flags: &LoadFlags) -> anyhow::Result<Self> {
-        let subject = Subject::find(flags.target.as_deref(), &flags.sources, flags.server_pid)?;
+        let subject = Subject::find(flags.target.as_deref(), &flags.sources, flags.access()?, flags.server_pid)?;
         let payload = Payload::prepare(flags, &subject)?;
         // The server needs the cores more than the generator does.
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;

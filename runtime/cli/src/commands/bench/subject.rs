@@ -5,16 +5,18 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use bytes::Bytes;
 use corymb_core::Signature;
-use corymb_loadtest::Target;
+use corymb_loadtest::{Access, Call, Target};
 use corymb_wire::v2;
-use http::Request;
+use http::Response;
 use serde_json::Value;
 
 use crate::config::SourceFlags;
-use crate::transport::Transport;
+
+/// How long a server may take to say what it has.
+const ANSWER_LIMIT: Duration = Duration::from_secs(120);
 
 /// How long a server may take to load its models.
 const START_LIMIT: Duration = Duration::from_secs(300);
@@ -50,11 +52,16 @@ pub(crate) fn is_url(named: &str) -> bool {
 
 impl Subject {
     /// `named` is a URL, or a model to be served, beside those of the flags.
-    pub(super) fn find(named: Option<&str>, sources: &SourceFlags, pid: Option<u32>) -> anyhow::Result<Self> {
+    pub(super) fn find(
+        named: Option<&str>,
+        sources: &SourceFlags,
+        access: Access,
+        pid: Option<u32>,
+    ) -> anyhow::Result<Self> {
         // A bare model's name is that of its file; the one there is will be found.
         let wanted = sources.model.first().map(|model| model.name.clone()).or_else(|| sources.model_name.clone());
         if let Some(url) = named.filter(|named| is_url(named)) {
-            let target = Target::parse(url)?;
+            let target = Target::parse(url)?.reached_by(access)?;
             let Described { model, signature, metadata } = describe(&target, wanted.as_deref())?;
             return Ok(Self { target, model, signature, metadata, pid, start: None, _server: None });
         }
@@ -85,9 +92,7 @@ impl Subject {
 
     /// By the metadata's `parameters`, as this server tells it.
     fn slots_of_metadata(&self) -> Option<usize> {
-        let transport = Transport::remote(&self.target.to_string());
-        let answer =
-            transport.send(Request::get(format!("/v2/models/{}", self.model)).body(Bytes::new()).ok()?).ok()?;
+        let answer = ask(&self.target, &format!("/v2/models/{}", self.model), None).ok()?;
         let metadata: Value = serde_json::from_slice(answer.body()).ok()?;
         let number = |name: &str| metadata["parameters"][name].as_str()?.parse::<usize>().ok();
         number("max_batch_size")?.checked_mul(number("instances")?)
@@ -95,9 +100,7 @@ impl Subject {
 
     /// By the configuration, as Triton tells it.
     fn slots_of_configuration(&self) -> Option<usize> {
-        let transport = Transport::remote(&self.target.to_string());
-        let url = format!("/v2/models/{}/config", self.model);
-        let answer = transport.send(Request::get(url).body(Bytes::new()).ok()?).ok()?;
+        let answer = ask(&self.target, &format!("/v2/models/{}/config", self.model), None).ok()?;
         let config: Value = serde_json::from_slice(answer.body()).ok()?;
         let batch = config["max_batch_size"].as_u64()?.max(1);
         let groups = config["instance_group"].as_array()?;
@@ -173,12 +176,11 @@ struct Described {
 
 /// The model that is named, or the only one.
 fn describe(target: &Target, name: Option<&str>) -> anyhow::Result<Described> {
-    let transport = Transport::remote(&target.to_string());
     let name = match name {
         Some(name) => name.to_owned(),
-        None => only_model(&transport)?,
+        None => only_model(target)?,
     };
-    let answer = transport.send(Request::get(format!("/v2/models/{name}")).body(Bytes::new())?)?;
+    let answer = ask(target, &format!("/v2/models/{name}"), None)?;
     if !answer.status().is_success() {
         bail!("{target} does not describe model '{name}': {}", answer.status());
     }
@@ -187,8 +189,15 @@ fn describe(target: &Target, name: Option<&str>) -> anyhow::Result<Described> {
     Ok(Described { model: name, signature, metadata })
 }
 
-fn only_model(transport: &Transport) -> anyhow::Result<String> {
-    let answer = transport.send(Request::post("/v2/repository/index").body(Bytes::new())?)?;
+/// As the load will: with its headers, and over its TLS.
+fn ask(target: &Target, path: &str, body: Option<Bytes>) -> anyhow::Result<Response<Bytes>> {
+    let Call::Rest(call) = Call::rest(path, &[], body)? else { bail!("{path} is no path of REST") };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(corymb_loadtest::fetch(target, &call, ANSWER_LIMIT)).map_err(|words| anyhow!("{words}"))
+}
+
+fn only_model(target: &Target) -> anyhow::Result<String> {
+    let answer = ask(target, "/v2/repository/index", Some(Bytes::new()))?;
     let index: Value = serde_json::from_slice(answer.body()).unwrap_or_default();
     let names = index.as_array().into_iter().flatten().filter_map(|model| model["name"].as_str());
     let mut names: Vec<&str> = names.collect();
