@@ -99,8 +99,9 @@ fn a_model_is_served_for_the_time() {
 #[test]
 fn what_cannot_be_measured_is_said() {
     for (arguments, words) in [
-        (&["bench", "https://localhost:1"][..], "TLS is not spoken here"),
-        (&["bench", "http://127.0.0.1:9"], "http://127.0.0.1:9/"),
+        (&["bench", "ftp://localhost:1"][..], "ftp://localhost:1"),
+        (&["bench", "https://127.0.0.1:9"], "https://127.0.0.1:9: no connection"),
+        (&["bench", "http://127.0.0.1:9"], "http://127.0.0.1:9: no connection"),
         (&["bench", "/absent/model"], "/absent/model"),
         (&["bench", "--shape", "x=1", "-d", "1s"], "--shape names the input 'x'"),
     ] {

@@ -282,7 +282,7 @@ fn replayed(
         service_time: service_time.times(slower),
         cold_start: question.server.cold_start,
     };
-    let (mut replays, mut outcomes) = (Vec::new(), Vec::new());
+    let (mut replays, mut outcomes): (Vec<Replay>, Vec<_>) = (Vec::new(), Vec::new());
     for load in loads() {
         let ideal = |part: f64| part * rate * alone / 1e3 / tried.effective_concurrency;
         let scenario = Scenario {
@@ -300,10 +300,16 @@ fn replayed(
             seed: 1,
         };
         let outcome = simulate(&scenario)?;
-        replays.push(load.judge(&outcome, question.objective, slower, ideal));
+        // Where service times vary, requests queue and the queue is load: more replicas than their times alone say, and steadily so.
+        let steady = replays.first().map(|steady| f64::from(steady.pods_max));
+        replays.push(load.judge(&outcome, question.objective, slower, ideal, steady));
         outcomes.push((load.name.to_owned(), outcome));
     }
-    Ok((Recommendation { replays, ..tried }, outcomes))
+    let steady = replays.first().map_or(0, |steady| u64::from(steady.pods_max));
+    // Of a rate beyond what is replayed the replay says nothing.
+    let is_whole = question.rate.is_some_and(|asked| asked <= rate);
+    let replicas = tried.replicas.map(|replicas| if is_whole { replicas.max(steady) } else { replicas });
+    Ok((Recommendation { replays, replicas, ..tried }, outcomes))
 }
 
 /// Rates that stay, double, rise and fall, and come in bursts.
@@ -327,13 +333,15 @@ impl Load {
         Trace::parse(&(rows.collect::<String>() + &format!("{},0\n", self.seconds)))
     }
 
-    /// `ideal` says how many replicas a part of the rate takes.
+    /// `ideal` says how many replicas a part of the rate takes by the times alone, `steady` how many the whole of it takes in a steady
+    /// load, where that is known.
     fn judge(
         &self,
         outcome: &Outcome,
         objective: Option<&Objective>,
         slower: f64,
         ideal: impl Fn(f64) -> f64,
+        steady: Option<f64>,
     ) -> Replay {
         let is_settled = |tick: &&Tick| tick.t >= self.settled && tick.t < self.seconds;
         let pods: Vec<u32> = outcome.ticks.iter().filter(is_settled).map(|tick| tick.ready).collect();
@@ -346,8 +354,11 @@ impl Load {
             .map(|((_, part), _)| *part)
             .fold((f64::INFINITY, 0.0_f64), |(least, most), part| (least.min(part), most.max(part)));
         let fewest = (ideal(least).ceil() - 1.0).max(1.0);
-        // Queues of random arrivals are load, too.
-        let greatest = (ideal(most) * self.above).ceil() + 1.0;
+        // Queues of random arrivals are load, too. One more and one less is no swinging.
+        let greatest = match steady {
+            None => f64::from(pods_min) + 2.0,
+            Some(steady) => (ideal(most).max(most * steady) * self.above).ceil() + 1.0,
+        };
         let summary = &outcome.summary;
         let is_answered = summary.refused == 0 && summary.timed_out == 0;
         let latency = &summary.latency;
