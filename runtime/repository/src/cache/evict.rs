@@ -158,11 +158,13 @@ impl Cache {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
     use std::thread;
 
     use super::*;
     use crate::cache::{BlobRecord, boot_id};
-    use crate::store::Digests;
+    use crate::hashing::digests_of;
+    use crate::store::{Algorithm, Digests};
 
     const SIZE: u64 = 10_000;
     const ROUNDS: usize = 400;
@@ -212,5 +214,28 @@ mod tests {
                 thread::sleep(Duration::from_millis(1));
             }
         });
+    }
+
+    #[test]
+    fn what_may_not_have_reached_the_disk_is_read_again_after_a_restart() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let cache = Cache::open(folder.path(), None).expect("a cache");
+        put(&cache, "a");
+        let known = cache.find("a").expect("there");
+        let path = cache.blob_file("a", "json");
+        let keep = |digests: Digests| {
+            let record = BlobRecord { boot: "another".to_owned(), synced: false, digests, ..known.clone() };
+            crate::cache::write_json(&path, &record).expect("written");
+        };
+        keep(Digests::default());
+        assert!(cache.find("a").is_none(), "nothing says what it must be");
+        let file = File::open(cache.blob("a")).expect("there");
+        let digests = digests_of(&file, &[Algorithm::Sha256.into()]).expect("read");
+        keep(digests.clone());
+        assert!(cache.find("a").is_some_and(|record| record.synced), "it is what it was");
+        fs::set_permissions(cache.blob("a"), fs::Permissions::from_mode(0o644)).expect("ours");
+        fs::write(cache.blob("a"), vec![1; SIZE as usize]).expect("written");
+        keep(digests);
+        assert!(cache.find("a").is_none(), "it is another");
     }
 }

@@ -21,6 +21,7 @@
 
 mod evict;
 mod lease;
+mod sync;
 mod tree;
 
 use std::fs::{self, File};
@@ -36,6 +37,7 @@ pub(crate) use evict::CacheFull;
 pub(crate) use lease::{Hold, Lease};
 pub(crate) use tree::{Tree, TreeRecord};
 
+use self::sync::Syncer;
 use crate::hashing::digests_of;
 use crate::listed::Listed;
 use crate::store::{Check, Digests, Object};
@@ -47,6 +49,7 @@ pub(crate) struct Cache {
     /// The most bytes that may lie in it.
     limit: Option<u64>,
     lease: Arc<Lease>,
+    syncer: Arc<Syncer>,
 }
 
 /// What is known of a blob.
@@ -58,8 +61,8 @@ pub(crate) struct BlobRecord {
     pub(crate) size: u64,
     /// As computed when it was downloaded.
     pub(crate) digests: Digests,
-    /// Of the running system when it was written: content that may not have reached the disk is not believed after a
-    /// restart of the machine.
+    /// Of the running system when it was written: content that may not have reached the disk is read again after a restart of the
+    /// machine.
     pub(crate) boot: String,
     pub(crate) synced: bool,
     /// When the file was changed last: seconds and nanoseconds since 1970. What was changed later is looked at anew.
@@ -74,7 +77,7 @@ impl Cache {
             fs::create_dir_all(folder.join(name))?;
         }
         let lease = Arc::new(Lease::take(&folder.join("using"), lock_file(folder))?);
-        Ok(Self { folder: folder.to_owned(), limit, lease })
+        Ok(Self { folder: folder.to_owned(), limit, lease, syncer: Arc::default() })
     }
 
     pub(crate) fn folder(&self) -> &Path {
@@ -138,19 +141,23 @@ impl Cache {
         let path = self.blob_file(key, "json");
         let record: BlobRecord = read_json(&path)?;
         let meta = fs::metadata(self.blob(key)).ok()?;
-        if meta.len() != record.size || !(record.synced || record.boot == boot_id()) {
+        let is_safe = record.synced || record.boot == boot_id();
+        // What cannot be read again for want of a checksum is fetched again.
+        if meta.len() != record.size || (!is_safe && record.digests.0.is_empty()) {
             return None;
         }
         let modified = modified(&meta);
-        if record.modified == Some(modified) {
+        if is_safe && record.modified == Some(modified) {
             return Some(record);
         }
-        // The cache was copied, or somebody has written to the file.
+        // The machine was stopped before all was on its disk, the cache was copied, or somebody has written to the file.
         if let Err(fault) = check(&self.blob(key), &record) {
             tracing::warn!(object = record.uri, fault, "damaged in the cache; it is not used");
             return None;
         }
-        let record = BlobRecord { modified: Some(modified), ..record };
+        // What was read after the machine was started anew is on its disk.
+        let synced = record.synced || record.boot != boot_id();
+        let record = BlobRecord { modified: Some(modified), synced, ..record };
         // Where nobody may write it is read again each time.
         let _ = write_json(&path, &record);
         Some(record)
@@ -173,15 +180,7 @@ impl Cache {
         write_json(&record_path, &record)?;
         let blob = self.blob(key);
         fs::rename(part, &blob)?;
-        // Writing gigabytes out takes seconds in which the model can already be loaded.
-        let synced = BlobRecord { synced: true, ..record };
-        std::thread::Builder::new().name("sync".to_owned()).spawn(move || {
-            let written = File::open(&blob).and_then(|file| file.sync_all());
-            if written.is_ok() && blob.exists() {
-                let _ = write_json(&record_path, &synced);
-            }
-        })?;
-        Ok(())
+        self.syncer.later(blob, record_path)
     }
 
     /// Forgets a blob.
