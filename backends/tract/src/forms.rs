@@ -137,7 +137,9 @@ impl Walk<'_> {
             }
             let opset = self.opset_of(&node.domain);
             see(node, Form::of(node, opset, &known.facts, &known.values));
-            for body in subgraphs(node) {
+            // What is never taken is not computed, and its shapes need not fit.
+            let idle = idle_branch(node, &known.facts);
+            for body in subgraphs(node).filter(|body| !idle.is_some_and(|idle| std::ptr::eq(*body, idle))) {
                 let given = body_inputs(node, body, &known.facts);
                 let parsed = self.parse(body, &known.facts, given);
                 let declared = known.declared.within(body);
@@ -187,6 +189,17 @@ impl Walk<'_> {
         let _ = parsed.model.analyse(true);
         Some(parsed)
     }
+}
+
+/// The branch of an `If` that is not taken, where that is known before the run.
+fn idle_branch<'a>(node: &'a NodeProto, facts: &Facts<'_>) -> Option<&'a GraphProto> {
+    if node.op_type != "If" || !corymb_onnx::is_standard(&node.domain) {
+        return None;
+    }
+    let condition = facts.get(node.input.first()?)?.value.concretize()?;
+    let is_taken = *condition.to_plain_array_view::<bool>().ok()?.iter().next()?;
+    let idle = if is_taken { "else_branch" } else { "then_branch" };
+    node.attribute.iter().find(|attribute| attribute.name == idle)?.g.as_ref()
 }
 
 /// What a body is given: the state of a scan as it begins, and slices of what is scanned. A branch is given nothing.
