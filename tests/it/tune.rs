@@ -204,7 +204,8 @@ fn a_running_server_does_not_say_where_its_model_is() {
     let out = folder(&[]);
     let yaml = out.path().join("service.yaml").to_string_lossy().into_owned();
     let url = server.url("");
-    let tune = ["tune", &url, "--step", "100ms", "--warm-up", "0s", "--max-concurrency", "1", "--manifest", &yaml];
+    let quick = ["--step", "100ms", "--warm-up", "0s", "--max-concurrency", "1", "--rate", "1000"];
+    let tune = [&["tune", &url, "--manifest", &yaml], &quick[..]].concat();
     let failed = run(&tune);
     let error = String::from_utf8_lossy(&failed.stderr).into_owned();
     assert!(!failed.status.success() && error.contains("name it by --model identity=URI"), "{error}");

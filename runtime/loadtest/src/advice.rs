@@ -25,6 +25,8 @@ const MOST_REPLICAS: f64 = 10.0;
 const MOST_RATE: f64 = 500.0;
 /// How slow pods are made for that at most, in milliseconds of one request: far below the autoscaler's seconds.
 const SLOWEST: f64 = 50.0;
+/// And one that took longest, in milliseconds: what is a moment of a fast server must not become a time that the autoscaler sees.
+const LONGEST: f64 = 250.0;
 /// The autoscaler's stable window, in seconds.
 const WINDOW: f64 = 60.0;
 /// A revision's default.
@@ -277,9 +279,11 @@ fn replayed(
     let of_one = tried.parallelism as f64 / alone * 1e3;
     let rate = question.rate.unwrap_or(REPLICAS * of_one).min(MOST_REPLICAS * of_one);
     let slower = (rate / MOST_RATE).clamp(1.0, (SLOWEST / alone).max(1.0));
+    let service_time = service_time.times(slower, LONGEST);
+    let alone = service_time.mean() / slower;
     let pod = PodModel {
         parallelism: u32::try_from(tried.parallelism).unwrap_or(u32::MAX),
-        service_time: service_time.times(slower),
+        service_time,
         cold_start: question.server.cold_start,
     };
     let (mut replays, mut outcomes): (Vec<Replay>, Vec<_>) = (Vec::new(), Vec::new());

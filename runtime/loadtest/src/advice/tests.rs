@@ -72,6 +72,18 @@ fn batches_and_fast_models_have_a_target_that_holds() {
 }
 
 #[test]
+fn a_moment_in_which_a_fast_server_stands_still_swings_nothing() {
+    let steps = sweep(None, 1, |concurrency| {
+        let mut step = curve(concurrency, 0.02);
+        step.report.latency.p99_ms = 0.1;
+        (step.report.latency.p999_ms, step.report.latency.max_ms) = (0.5, 60.0);
+        step
+    });
+    let advice = ask(&steps, None, None);
+    assert!(advice.recommendation.is_some(), "{:?}", advice.rejected);
+}
+
+#[test]
 fn where_nothing_holds_the_best_is_told_with_the_reason() {
     // One pod is enough for what comes, at any target, and now and then two requests come at once.
     let objective = objective("max", 12);

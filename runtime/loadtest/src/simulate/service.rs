@@ -39,15 +39,16 @@ impl ServiceTime {
         ])
     }
 
-    /// So many times as long.
+    /// So many times as long; what was measured becomes no longer than `most` by that, in milliseconds.
     #[must_use]
-    pub fn times(&self, factor: f64) -> Self {
+    pub fn times(&self, factor: f64, most: f64) -> Self {
         match self {
             Self::Constant(time) => Self::Constant(time * factor),
             Self::Exponential(mean) => Self::Exponential(mean * factor),
             Self::LogNormal(p50, p99) => Self::LogNormal(p50 * factor, p99 * factor),
             Self::Measured(quantiles) => {
-                Self::Measured(quantiles.iter().map(|(share, time)| (*share, time * factor)).collect())
+                let longer = |time: f64| (time * factor).min(most.max(time));
+                Self::Measured(quantiles.iter().map(|(share, time)| (*share, longer(*time))).collect())
             }
         }
     }
