@@ -299,7 +299,7 @@ async fn a_stream_that_sends_ahead_ends_with_its_connection() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn health_follows_readiness() {
-    let options = ListenerOptions { drain_delay: Duration::from_millis(200), ..ListenerOptions::default() };
+    let options = ListenerOptions { drain_delay: Duration::from_secs(1), ..ListenerOptions::default() };
     let server = start_listening(options).await;
     let channel = Channel::to(&server).await;
     let origin = channel.origin();
