@@ -103,6 +103,10 @@ fn what_cannot_be_measured_is_said() {
         (&["bench", "https://127.0.0.1:9"], "https://127.0.0.1:9: no connection"),
         (&["bench", "http://127.0.0.1:9"], "http://127.0.0.1:9: no connection"),
         (&["bench", "/absent/model"], "/absent/model"),
+        (&["bench", "--host", "m.example.com"], "--host is for a server that runs"),
+        (&["bench", "/absent/model", "-H", "a: b"], "--header is for a server that runs"),
+        (&["bench", "http://127.0.0.1:9", "--ca", "/absent.pem"], "--ca has no effect on http://"),
+        (&["bench", "https://127.0.0.1:9", "--ca", "/absent.pem"], "--ca /absent.pem"),
         (&["bench", "--shape", "x=1", "-d", "1s"], "--shape names the input 'x'"),
     ] {
         let error = error_of(arguments);

@@ -301,3 +301,18 @@ fn a_model_in_a_process_of_its_own_counts_with_that() {
     let loaded = server.event(|event| event["message"] == "model loaded on demand" && event["model"] == "c");
     assert!(loaded["bytes"].as_u64() > Some(6 << 20), "{loaded}");
 }
+
+#[test]
+fn a_name_that_two_claim_is_told() {
+    let claim: &[u8] = br#"{"name": "iris", "implementation": "mlserver_onnx.OnnxModel"}"#;
+    let place = folder(&[
+        ("a/model.onnx", &identity()),
+        ("a/model-settings.json", claim),
+        ("b/model.onnx", &identity()),
+        ("b/model-settings.json", claim),
+    ]);
+    let server = Server::start(&["--model-dir", &place.path().to_string_lossy(), "--load-on-demand"]);
+    let told = server.event(|event| event["claimed"] == "iris");
+    assert_eq!((&told["level"], &told["folder"], &told["name"]), (&json!("WARN"), &json!("b"), &json!("b")), "{told}");
+    assert_eq!(server.get("/v1/models").json(), json!({"models": ["b", "iris"]}));
+}

@@ -116,8 +116,8 @@ impl Memory {
             return Some(bytes);
         }
         let status = file("status")?;
-        let own = ["RssAnon:", "RssShmem:"].iter().filter_map(|key| kibibytes(&status, key)).sum();
-        Some(own)
+        let own = kibibytes(&status, "RssAnon:").map(|own| own + kibibytes(&status, "RssShmem:").unwrap_or(0));
+        own.or_else(|| kibibytes(&status, "VmRSS:"))
     }
 
     fn children(&self, process: &str) -> Vec<String> {

@@ -70,6 +70,26 @@ fn version_2() {
 }
 
 #[test]
+fn a_process_and_all_that_it_has_started_are_counted() {
+    let hardware = machine(&[
+        ("proc/self/smaps_rollup", "Rss: 900 kB\nPss:                 100 kB\nPss_Anon: 50 kB\n"),
+        ("proc/self/task/1/children", "11 "),
+        ("proc/self/task/2/children", "12"),
+        ("proc/11/smaps_rollup", "Pss: 20 kB\n"),
+        ("proc/11/task/11/children", "13\n"),
+        // It does not let others look into its memory.
+        ("proc/13/status", "VmRSS: 900 kB\nRssAnon: 3 kB\nRssFile: 700 kB\nRssShmem: 1 kB\n"),
+    ]);
+    // Of 12 there is nothing any more.
+    assert_eq!(hardware.memory.family_bytes(), Some(124 << 10));
+    let alone = machine(&[]);
+    assert_eq!(alone.memory.family_bytes(), Some(20 << 20), "a kernel that tells neither");
+    let own = Hardware::read().memory;
+    let usage = own.current_usage().process_bytes.expect("known");
+    assert!(own.family_bytes().is_some_and(|bytes| bytes > 0 && bytes < 4 * usage), "{usage}");
+}
+
+#[test]
 fn version_2_where_the_parent_is_tighter() {
     let hardware = machine(&[
         ("proc/self/cgroup", "0::/pod/app\n"),

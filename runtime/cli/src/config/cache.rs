@@ -92,6 +92,8 @@ mod tests {
         let place = tempfile::tempdir().expect("made");
         let home = place.path().join("home");
         assert_eq!(chosen(&[("HOME", &home)]), (Some(home.join(".cache/corymb")), None));
+        let named = place.path().join("named");
+        assert_eq!(chosen(&[("HOME", &home), ("CORYMB_CACHE", &named)]), (Some(named), None));
         fs::write(&home, "a file").expect("written");
         let own = place.path().join(format!("corymb-{}", geteuid().as_raw()));
         let variables = [("HOME", home.as_path()), ("TMPDIR", place.path())];

@@ -217,6 +217,21 @@ mod tests {
     }
 
     #[test]
+    fn what_is_on_the_disk_is_said_to_be() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let cache = Cache::open(folder.path(), None).expect("a cache");
+        for key in ["a", "b"] {
+            put(&cache, key);
+            assert!(cache.find(key).is_some_and(|record| !record.synced), "that takes its time");
+        }
+        let until = std::time::Instant::now() + Duration::from_secs(60);
+        while !["a", "b"].iter().all(|key| cache.find(key).is_some_and(|record| record.synced)) {
+            assert!(std::time::Instant::now() < until, "nobody writes them out");
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    #[test]
     fn what_may_not_have_reached_the_disk_is_read_again_after_a_restart() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let cache = Cache::open(folder.path(), None).expect("a cache");

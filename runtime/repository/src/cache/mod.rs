@@ -180,7 +180,8 @@ impl Cache {
         write_json(&record_path, &record)?;
         let blob = self.blob(key);
         fs::rename(part, &blob)?;
-        self.syncer.later(blob, record_path)
+        self.syncer.later(blob, record_path);
+        Ok(())
     }
 
     /// Forgets a blob.

@@ -81,7 +81,23 @@ fn parse_header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
 
 impl LoadFlags {
     /// How the server is reached.
+    ///
+    /// # Errors
+    /// For what would not be heard: a server that is started for the time needs none of it, and one without TLS no certificates.
     fn access(&self) -> anyhow::Result<Access> {
+        let given = [
+            ("--header", !self.header.is_empty()),
+            ("--host", self.host.is_some()),
+            ("--token-file", self.token_file.is_some()),
+            ("--ca", self.ca.is_some()),
+        ];
+        let url = self.target.as_deref().filter(|target| is_url(target));
+        if let (None, Some((flag, _))) = (url, given.iter().find(|(_, is_given)| *is_given)) {
+            bail!("{flag} is for a server that runs: name it by its URL, e.g. https://ingress.example.com");
+        }
+        if self.ca.is_some() && url.is_some_and(|url| url.starts_with("http://")) {
+            bail!("--ca has no effect on http://: write https:// where TLS is spoken");
+        }
         let mut headers: HeaderMap = self.header.iter().cloned().collect();
         if let Some(file) = &self.token_file {
             let token = std::fs::read_to_string(file).with_context(|| format!("--token-file {}", file.display()))?;

@@ -104,7 +104,10 @@ pub(crate) fn tuned(served: &Served, pod: &PodFlags, told: &Recommendation) -> a
         model: served.uri.clone(),
         target: Some(told.target),
         utilization: Some(told.target_utilization_percentage.round() as u8),
-        container_concurrency: Some(u32::try_from(told.container_concurrency.min(1000)).unwrap_or(1000)),
+        // Knative takes no limit above 1000; 0 is none.
+        container_concurrency: Some(
+            u32::try_from(told.container_concurrency).ok().filter(|most| *most <= 1000).unwrap_or(0),
+        ),
         min_scale: None,
         max_scale: most,
         pod: pod.clone(),
