@@ -27,8 +27,9 @@ pub(super) struct Watched<E> {
 pub(super) struct Cause(Arc<Mutex<Option<String>>>);
 
 impl Cause {
-    pub(super) fn set(&self, words: &str) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(words.to_owned());
+    /// Of the last request; none where it was answered, whatever the answer says.
+    pub(super) fn set(&self, words: Option<String>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = words;
     }
 
     fn take(&self) -> Option<String> {

@@ -83,6 +83,10 @@ impl HttpClient for Client {
         'client: 'answer,
         Self: 'answer,
     {
-        Box::pin(async move { self.send(request).inspect_err(|error| self.cause.set(&error.to_string())) })
+        Box::pin(async move {
+            let answer = self.send(request);
+            self.cause.set(answer.as_ref().err().map(ToString::to_string));
+            answer
+        })
     }
 }
