@@ -1,9 +1,10 @@
 //! The real OpenTelemetry Collector, built from `tests/telemetry`, and what it was sent.
 
+use std::collections::BTreeMap;
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -28,22 +29,33 @@ pub(crate) fn wait_listening(port: u16, child: &mut Child) {
 
 /// The Collector's binary; none without Go.
 pub(crate) fn binary() -> Option<PathBuf> {
-    static BUILT: OnceLock<Option<PathBuf>> = OnceLock::new();
-    let built = BUILT.get_or_init(|| {
-        if Command::new("go").arg("version").output().is_err() {
-            return None;
-        }
-        let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("otel-collector");
-        let folder = root().join("tests/telemetry");
-        let built = Command::new("go").args(["build", "-o"]).arg(&path).arg(".").current_dir(folder).output();
-        let built = built.expect("go runs");
-        assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
-        Some(path)
-    });
-    if built.is_none() {
-        skip("the OpenTelemetry Collector is built with Go, which is not there");
+    built_with_go(".")
+}
+
+/// The program in a folder of `tests/telemetry`, built once; none without Go.
+pub(crate) fn built_with_go(folder: &str) -> Option<PathBuf> {
+    static BUILT: Mutex<BTreeMap<String, PathBuf>> = Mutex::new(BTreeMap::new());
+    if Command::new("go").arg("version").output().is_err() {
+        skip("what takes telemetry is built with Go, which is not there");
+        return None;
     }
-    built.clone()
+    // Others who want it wait for it, and do not build it again.
+    let mut built = BUILT.lock().expect("nobody panicked");
+    if let Some(path) = built.get(folder) {
+        return Some(path.clone());
+    }
+    let path =
+        PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("telemetry-{}", folder.replace('.', "collector")));
+    let output = Command::new("go")
+        .args(["build", "-o"])
+        .arg(&path)
+        .arg(format!("./{folder}"))
+        .current_dir(root().join("tests/telemetry"))
+        .output()
+        .expect("go runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    built.insert(folder.to_owned(), path.clone());
+    Some(path)
 }
 
 /// A running Collector. Killed when dropped.
@@ -58,14 +70,38 @@ impl Collector {
     pub(crate) fn start() -> Option<Self> {
         let binary = binary()?;
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let (grpc, http) = (free_port(), free_port());
         let lines = folder.path().join("lines");
+        let exporters = format!("  lines: {{path: '{}'}}\n", lines.display());
+        let pipelines = "    traces: {receivers: [otlp], exporters: [lines]}\n    metrics: {receivers: [otlp], exporters: [lines]}\n    \
+                         logs: {receivers: [otlp], exporters: [lines]}\n";
+        Some(Self::run(&binary, folder, "", &exporters, pipelines))
+    }
+
+    /// One that does with metrics what `deploy/telemetry/collector.yaml` says, and hands them on to `prometheus`.
+    pub(crate) fn deployed(prometheus: &str) -> Option<Self> {
+        let binary = binary()?;
+        let text = std::fs::read_to_string(root().join("deploy/telemetry/collector.yaml")).expect("the configuration");
+        let (_, line) = text.split_once("    metrics:\n      receivers: [otlp]\n").expect("the pipeline of metrics");
+        let processors = line.lines().next().expect("its processors").trim();
+        let pipelines = format!(
+            "    metrics:\n      receivers: [otlp]\n      {processors}\n      exporters: [otlp_http/metrics]\n"
+        );
+        let exporters = format!(
+            "  otlp_http/metrics:\n    endpoint: {prometheus}/api/v1/otlp\n    compression: none\n    tls: {{insecure: true}}\n"
+        );
+        // Comments between its parts have empty lines around them.
+        let begin = text.find("\nprocessors:\n").expect("processors");
+        let end = text.find("\nexporters:\n").expect("exporters");
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        Some(Self::run(&binary, folder, &text[begin..end], &exporters, &pipelines))
+    }
+
+    fn run(binary: &Path, folder: tempfile::TempDir, processors: &str, exporters: &str, pipelines: &str) -> Self {
+        let (grpc, http) = (free_port(), free_port());
         let config = format!(
             "receivers:\n  otlp:\n    protocols:\n      grpc: {{endpoint: '127.0.0.1:{grpc}'}}\n      \
-             http: {{endpoint: '127.0.0.1:{http}'}}\nexporters:\n  lines: {{path: '{}'}}\nservice:\n  telemetry:\n    \
-             metrics: {{level: none}}\n  pipelines:\n    traces: {{receivers: [otlp], exporters: [lines]}}\n    \
-             metrics: {{receivers: [otlp], exporters: [lines]}}\n    logs: {{receivers: [otlp], exporters: [lines]}}\n",
-            lines.display()
+             http: {{endpoint: '127.0.0.1:{http}'}}\n{processors}\nexporters:\n{exporters}service:\n  telemetry:\n    \
+             metrics: {{level: none}}\n  pipelines:\n{pipelines}"
         );
         let path = folder.path().join("config.yaml");
         std::fs::write(&path, config).expect("written");
@@ -78,7 +114,7 @@ impl Collector {
         for port in [grpc, http] {
             wait_listening(port, &mut collector.child);
         }
-        Some(collector)
+        collector
     }
 
     /// What it has been sent so far.

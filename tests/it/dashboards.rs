@@ -4,13 +4,14 @@
 use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::collector::{free_port, wait_listening};
+use crate::collector::{built_with_go, free_port, wait_listening};
 use crate::harness::{LIMIT, Server, SetOnDrop, folder, picture, root, send, skip};
 use crate::telemetry::grpc_picture;
 
@@ -76,36 +77,57 @@ fn knative() -> u16 {
 /// A running Prometheus. Killed when dropped.
 pub(crate) struct Prometheus {
     child: Child,
-    address: String,
+    pub(crate) address: String,
     _folder: tempfile::TempDir,
 }
 
 impl Prometheus {
     pub(crate) fn start(server: &Server) -> Option<Self> {
-        if Command::new("prometheus").arg("--version").output().is_err() {
-            skip("Prometheus is not installed");
-            return None;
-        }
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let config = format!(
+        Self::scraping(&format!(
             "global: {{scrape_interval: 1s}}\nscrape_configs:\n  - job_name: corymb\n    static_configs:\n      - targets: \
              ['{}']\n        labels: {{namespace: models, pod: flowers-00001-abc}}\n  - job_name: knative-serving\n    \
              static_configs:\n      - targets: ['127.0.0.1:{}']\n",
             server.address,
             knative()
-        );
+        ))
+    }
+
+    /// One that is told what to scrape; none where it is not installed.
+    pub(crate) fn scraping(config: &str) -> Option<Self> {
+        if Command::new("prometheus").arg("--version").output().is_err() {
+            skip("Prometheus is not installed");
+            return None;
+        }
+        let mut command = Command::new("prometheus");
+        Some(Self::run(config, |config, folder, port| {
+            command.arg(format!("--config.file={}", config.display()));
+            command.arg(format!("--storage.tsdb.path={}", folder.join("data").display()));
+            command.arg(format!("--web.listen-address=127.0.0.1:{port}"));
+            command
+        }))
+    }
+
+    /// What is pushed to, built from `tests/telemetry/prometheus`; none where Go is not there.
+    pub(crate) fn pushed_to(config: &str) -> Option<Self> {
+        let mut command = Command::new(built_with_go("prometheus")?);
+        Some(Self::run(config, |config, folder, port| {
+            command.arg("--config").arg(config).arg("--data").arg(folder.join("data"));
+            command.arg("--address").arg(format!("127.0.0.1:{port}"));
+            command
+        }))
+    }
+
+    fn run(config: &str, command: impl FnOnce(&Path, &Path, u16) -> Command) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("prometheus.yaml");
         std::fs::write(&path, config).expect("written");
         let port = free_port();
         let log = std::fs::File::create(folder.path().join("log")).expect("created");
-        let mut command = Command::new("prometheus");
-        command.arg(format!("--config.file={}", path.display()));
-        command.arg(format!("--storage.tsdb.path={}", folder.path().join("data").display()));
-        command.arg(format!("--web.listen-address=127.0.0.1:{port}"));
+        let mut command = command(&path, folder.path(), port);
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().expect("it starts");
         let mut prometheus = Self { child, address: format!("http://127.0.0.1:{port}"), _folder: folder };
         wait_listening(port, &mut prometheus.child);
-        Some(prometheus)
+        prometheus
     }
 
     fn get(&self, path: &str, name: &str, value: &str) -> Value {

@@ -27,6 +27,7 @@ mod on_demand;
 mod operations;
 mod parity;
 mod repository;
+mod scaling_paths;
 mod shares;
 mod signals;
 mod signatures;

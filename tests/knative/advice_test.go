@@ -123,6 +123,8 @@ type advice struct {
 		ContainerConcurrency int64   `json:"container_concurrency"`
 		Replicas             int32
 		Parallelism          int
+		ServiceTime          float64 `json:"service_time_ms"`
+		Warnings             []string
 	}
 	Rejected json.RawMessage
 }

@@ -19,6 +19,9 @@ import (
 // Set for the process inside: the server's binary. Its listening sockets, made outside, follow standard error.
 const insideVariable = "CORYMB_INSIDE_POD"
 
+// Besides: the model that it serves, in the place of the embedded one.
+const modelVariable = "CORYMB_INSIDE_MODEL"
+
 // insidePorts are forwarded to from the pod's address outside, in this order. The server's own port is not among them:
 // nothing but queue-proxy reaches it.
 var insidePorts = []int{8012, 8013, 8022, 9090, statsPort}
@@ -37,7 +40,11 @@ func runInside() error {
 	if err := loopbackUp(); err != nil {
 		return fmt.Errorf("loopback: %w", err)
 	}
-	server := exec.Command(os.Getenv(insideVariable), "serve", "--knative-stats", fmt.Sprintf("127.0.0.1:%d", statsPort))
+	arguments := []string{"serve", "--knative-stats", fmt.Sprintf("127.0.0.1:%d", statsPort)}
+	if model := os.Getenv(modelVariable); model != "" {
+		arguments = append(arguments, "--model-dir", model)
+	}
+	server := exec.Command(os.Getenv(insideVariable), arguments...)
 	// As Knative's container: the port by $PORT.
 	server.Env = []string{"PORT=8080", "POD_NAME=" + os.Getenv("SERVING_POD"), "XDG_CACHE_HOME=" + os.Getenv("XDG_CACHE_HOME")}
 	server.Stdout, server.Stderr = os.Stderr, os.Stderr

@@ -11,6 +11,9 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -24,8 +27,10 @@ import (
 
 // sidecar runs pods of two containers: the server and queue-proxy.
 type sidecar struct {
-	t                    *testing.T
-	path, cache          string
+	t           *testing.T
+	path, cache string
+	// model is what the server serves, in the place of the embedded one.
+	model                string
 	containerConcurrency int
 	h2c                  bool
 	// probe is the readiness probe as Knative hands it to queue-proxy.
@@ -57,7 +62,7 @@ func (s *sidecar) start(name, ip string) (running, error) {
 	}
 	command := exec.Command(self)
 	command.Env = []string{
-		insideVariable + "=" + s.path, "XDG_CACHE_HOME=" + s.cache,
+		insideVariable + "=" + s.path, modelVariable + "=" + s.model, "XDG_CACHE_HOME=" + s.cache,
 		fmt.Sprintf("CONTAINER_CONCURRENCY=%d", s.containerConcurrency),
 		fmt.Sprintf("QUEUE_SERVING_PORT=%d", s.port()), "QUEUE_SERVING_TLS_PORT=8112", "USER_PORT=8080",
 		"REVISION_TIMEOUT_SECONDS=300", "SERVING_LOGGING_CONFIG=", "SERVING_LOGGING_LEVEL=error",
@@ -295,4 +300,44 @@ func TestContainerConcurrency(t *testing.T) {
 	}
 	row("containerConcurrency 1, gRPC probe, 4 in flight", "queue-proxy counts 4, the server at most 1", fmt.Sprintf("%.3f and %.3f, all 200",
 		queueProxy.AverageConcurrentRequests, own.AverageConcurrentRequests))
+}
+
+// TestTuneOfAFastModel measures a model of microseconds, alone and behind queue-proxy, which takes longer than the model does. What the
+// autoscaler counts is the proxy's time, too: at a target of 1 a pod would do next to nothing.
+func TestTuneOfAFastModel(t *testing.T) {
+	model, err := filepath.Abs("../fixtures/models/identity_fp32.onnx")
+	if err != nil {
+		t.Fatal(err)
+	}
+	flags := []string{"--step", "2s", "--warm-up", "500ms", "--max-concurrency", "32"}
+	var alone advice
+	run(t, &alone, append([]string{"tune", model}, flags...)...)
+	runner := newSidecar(t, httpProbe)
+	runner.model = model
+	ip := fmt.Sprintf("127.77.%d.1", subnets.Add(1))
+	pod, err := runner.start("fast", ip)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var through advice
+	run(t, &through, append([]string{"tune", fmt.Sprintf("http://%s:%d", ip, runner.port()), "--proxy-time", "0s"}, flags...)...)
+	if err := pod.stop(); err != nil {
+		t.Error(err)
+	}
+	for name, told := range map[string]advice{"alone": alone, "behind queue-proxy": through} {
+		if told.Recommendation == nil {
+			t.Errorf("%s: nothing is recommended: %s", name, told.Rejected)
+			continue
+		}
+		warned := slices.ContainsFunc(told.Recommendation.Warnings, func(words string) bool { return strings.Contains(words, "prox") })
+		if told.Recommendation.Target < 2 || !warned {
+			t.Errorf("%s: target %v, warnings %q", name, told.Recommendation.Target, told.Recommendation.Warnings)
+		}
+	}
+	if t.Failed() {
+		return
+	}
+	row("a model of microseconds: the target that tune recommends, measured alone and behind queue-proxy", "never 1",
+		fmt.Sprintf("%v (a request takes %.2f ms), %v (%.2f ms)", alone.Recommendation.Target, alone.Recommendation.ServiceTime,
+			through.Recommendation.Target, through.Recommendation.ServiceTime))
 }

@@ -11,7 +11,42 @@ require (
 )
 
 require (
-	cel.dev/expr v0.24.0 // indirect
+	github.com/cenkalti/backoff/v5 v5.0.3 // indirect
+	github.com/coreos/go-semver v0.3.1 // indirect
+	github.com/coreos/go-systemd/v22 v22.5.0 // indirect
+	github.com/distribution/reference v0.6.0 // indirect
+	github.com/emicklei/go-restful/v3 v3.12.2 // indirect
+	github.com/felixge/httpsnoop v1.0.4 // indirect
+	github.com/go-logr/stdr v1.2.2 // indirect
+	github.com/gogo/protobuf v1.3.2 // indirect
+	github.com/golang/protobuf v1.5.4 // indirect
+	github.com/google/uuid v1.6.0 // indirect
+	github.com/grpc-ecosystem/go-grpc-prometheus v1.2.0 // indirect
+	github.com/grpc-ecosystem/grpc-gateway/v2 v2.29.0 // indirect
+	github.com/kylelemons/godebug v1.1.0 // indirect
+	github.com/mxk/go-flowrate v0.0.0-20140419014527-cca7078d478f // indirect
+	github.com/robfig/cron/v3 v3.0.1 // indirect
+	go.etcd.io/etcd/api/v3 v3.6.5 // indirect
+	go.etcd.io/etcd/client/pkg/v3 v3.6.5 // indirect
+	go.etcd.io/etcd/client/v3 v3.6.5 // indirect
+	go.opentelemetry.io/auto/sdk v1.2.1 // indirect
+	go.opentelemetry.io/contrib/instrumentation/google.golang.org/grpc/otelgrpc v0.60.0 // indirect
+	go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp v0.69.0 // indirect
+	go.opentelemetry.io/otel/exporters/otlp/otlptrace v1.44.0 // indirect
+	go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracegrpc v1.44.0 // indirect
+	go.opentelemetry.io/otel/metric v1.44.0 // indirect
+	go.opentelemetry.io/otel/sdk v1.44.0 // indirect
+	go.opentelemetry.io/proto/otlp v1.10.0 // indirect
+	google.golang.org/grpc v1.82.1 // indirect
+	gopkg.in/evanphx/json-patch.v4 v4.13.0 // indirect
+	k8s.io/component-helpers v0.0.0 // indirect
+	k8s.io/controller-manager v0.0.0 // indirect
+	k8s.io/kubelet v0.0.0 // indirect
+	sigs.k8s.io/apiserver-network-proxy/konnectivity-client v0.31.2 // indirect
+)
+
+require (
+	cel.dev/expr v0.25.1 // indirect
 	github.com/antlr4-go/antlr/v4 v4.13.0 // indirect
 	github.com/beorn7/perks v1.0.1 // indirect
 	github.com/blang/semver/v4 v4.0.0 // indirect
@@ -65,15 +100,74 @@ require (
 	google.golang.org/protobuf v1.36.12-0.20260120151049-f2248ac996af // indirect
 	gopkg.in/inf.v0 v0.9.1 // indirect
 	gopkg.in/yaml.v3 v3.0.1 // indirect
-	k8s.io/apimachinery v0.35.7 // indirect
-	k8s.io/apiserver v0.35.7 // indirect
+	k8s.io/apimachinery v0.35.7
+	k8s.io/apiserver v0.35.7
 	k8s.io/client-go v0.35.7 // indirect
 	k8s.io/component-base v0.35.7 // indirect
 	k8s.io/klog/v2 v2.130.1 // indirect
 	k8s.io/kube-openapi v0.0.0-20250910181357-589584f1c912 // indirect
+	k8s.io/kubernetes v1.35.4
 	k8s.io/utils v0.0.0-20251002143259-bc988d571ff4 // indirect
 	knative.dev/networking v0.0.0-20260727162500-c7a7b772cac9 // indirect
 	sigs.k8s.io/json v0.0.0-20250730193827-2d320260d730 // indirect
 	sigs.k8s.io/randfill v1.0.0 // indirect
 	sigs.k8s.io/structured-merge-diff/v6 v6.3.0 // indirect
 )
+
+replace k8s.io/api => k8s.io/api v0.35.7
+
+replace k8s.io/apiextensions-apiserver => k8s.io/apiextensions-apiserver v0.35.7
+
+replace k8s.io/apimachinery => k8s.io/apimachinery v0.35.7
+
+replace k8s.io/apiserver => k8s.io/apiserver v0.35.7
+
+replace k8s.io/cli-runtime => k8s.io/cli-runtime v0.35.7
+
+replace k8s.io/client-go => k8s.io/client-go v0.35.7
+
+replace k8s.io/cloud-provider => k8s.io/cloud-provider v0.35.7
+
+replace k8s.io/cluster-bootstrap => k8s.io/cluster-bootstrap v0.35.7
+
+replace k8s.io/code-generator => k8s.io/code-generator v0.35.7
+
+replace k8s.io/component-base => k8s.io/component-base v0.35.7
+
+replace k8s.io/component-helpers => k8s.io/component-helpers v0.35.7
+
+replace k8s.io/controller-manager => k8s.io/controller-manager v0.35.7
+
+replace k8s.io/cri-api => k8s.io/cri-api v0.35.7
+
+replace k8s.io/cri-client => k8s.io/cri-client v0.35.7
+
+replace k8s.io/csi-translation-lib => k8s.io/csi-translation-lib v0.35.7
+
+replace k8s.io/dynamic-resource-allocation => k8s.io/dynamic-resource-allocation v0.35.7
+
+replace k8s.io/endpointslice => k8s.io/endpointslice v0.35.7
+
+replace k8s.io/externaljwt => k8s.io/externaljwt v0.35.7
+
+replace k8s.io/kms => k8s.io/kms v0.35.7
+
+replace k8s.io/kube-aggregator => k8s.io/kube-aggregator v0.35.7
+
+replace k8s.io/kube-controller-manager => k8s.io/kube-controller-manager v0.35.7
+
+replace k8s.io/kube-proxy => k8s.io/kube-proxy v0.35.7
+
+replace k8s.io/kube-scheduler => k8s.io/kube-scheduler v0.35.7
+
+replace k8s.io/kubectl => k8s.io/kubectl v0.35.7
+
+replace k8s.io/kubelet => k8s.io/kubelet v0.35.7
+
+replace k8s.io/metrics => k8s.io/metrics v0.35.7
+
+replace k8s.io/mount-utils => k8s.io/mount-utils v0.35.7
+
+replace k8s.io/pod-security-admission => k8s.io/pod-security-admission v0.35.7
+
+replace k8s.io/sample-apiserver => k8s.io/sample-apiserver v0.35.7

@@ -1,5 +1,5 @@
-// Checks manifests as a cluster would: against the schemas of the custom resources, unknown fields as errors, and for
-// Knative Services by the code of Knative's own webhook. Prints "ok FILE" for each file, and fails at the first that is
+// Checks manifests as a cluster would: Kubernetes' own kinds by the code of its API server, custom resources against their
+// schemas, unknown fields as errors, and Knative Services by the code of Knative's own webhook. Prints "ok FILE" for each file, and fails at the first that is
 // not.
 package main
 
@@ -21,6 +21,7 @@ import (
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/pruning"
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/validation"
 	"knative.dev/pkg/apis"
+	"knative.dev/serving/pkg/apis/config"
 	servingv1 "knative.dev/serving/pkg/apis/serving/v1"
 	"sigs.k8s.io/yaml"
 )
@@ -31,6 +32,8 @@ type module struct{ path, version, sum string }
 var (
 	knative   = module{"knative.dev/serving", "v0.50.0", ""} // its checksum is in go.sum
 	kserve    = module{"github.com/kserve/kserve", "v0.20.0", "h1:Bs7HxmGV4KFqqptDcWseKv+mwD4YOYHJWcuVgPG2Gug="}
+	keda      = module{"github.com/kedacore/keda/v2", "v2.20.2", "h1:SR60v8uIcelbveS8n/1jcl8tLdBBIbHMxmdOHw8tKqA="}
+	operator  = module{"github.com/prometheus-operator/prometheus-operator", "v0.85.0", "h1:M5xLCLEoaW2IJfnuCwFzzpL+jSVQu3KGT84Pye+fW8s="}
 	kfserving = module{"github.com/kubeflow/kfserving", "v0.3.0", "h1:sZroVIKXyX+Exx8/HWggSgEB2Qx8oHQkPOeBJrIHajY="}
 )
 
@@ -43,6 +46,9 @@ var kinds = map[string]struct {
 	"serving.kserve.io/v1alpha1/ClusterServingRuntime": {kserve, "config/crd/full/serving.kserve.io_clusterservingruntimes.yaml"},
 	"serving.kserve.io/v1beta1/InferenceService":       {kserve, "config/crd/full/serving.kserve.io_inferenceservices.yaml"},
 	"serving.kubeflow.org/v1alpha1/KFService":          {kfserving, "install/0.1.0/kfserving.yaml"},
+	"keda.sh/v1alpha1/ScaledObject":                    {keda, "config/crd/bases/keda.sh_scaledobjects.yaml"},
+	"monitoring.coreos.com/v1/PodMonitor":              {operator, "example/prometheus-operator-crd/monitoring.coreos.com_podmonitors.yaml"},
+	"monitoring.coreos.com/v1/PrometheusRule":          {operator, "example/prometheus-operator-crd/monitoring.coreos.com_prometheusrules.yaml"},
 }
 
 func main() {
@@ -60,16 +66,43 @@ func check(file string) error {
 	if err != nil {
 		return err
 	}
+	var objects []map[string]any
+	for _, document := range documents(text) {
+		object, err := checkDocument(document)
+		if err != nil {
+			return err
+		}
+		objects = append(objects, object)
+	}
+	if len(objects) == 0 {
+		return fmt.Errorf("there is no document in it")
+	}
+	return selected(objects)
+}
+
+// checkDocument checks one document of a file, and returns its object.
+func checkDocument(text []byte) (map[string]any, error) {
 	// Also refuses keys that are given twice.
 	asJSON, err := yaml.YAMLToJSONStrict(text)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	var object map[string]any
-	if err := json.Unmarshal(asJSON, &object); err != nil {
-		return err
+	object, err := parsed(asJSON)
+	if err != nil {
+		return nil, err
 	}
 	kind := fmt.Sprintf("%v/%v", object["apiVersion"], object["kind"])
+	if strategy, isNative := strategies[kind]; isNative {
+		if err := checkNative(strategy, asJSON); err != nil {
+			return nil, fmt.Errorf("%v: %w", object["kind"], err)
+		}
+		return object, nil
+	}
+	return object, checkCustom(kind, object, asJSON)
+}
+
+// checkCustom applies the schema of a custom resource, and what its webhook checks besides.
+func checkCustom(kind string, object map[string]any, asJSON []byte) error {
 	home, known := kinds[kind]
 	if !known {
 		return fmt.Errorf("no schema is known for %s", kind)
@@ -83,7 +116,7 @@ func check(file string) error {
 		return err
 	}
 	if err := checkSchema(schema, object); err != nil {
-		return err
+		return fmt.Errorf("%v: %w", object["kind"], err)
 	}
 	switch object["kind"] {
 	case "Service":
@@ -198,7 +231,18 @@ func checkService(text []byte) error {
 	if err := yaml.UnmarshalStrict(text, &service); err != nil {
 		return err
 	}
+	// What deploy/knative says has to be enabled for a claim.
+	features, err := config.NewFeaturesConfigFromMap(map[string]string{
+		config.FeaturePodSpecPVClaim:                 string(config.Enabled),
+		"kubernetes.podspec-persistent-volume-write": string(config.Enabled),
+	})
+	if err != nil {
+		return err
+	}
 	ctx := apis.WithinCreate(context.Background())
+	settings := config.FromContextOrDefaults(ctx)
+	settings.Features = features
+	ctx = config.ToContext(ctx, settings)
 	service.SetDefaults(ctx)
 	if err := service.Validate(ctx); err != nil {
 		return err
@@ -208,15 +252,11 @@ func checkService(text []byte) error {
 
 // checkContainer reads what v1alpha1 leaves undescribed.
 func checkContainer(object map[string]any) error {
-	at := any(object)
-	for _, name := range []string{"spec", "default", "custom", "container"} {
-		fields, isObject := at.(map[string]any)
-		if !isObject {
-			return fmt.Errorf("there is no object above '%s'", name)
-		}
-		at = fields[name]
+	found := at(object, "spec", "default", "custom", "container")
+	if found == nil {
+		return fmt.Errorf("there is no container in it")
 	}
-	text, err := json.Marshal(at)
+	text, err := json.Marshal(found)
 	if err != nil {
 		return err
 	}

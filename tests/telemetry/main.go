@@ -5,6 +5,7 @@ package main
 import (
 	"log"
 
+	"github.com/open-telemetry/opentelemetry-collector-contrib/processor/resourceprocessor"
 	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/confmap"
 	"go.opentelemetry.io/collector/confmap/provider/fileprovider"
@@ -21,10 +22,10 @@ import (
 
 func factories() (otelcol.Factories, error) {
 	otlp, lines, http := otlpreceiver.NewFactory(), newLinesFactory(), otlphttpexporter.NewFactory()
-	batch, limiter := batchprocessor.NewFactory(), memorylimiterprocessor.NewFactory()
+	batch, limiter, resource := batchprocessor.NewFactory(), memorylimiterprocessor.NewFactory(), resourceprocessor.NewFactory()
 	return otelcol.Factories{
 		Receivers:  map[component.Type]receiver.Factory{otlp.Type(): otlp},
-		Processors: map[component.Type]processor.Factory{batch.Type(): batch, limiter.Type(): limiter},
+		Processors: map[component.Type]processor.Factory{batch.Type(): batch, limiter.Type(): limiter, resource.Type(): resource},
 		Exporters:  map[component.Type]exporter.Factory{lines.Type(): lines, http.Type(): http},
 		Telemetry:  otelconftelemetry.NewFactory(),
 	}, nil

@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use corymb_core::{
-    FileSource, Heartbeat, Models, Plugin, PluginError, PluginHost, PluginInfo, PluginOptions, Signature,
+    FileSource, Heartbeat, MemoryPool, Models, Plugin, PluginError, PluginHost, PluginInfo, PluginOptions, Signature,
 };
 use futures::FutureExt as _;
 use wasmtime::Engine;
@@ -120,8 +120,26 @@ impl Host {
         compiled.map_err(|reason| PluginError::Load(cut(reason, MAX_MESSAGE)))
     }
 
+    /// Compiles a plugin into a cache, for machines like this one; returns whether its compiled form was there, or beside it, already.
+    ///
+    /// # Errors
+    /// [`PluginError::Load`] when it is no plugin, or when the cache does not keep it.
+    pub fn compile_into(&self, file: &FileSource, cache: &Path, pool: &MemoryPool) -> Result<bool, PluginError> {
+        let refused = |reason: String| PluginError::Load(cut(reason, MAX_MESSAGE));
+        let (_, was_there) = self.component(file, Some(cache), pool).map_err(refused)?;
+        if !was_there && !self.component(file, Some(cache), pool).map_err(refused)?.1 {
+            return Err(refused(format!("it was compiled, but cannot be kept in {}", cache.display())));
+        }
+        Ok(was_there)
+    }
+
     /// The component, and whether its compiled form came from disk.
-    fn component(&self, file: &FileSource, options: &PluginOptions) -> Result<(Component, bool), String> {
+    fn component(
+        &self,
+        file: &FileSource,
+        cache: Option<&Path>,
+        pool: &MemoryPool,
+    ) -> Result<(Component, bool), String> {
         let bytes = file.read_up_to(MAX_COMPONENT as u64).map_err(|error| format!("cannot read it: {error}"))?;
         check_size(&bytes)?;
         let digest = sha256(&bytes);
@@ -130,14 +148,14 @@ impl Host {
         {
             return Ok((component, true));
         }
-        let cache = options.cache.as_deref().and_then(open_cache);
+        let cache = cache.and_then(open_cache);
         let name = format!("{}-{}.cwasm", hex(&digest), hex(&self.compatibility[..8]));
         if let Some(cache) = &cache
             && let Some(component) = self.cached(cache, &name, &digest)
         {
             return Ok((component, true));
         }
-        let compiled = self.compiled(&bytes, options)?;
+        let compiled = self.compiled(&bytes, pool)?;
         let code = artifact::verify(&compiled, &digest, &[self.compatibility]).map_err(|error| error.to_string())?;
         let component = artifact::load(&self.engine, code).map_err(|error| format!("{error:#}"))?;
         if let Some(cache) = &cache
@@ -149,15 +167,15 @@ impl Host {
     }
 
     #[cfg(target_os = "linux")]
-    fn compiled(&self, component: &[u8], options: &PluginOptions) -> Result<Vec<u8>, String> {
+    fn compiled(&self, component: &[u8], pool: &MemoryPool) -> Result<Vec<u8>, String> {
         match &self.compiler {
-            Some(compiler) => compiler.compile(component, &options.pool),
+            Some(compiler) => compiler.compile(component, pool),
             None => compile(&self.engine, component, unchecked),
         }
     }
 
     #[cfg(not(target_os = "linux"))]
-    fn compiled(&self, component: &[u8], _: &PluginOptions) -> Result<Vec<u8>, String> {
+    fn compiled(&self, component: &[u8], _: &MemoryPool) -> Result<Vec<u8>, String> {
         compile(&self.engine, component, unchecked)
     }
 
@@ -229,7 +247,8 @@ impl PluginHost for Host {
         let name = Path::new(&file.name()).file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let refused = |reason: String| PluginError::Load(cut(format!("plugin {name}: {reason}"), MAX_MESSAGE));
         let started = Instant::now();
-        let (component, precompiled) = self.component(file, options).map_err(refused)?;
+        let (component, precompiled) =
+            self.component(file, options.cache.as_deref(), &options.pool).map_err(refused)?;
         let load_time = started.elapsed();
         let world = imports::world(&component, &self.engine).map_err(refused)?;
         Self::check_resources(&component, options.memory).map_err(refused)?;

@@ -42,6 +42,7 @@ pub use engine::{Engine, ModelDescription, ModelStatus, Opening};
 pub use error::{EngineError, LoadError};
 pub use lifecycle::State;
 pub use live::{Live, LoadAsk, OnDemand, OnDemandOptions, Seen, Sources, Waiting, without_paths};
+pub use load::compiled_plugins;
 pub use loads::VersionStatus;
 pub use pool::Stage;
 pub use shared::{EngineOptions, MemoryBudget};

@@ -1,5 +1,6 @@
 //! From a model's folder to a version that can answer.
 
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use corymb_core::{Device, LoadOptions, Model, ModelFiles, Plugin, PluginOptions, Signature};
@@ -225,6 +226,12 @@ fn load_model(shared: &Shared, folder: &ModelFolder, files: &ModelFiles) -> Resu
     Ok(chosen)
 }
 
+/// Where compiled plugins lie in a cache.
+#[must_use]
+pub fn compiled_plugins(cache: &Path) -> PathBuf {
+    cache.join("plugins")
+}
+
 fn load_plugin(
     shared: &Arc<Shared>,
     folder: &ModelFolder,
@@ -240,7 +247,7 @@ fn load_plugin(
         memory: shared.options.plugin_memory,
         pool: shared.options.pool.clone(),
         call_timeout: call_timeout.unwrap_or(shared.options.plugin_timeout),
-        cache: shared.options.cache.as_ref().map(|cache| cache.join("plugins")),
+        cache: shared.options.cache.as_deref().map(compiled_plugins),
     };
     let models = Arc::new(OtherModels(Arc::downgrade(shared)));
     Ok(Some(Arc::from(host.load(&plugin.file, &options, model, models)?)))

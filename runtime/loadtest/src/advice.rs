@@ -31,6 +31,10 @@ const LONGEST: f64 = 250.0;
 const WINDOW: f64 = 60.0;
 /// A revision's default.
 const TIMEOUT: Duration = Duration::from_secs(300);
+/// Below this a request takes longer in the proxies than in the server, in milliseconds.
+const FAST: f64 = 1.0;
+/// The least target of a server that is so fast. At one request in flight nearly all of its time is the proxies', and the server waits.
+const LEAST_OF_FAST: f64 = 2.0;
 
 /// What is known of the server besides.
 #[derive(Clone, Copy, Debug, Default)]
@@ -39,6 +43,11 @@ pub struct Server {
     pub batch_slots: Option<usize>,
     /// From when a pod is asked for to when it is ready.
     pub cold_start: Duration,
+    /// What the proxies in front of a pod will add to each request, where the measured load did not go through them: the autoscaler
+    /// counts a request for as long as Knative's queue-proxy has it.
+    pub proxy_time: Duration,
+    /// The measured load went through proxies.
+    pub is_proxied: bool,
 }
 
 /// What is to be recommended for.
@@ -154,6 +163,9 @@ pub fn advise(question: Question<'_>) -> Result<Advice, SimulateError> {
     let mut best: Option<(Recommendation, Vec<(String, Outcome)>)> = None;
     for tries in 0..TRIES {
         let tried = at(question, &first, LESS.powi(tries.cast_signed()));
+        if tried.service_time_ms < FAST && tried.target < LEAST_OF_FAST && best.is_some() {
+            break;
+        }
         let (tried, outcomes) = replayed(question, tried)?;
         if tried.replays.iter().all(Replay::holds) {
             return Ok(Advice { recommendation: Some(tried), rejected: None, outcomes });
@@ -221,13 +233,14 @@ fn first(question: Question<'_>) -> Option<Recommendation> {
     let greatest = steps.iter().map(|step| step.report.rps).fold(0.0, f64::max);
     let of_one = least.report.rps / least.concurrency as f64;
     let parallelism = ((greatest / of_one).round() as usize).max(1);
+    warnings.extend((service_time_ms < FAST).then(|| of_fast(service_time_ms, server)));
     Some(Recommendation {
         knee: knee.concurrency,
         knee_rps: knee.report.rps,
         container_concurrency,
         target: 0.0,
         target_utilization_percentage: utilization_percentage,
-        effective_concurrency: parallelism.min(knee.concurrency) as f64,
+        effective_concurrency: parallelism.min(knee.concurrency) as f64 * proxied(service_time_ms, server),
         rps_per_replica: 0.0,
         rate,
         replicas: None,
@@ -238,14 +251,38 @@ fn first(question: Question<'_>) -> Option<Recommendation> {
     })
 }
 
+/// How much longer a request is in flight for the autoscaler than for the server.
+fn proxied(service_time_ms: f64, server: Server) -> f64 {
+    1.0 + server.proxy_time.as_secs_f64() * 1e3 / service_time_ms.max(1e-3)
+}
+
+/// What to mind of a server that answers faster than the proxies hand on.
+fn of_fast(service_time_ms: f64, server: Server) -> String {
+    let microseconds = service_time_ms * 1e3;
+    if server.is_proxied {
+        return format!(
+            "alone, a request takes {microseconds:.0} µs, proxies included: they are the limit, not the server, and more replicas \
+             are more proxies"
+        );
+    }
+    format!(
+        "alone, a request takes {microseconds:.0} µs, which is less than the proxy in front of a pod takes: that is the limit, and the \
+         recommendation assumes that it adds {:.1} ms to each request; measure through it where there is one (the ingress's URL, and \
+         --host)",
+        server.proxy_time.as_secs_f64() * 1e3
+    )
+}
+
 /// The same with a part of what a pod could be kept at.
 fn at(question: Question<'_>, first: &Recommendation, part: f64) -> Recommendation {
     let utilization = question.utilization_percentage / 100.0;
     let target = rounded(first.effective_concurrency * part / utilization);
+    let target = if part == 1.0 && first.service_time_ms < FAST { target.max(LEAST_OF_FAST) } else { target };
     // Knative takes no more than what a pod is given.
     let container_concurrency = first.container_concurrency.max(target.ceil() as usize);
     let effective_concurrency = target * utilization;
-    let rps_per_replica = throughput_at(question.steps, effective_concurrency);
+    let in_the_server = effective_concurrency / proxied(first.service_time_ms, question.server);
+    let rps_per_replica = throughput_at(question.steps, in_the_server);
     let replicas = |rate: f64| (rate / rps_per_replica).ceil().max(1.0) as u64;
     Recommendation {
         target,
@@ -274,18 +311,18 @@ fn replayed(
 ) -> Result<(Recommendation, Vec<(String, Outcome)>), SimulateError> {
     let least = question.steps.iter().filter(|step| step.report.answered > 0).min_by_key(|step| step.concurrency);
     let Some(least) = least else { return Ok((tried, Vec::new())) };
-    let service_time = ServiceTime::measured(&least.report.latency);
+    // A pod with its proxy works on more requests at a time, each of which takes longer, and answers as many.
+    let delay = question.server.proxy_time.as_secs_f64() * 1e3;
+    let own = ServiceTime::measured(&least.report.latency);
+    let service_time = own.plus(delay);
     let alone = service_time.mean().max(1e-3);
-    let of_one = tried.parallelism as f64 / alone * 1e3;
+    let parallelism = (tried.parallelism as f64 * alone / own.mean().max(1e-3)).round().max(1.0);
+    let of_one = parallelism / alone * 1e3;
     let rate = question.rate.unwrap_or(REPLICAS * of_one).min(MOST_REPLICAS * of_one);
     let slower = (rate / MOST_RATE).clamp(1.0, (SLOWEST / alone).max(1.0));
     let service_time = service_time.times(slower, LONGEST);
     let alone = service_time.mean() / slower;
-    let pod = PodModel {
-        parallelism: u32::try_from(tried.parallelism).unwrap_or(u32::MAX),
-        service_time,
-        cold_start: question.server.cold_start,
-    };
+    let pod = PodModel { parallelism: parallelism as u32, service_time, cold_start: question.server.cold_start };
     let (mut replays, mut outcomes): (Vec<Replay>, Vec<_>) = (Vec::new(), Vec::new());
     for load in loads() {
         let ideal = |part: f64| part * rate * alone / 1e3 / tried.effective_concurrency;

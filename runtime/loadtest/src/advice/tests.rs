@@ -10,7 +10,7 @@ fn objective(text: &str, milliseconds: u64) -> Objective {
 }
 
 fn ask(steps: &[Step], objective: Option<&Objective>, rate: Option<f64>) -> Advice {
-    let server = Server { batch_slots: Some(1), cold_start: COLD_START };
+    let server = Server { batch_slots: Some(1), cold_start: COLD_START, ..Server::default() };
     advise(Question { steps, objective, utilization_percentage: 70.0, rate, server }).expect("simulated")
 }
 
@@ -46,7 +46,7 @@ fn what_the_sweep_alone_would_say_is_seen_to_swing() {
         objective: Some(&objective),
         utilization_percentage: 70.0,
         rate: Some(100.0),
-        server: Server { batch_slots: Some(1), cold_start: COLD_START },
+        server: Server { batch_slots: Some(1), cold_start: COLD_START, ..Server::default() },
     };
     let mut knee = first(question).expect("good steps");
     knee.effective_concurrency = 8.0 * 0.7;
@@ -69,6 +69,26 @@ fn batches_and_fast_models_have_a_target_that_holds() {
         assert!(told.target > 1.0 && told.effective_concurrency <= told.parallelism as f64, "{name}: {told:?}");
         assert_eq!(advice.outcomes.len(), 4);
     }
+}
+
+#[test]
+fn of_a_fast_model_the_time_in_the_proxies_counts() {
+    for (milliseconds, proxy, least) in [(0.1, 1, 8.0), (0.1, 0, LEAST_OF_FAST), (0.9, 1, LEAST_OF_FAST)] {
+        let proxy_time = Duration::from_millis(proxy);
+        let server = Server { batch_slots: Some(1), cold_start: COLD_START, proxy_time, is_proxied: proxy == 0 };
+        let steps = sweep(None, 64, workers(1, milliseconds));
+        let question = Question { steps: &steps, objective: None, utilization_percentage: 70.0, rate: None, server };
+        let advice = advise(question).expect("simulated");
+        let told = advice.recommendation.unwrap_or_else(|| panic!("{milliseconds} ms: {:?}", advice.rejected));
+        assert!(told.target >= least, "{milliseconds} ms behind {proxy} ms: {told:?}");
+        // No pod is promised more than it was seen to answer.
+        assert!(told.rps_per_replica <= told.knee_rps * 1.001, "{told:?}");
+        let words = if proxy == 0 { "proxies included" } else { "measure through it" };
+        assert!(told.warnings.iter().any(|warning| warning.contains(words)), "{:?}", told.warnings);
+    }
+    let slow = sweep(None, 64, workers(1, 1.1));
+    let told = ask(&slow, None, None).recommendation.expect("one holds");
+    assert!(!told.warnings.iter().any(|warning| warning.contains("prox")), "{:?}", told.warnings);
 }
 
 #[test]
@@ -104,7 +124,7 @@ fn where_nothing_holds_the_best_is_told_with_the_reason() {
 #[test]
 fn the_numbers_follow_from_the_steps() {
     let steps = sweep(None, 256, workers(4, 10.0));
-    let server = Server { batch_slots: Some(16), cold_start: COLD_START };
+    let server = Server { batch_slots: Some(16), cold_start: COLD_START, ..Server::default() };
     let question =
         Question { steps: &steps, objective: None, utilization_percentage: 70.0, rate: Some(1000.0), server };
     let told = advise(question).expect("simulated").recommendation.expect("one holds");

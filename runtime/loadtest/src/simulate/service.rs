@@ -39,6 +39,19 @@ impl ServiceTime {
         ])
     }
 
+    /// Each time longer by as much, in milliseconds. What is drawn by its mean or its median alone stays what it is drawn by.
+    #[must_use]
+    pub fn plus(&self, longer: f64) -> Self {
+        match self {
+            Self::Constant(time) => Self::Constant(time + longer),
+            Self::Exponential(mean) => Self::Exponential(mean + longer),
+            Self::LogNormal(p50, p99) => Self::LogNormal(p50 + longer, p99 + longer),
+            Self::Measured(quantiles) => {
+                Self::Measured(quantiles.iter().map(|(share, time)| (*share, time + longer)).collect())
+            }
+        }
+    }
+
     /// So many times as long; what was measured becomes no longer than `most` by that, in milliseconds.
     #[must_use]
     pub fn times(&self, factor: f64, most: f64) -> Self {

@@ -10,7 +10,8 @@ use bytes::Bytes;
 use corymb_core::Signature;
 use corymb_loadtest::{Access, Call, Target};
 use corymb_wire::v2;
-use http::Response;
+use http::header::{SERVER, VIA};
+use http::{HeaderMap, HeaderName, Response};
 use serde_json::Value;
 
 use crate::config::SourceFlags;
@@ -30,6 +31,8 @@ pub(crate) struct Subject {
     /// V2's metadata of the model.
     pub(crate) metadata: Value,
     pub(crate) pid: Option<u32>,
+    /// An ingress or another proxy answered for it.
+    pub(crate) is_proxied: bool,
     /// From its start to its being ready, where it was started here.
     pub(crate) start: Option<Duration>,
     _server: Option<OwnServer>,
@@ -62,8 +65,8 @@ impl Subject {
         let wanted = sources.model.first().map(|model| model.name.clone()).or_else(|| sources.model_name.clone());
         if let Some(url) = named.filter(|named| is_url(named)) {
             let target = Target::parse(url)?.reached_by(access)?;
-            let Described { model, signature, metadata } = describe(&target, wanted.as_deref())?;
-            return Ok(Self { target, model, signature, metadata, pid, start: None, _server: None });
+            let Described { model, signature, metadata, is_proxied } = describe(&target, wanted.as_deref())?;
+            return Ok(Self { target, model, signature, metadata, pid, is_proxied, start: None, _server: None });
         }
         let mut sources = sources.clone();
         if let Some(model) = named {
@@ -77,9 +80,9 @@ impl Subject {
         let address = wait(&mut server.0)?;
         let started = begin.elapsed();
         let target = Target::parse(&format!("http://{address}"))?;
-        let Described { model, signature, metadata } = describe(&target, wanted.as_deref())?;
-        let pid = Some(server.0.id());
-        Ok(Self { target, model, signature, metadata, pid, start: Some(started), _server: Some(server) })
+        let Described { model, signature, metadata, is_proxied } = describe(&target, wanted.as_deref())?;
+        let (pid, start) = (Some(server.0.id()), Some(started));
+        Ok(Self { target, model, signature, metadata, pid, is_proxied, start, _server: Some(server) })
     }
 }
 
@@ -172,6 +175,18 @@ struct Described {
     model: String,
     signature: Signature,
     metadata: Value,
+    is_proxied: bool,
+}
+
+/// Whether a proxy says so of itself. Knative's queue-proxy does not; the ingress in front of it does.
+fn is_proxied(headers: &HeaderMap) -> bool {
+    let says = |name: HeaderName, known: &[&str]| {
+        let value = headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_ascii_lowercase();
+        known.iter().any(|known| value.contains(known))
+    };
+    headers.contains_key(VIA)
+        || headers.contains_key("x-envoy-upstream-service-time")
+        || says(SERVER, &["envoy", "nginx", "haproxy", "traefik", "kong", "caddy"])
 }
 
 /// The model that is named, or the only one.
@@ -186,7 +201,7 @@ fn describe(target: &Target, name: Option<&str>) -> anyhow::Result<Described> {
     }
     let signature = v2::decode_signature(answer.body()).context("read the model's metadata")?;
     let metadata = serde_json::from_slice(answer.body()).context("read the model's metadata")?;
-    Ok(Described { model: name, signature, metadata })
+    Ok(Described { model: name, signature, metadata, is_proxied: is_proxied(answer.headers()) })
 }
 
 /// As the load will: with its headers, and over its TLS.

@@ -1,19 +1,27 @@
 //! `corymb manifest`: the YAML to apply, from templates that are part of the program.
 
+mod kserve;
+mod kubernetes;
+mod pod;
 mod quantity;
+mod query;
+mod scaling;
 mod settings;
 mod template;
 
 use std::io::Write as _;
 
-use anyhow::bail;
 use clap::{Args, Subcommand, ValueEnum};
 use corymb_loadtest::advice::Recommendation;
 
+use self::kserve::{KserveArguments, kserve};
+use self::kubernetes::{KubernetesArguments, kubernetes};
+use self::query::adapter_metric;
+use self::scaling::ScalingFlags;
 use self::settings::Settings;
 use self::template::{fill, text};
 
-pub(crate) use self::settings::PodFlags;
+pub(crate) use self::pod::PodFlags;
 
 /// Seconds that a pod has for a request, and to end.
 const TIMEOUT: u32 = 60;
@@ -26,6 +34,8 @@ pub(crate) enum ManifestCommand {
     Kserve(KserveArguments),
     /// A KFService of KFServing 0.1 (v1alpha1), with Corymb as its custom predictor
     Kfserving(Settings),
+    /// A Deployment with its Service, PodDisruptionBudget, PodMonitor and autoscaler
+    Kubernetes(KubernetesArguments),
 }
 
 #[derive(Debug, Args)]
@@ -40,18 +50,6 @@ pub(crate) struct KnativeArguments {
     settings: Settings,
 }
 
-#[derive(Debug, Args)]
-pub(crate) struct KserveArguments {
-    /// How KServe deploys it: by Knative, or as a Deployment that KEDA scales [default: knative]
-    #[arg(long)]
-    mode: Option<Mode>,
-    /// Print the ClusterServingRuntime, which is applied once for the cluster
-    #[arg(long)]
-    runtime: bool,
-    #[command(flatten)]
-    settings: Settings,
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
 pub(crate) enum Class {
     /// Knative's autoscaler
@@ -62,12 +60,6 @@ pub(crate) enum Class {
     Keda,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
-pub(crate) enum Mode {
-    Knative,
-    Standard,
-}
-
 /// Prints the manifest of the kind that is named.
 pub(crate) fn manifest(command: &ManifestCommand) -> anyhow::Result<()> {
     let text = match command {
@@ -76,6 +68,7 @@ pub(crate) fn manifest(command: &ManifestCommand) -> anyhow::Result<()> {
         ManifestCommand::Kfserving(settings) => {
             fill("a KFService", include_str!("kfserving.yaml"), &settings.values(TIMEOUT * 5)?)?
         }
+        ManifestCommand::Kubernetes(arguments) => kubernetes(arguments)?,
     };
     // A closed pipe is not worth a panic.
     std::io::stdout().write_all(text.as_bytes())?;
@@ -102,14 +95,16 @@ pub(crate) fn tuned(served: &Served, pod: &PodFlags, told: &Recommendation) -> a
     let settings = Settings {
         name: Some(label(&served.model)),
         model: served.uri.clone(),
-        target: Some(told.target),
-        utilization: Some(told.target_utilization_percentage.round() as u8),
-        // Knative takes no limit above 1000; 0 is none.
-        container_concurrency: Some(
-            u32::try_from(told.container_concurrency).ok().filter(|most| *most <= 1000).unwrap_or(0),
-        ),
-        min_scale: None,
-        max_scale: most,
+        scaling: ScalingFlags {
+            target: Some(told.target),
+            utilization: Some(told.target_utilization_percentage.round() as u8),
+            // Knative takes no limit above 1000; 0 is none.
+            container_concurrency: Some(
+                u32::try_from(told.container_concurrency).ok().filter(|most| *most <= 1000).unwrap_or(0),
+            ),
+            max_scale: most,
+            ..ScalingFlags::default()
+        },
         pod: pod.clone(),
         serve: served.flags.clone(),
         served: Some(served.model.clone()),
@@ -137,52 +132,31 @@ fn label(model: &str) -> String {
 fn knative(arguments: &KnativeArguments) -> anyhow::Result<String> {
     let settings = &arguments.settings;
     let mut values = settings.values(TIMEOUT)?;
-    let (class, metric) = match arguments.class {
-        Class::Kpa => (("kpa_class", "kpa.autoscaling.knative.dev"), "concurrency"),
-        Class::Hpa => (("hpa_class", "hpa.autoscaling.knative.dev"), "corymb_concurrency"),
-        Class::Keda => (("keda_class", "hpa.autoscaling.knative.dev"), "corymb_concurrency"),
+    let (class, kind) = match arguments.class {
+        Class::Kpa => (("kpa_class", "kpa.autoscaling.knative.dev"), "a Knative Service"),
+        Class::Hpa => (("hpa_class", "hpa.autoscaling.knative.dev"), "a Knative Service of class hpa"),
+        Class::Keda => (("keda_class", "hpa.autoscaling.knative.dev"), "a Knative Service of class keda"),
     };
     values.insert(class.0, text(class.1));
-    values.insert("metric", text(metric));
     values.insert("port_name", if arguments.http1 { "http1" } else { "h2c" }.to_owned());
-    if arguments.class != Class::Kpa {
-        // Knative's utilisation is for its own autoscaler; what the others aim for is the target itself.
-        values.remove("utilization");
-        values.remove("target");
-        values.insert("effective", text(&settings.effective().ceil().to_string()));
-        values.insert("min_scale", text(&settings.kept("this class")?.to_string()));
+    if arguments.class == Class::Kpa {
+        values.insert("metric", text(settings.knative_metric()?));
+    } else {
+        // Knative's utilisation and its pace are its own autoscaler's; what the others aim for is the target itself.
+        for own in ["utilization", "target", "panic_window", "panic_threshold", "burst_capacity", "scale_down_delay"] {
+            values.remove(own);
+        }
+        values.insert("metric", text(adapter_metric(settings.scaling.metric)));
+        values.insert("effective", text(&settings.scaling.effective()?.ceil().to_string()));
+        values.insert("min_scale", text(&settings.scaling.kept("this class")?.to_string()));
     }
     if arguments.class == Class::Keda {
-        let query =
-            "sum(rate(corymb_server_concurrency_time_seconds_total{pod=~\"{{ .revisionName }}-deployment-.*\"}[30s]))";
-        values.insert("keda_query", format!("'{query}'"));
+        // The extension would make a stabilisation window of it.
+        values.remove("window");
+        values.insert("keda_query", settings.keda_query("{{ .revisionName }}-deployment-.*")?);
         values.insert("keda_metric_type", text("AverageValue"));
     }
-    fill("a Knative Service of this class", include_str!("knative.yaml"), &values)
-}
-
-fn kserve(arguments: &KserveArguments) -> anyhow::Result<String> {
-    let settings = &arguments.settings;
-    let mut values = settings.values(TIMEOUT)?;
-    if arguments.runtime {
-        if arguments.mode.is_some() {
-            bail!("--mode has no place in a ClusterServingRuntime: it is of the services that use it");
-        }
-        return fill("a ClusterServingRuntime", include_str!("runtime.yaml"), &values);
-    }
-    let Some(model) = &settings.model else {
-        bail!("KServe fetches the model: name it by --model, e.g. --model gs://bucket/model");
-    };
-    values.insert("model", text(model));
-    match arguments.mode.unwrap_or(Mode::Knative) {
-        Mode::Knative => fill("an InferenceService in Knative mode", include_str!("kserve-knative.yaml"), &values),
-        Mode::Standard => {
-            values.insert("sidecar", text(&format!("{}-predictor", settings.name())));
-            values.insert("effective", text(&settings.effective().to_string()));
-            values.insert("min_replicas_kept", settings.kept("KServe's standard mode")?.to_string());
-            fill("an InferenceService in standard mode", include_str!("kserve-standard.yaml"), &values)
-        }
-    }
+    fill(kind, include_str!("knative.yaml"), &values)
 }
 
 #[cfg(test)]

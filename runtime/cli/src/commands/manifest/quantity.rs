@@ -24,7 +24,7 @@ pub(super) fn memory(text: &str) -> Result<String, String> {
 }
 
 /// Its value; none where it is no quantity above 0.
-fn amount(text: &str) -> Option<f64> {
+pub(super) fn amount(text: &str) -> Option<f64> {
     let end = text.find(|letter: char| !letter.is_ascii_digit() && letter != '.').unwrap_or(text.len());
     let (number, suffix) = text.split_at(end);
     let factor = match suffix {

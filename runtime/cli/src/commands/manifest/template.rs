@@ -57,7 +57,9 @@ pub(super) fn fill(kind: &str, template: &str, values: &Values) -> anyhow::Resul
                 continue 'lines;
             };
             written.push_str(before);
-            written.push_str(value);
+            // What has several lines stands as deep as its first.
+            let depth = line.len() - line.trim_start().len();
+            written.push_str(&value.replace('\n', &format!("\n{}", &line[..depth])));
             names.push(name);
             rest = after;
         }

@@ -21,6 +21,9 @@ use crate::commands::bench::{Bench, LoadFlags, milliseconds};
 use crate::commands::manifest;
 use crate::config::duration;
 
+/// What Knative's queue-proxy was seen to add to a request (`tests/knative`).
+const PROXY_TIME: Duration = Duration::from_millis(1);
+
 /// Find the concurrency that a model is best served at, and the settings of an autoscaler that follow.
 #[derive(Debug, Args)]
 pub(crate) struct TuneArguments {
@@ -44,6 +47,10 @@ pub(crate) struct TuneArguments {
     /// The largest batch times the instances of the model, where the server does not say
     #[arg(long, value_name = "REQUESTS")]
     batch_slots: Option<usize>,
+    /// What the proxies in front of a pod add to each request, which Knative's autoscaler counts, too [default: 1ms, or none
+    /// where an ingress answered, since it was measured then]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    proxy_time: Option<Duration>,
     /// Write a picture, .svg or .png; may be repeated
     #[arg(long, value_name = "FILE", value_parser = parse_picture)]
     picture: Vec<PathBuf>,
@@ -182,6 +189,8 @@ fn measure(arguments: &TuneArguments) -> anyhow::Result<Tuned> {
     let server = Server {
         batch_slots: arguments.batch_slots.or_else(|| bench.subject.batch_slots()),
         cold_start: replay::POD_START + start.unwrap_or_default(),
+        proxy_time: arguments.proxy_time.unwrap_or(if bench.subject.is_proxied { Duration::ZERO } else { PROXY_TIME }),
+        is_proxied: bench.subject.is_proxied || arguments.proxy_time == Some(Duration::ZERO),
     };
     let question = Question {
         steps: &steps,

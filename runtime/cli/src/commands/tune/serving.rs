@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::TuneArguments;
 use crate::commands::bench::{LoadFlags, is_url};
-use crate::commands::manifest::{PodFlags, Served};
+use crate::commands::manifest::Served;
 use crate::embedded;
 
 /// Where the model of a sweep is, as pods would be told; part of the result, so that a manifest can be written from it later.
@@ -21,11 +21,9 @@ pub(super) struct Source {
 
 /// What is asked for and cannot be in a manifest.
 pub(super) fn check(arguments: &TuneArguments) -> anyhow::Result<()> {
-    let PodFlags { namespace, image, cpu, memory } = &arguments.pod;
-    let given = [("--namespace", namespace), ("--image", image), ("--cpu", cpu), ("--memory", memory)];
     if arguments.manifest.is_none() {
-        return match given.iter().find(|(_, value)| value.is_some()) {
-            Some((flag, _)) => bail!("{flag} is of the manifest: name a file for it by --manifest"),
+        return match arguments.pod.given().iter().find(|(is_given, ..)| *is_given) {
+            Some((_, flag, _)) => bail!("{flag} is of the manifest: name a file for it by --manifest"),
             None => Ok(()),
         };
     }

@@ -1,0 +1,103 @@
+//! `corymb manifest kubernetes`: a Deployment with what belongs to it, scaled by an HPA, by KEDA or by nobody.
+
+use anyhow::bail;
+use clap::{Args, ValueEnum};
+
+use super::query::{adapter_metric, pods_of};
+use super::settings::Settings;
+use super::template::{Values, fill, text};
+
+/// Where `deploy/telemetry/collector.yaml` sends metrics.
+const PROMETHEUS: &str = "http://prometheus.observability.svc:9090";
+
+/// Seconds that a pod has for a request, and to end.
+const TIMEOUT: u32 = 60;
+
+#[derive(Debug, Args)]
+pub(crate) struct KubernetesArguments {
+    /// Who scales it
+    #[arg(long, default_value = "hpa")]
+    autoscaler: Autoscaler,
+    /// Where KEDA asks [default: http://prometheus.observability.svc:9090]
+    #[arg(long, value_name = "URL", value_parser = address)]
+    prometheus: Option<String>,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
+pub(crate) enum Autoscaler {
+    /// A HorizontalPodAutoscaler, on what prometheus-adapter tells it
+    Hpa,
+    /// KEDA, by a query to Prometheus
+    Keda,
+    /// Nobody: --min-scale pods
+    None,
+}
+
+/// The address of a Prometheus.
+pub(super) fn address(text: &str) -> Result<String, String> {
+    let host = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
+    match host.is_some_and(|host| !host.is_empty() && !host.contains(|letter: char| letter.is_whitespace())) {
+        true => Ok(text.to_owned()),
+        false => Err(format!("expected a URL, e.g. {PROMETHEUS}")),
+    }
+}
+
+/// A Deployment's HorizontalPodAutoscaler, or its ScaledObject.
+pub(super) fn scaler(
+    autoscaler: Autoscaler,
+    deployment: &str,
+    settings: &Settings,
+    prometheus: Option<&str>,
+    values: &mut Values,
+) -> anyhow::Result<&'static str> {
+    let scaling = &settings.scaling;
+    values.insert("deployment", text(deployment));
+    let limit = |by: &str| -> anyhow::Result<()> {
+        if scaling.max_scale() == 0 {
+            bail!("--max-scale is 0, and {by} needs a bound");
+        }
+        Ok(())
+    };
+    if prometheus.is_some() {
+        values.given("--prometheus", &["prometheus"]);
+    }
+    match autoscaler {
+        Autoscaler::Hpa => {
+            limit("an HPA")?;
+            values.insert("adapter_metric", text(adapter_metric(scaling.metric)));
+            values.insert("effective", text(&scaling.effective()?.to_string()));
+            values.insert("min_replicas_kept", scaling.kept("an HPA on these metrics")?.to_string());
+            Ok(include_str!("hpa.yaml"))
+        }
+        Autoscaler::Keda => {
+            limit("KEDA")?;
+            values.insert("prometheus", text(prometheus.unwrap_or(PROMETHEUS)));
+            values.insert("keda_query", settings.keda_query(&pods_of(deployment))?);
+            values.insert("effective", text(&scaling.effective()?.to_string()));
+            values.insert("min_replicas_kept", scaling.kept("KEDA on pods' own metrics")?.to_string());
+            Ok(include_str!("keda.yaml"))
+        }
+        Autoscaler::None => {
+            values.insert("replicas", scaling.kept("a Deployment that nobody scales")?.to_string());
+            Ok("")
+        }
+    }
+}
+
+/// Prints all of it.
+pub(super) fn kubernetes(arguments: &KubernetesArguments) -> anyhow::Result<String> {
+    let KubernetesArguments { autoscaler, prometheus, settings } = arguments;
+    let mut values = settings.values(TIMEOUT)?;
+    let scaler = scaler(*autoscaler, settings.name(), settings, prometheus.as_deref(), &mut values)?;
+    let job = if settings.pod.cache_claim.is_some() { include_str!("compile.yaml") } else { "" };
+    let parts = [include_str!("kubernetes.yaml"), scaler, job];
+    let template = parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("---\n");
+    let kind = match autoscaler {
+        Autoscaler::Hpa => "a Deployment that an HPA scales",
+        Autoscaler::Keda => "a Deployment that KEDA scales",
+        Autoscaler::None => "a Deployment that nobody scales",
+    };
+    fill(kind, &template, &values)
+}
