@@ -33,6 +33,8 @@ const WINDOW: f64 = 60.0;
 const TIMEOUT: Duration = Duration::from_secs(300);
 /// Below this a request takes longer in the proxies than in the server, in milliseconds.
 const FAST: f64 = 1.0;
+/// Requests that a proxy hands on in a millisecond, about: what Knative's queue-proxy was seen to do on a core (`tests/knative`).
+const PROXY_RATE: f64 = 8.0;
 /// The least target of a server that is so fast. At one request in flight nearly all of its time is the proxies', and the server waits.
 const LEAST_OF_FAST: f64 = 2.0;
 
@@ -240,7 +242,8 @@ fn first(question: Question<'_>) -> Option<Recommendation> {
         container_concurrency,
         target: 0.0,
         target_utilization_percentage: utilization_percentage,
-        effective_concurrency: parallelism.min(knee.concurrency) as f64 * proxied(service_time_ms, server),
+        effective_concurrency: worked_on(parallelism.min(knee.concurrency), service_time_ms, server)
+            * proxied(service_time_ms, server),
         rps_per_replica: 0.0,
         rate,
         replicas: None,
@@ -249,6 +252,14 @@ fn first(question: Question<'_>) -> Option<Recommendation> {
         replays: Vec::new(),
         warnings,
     })
+}
+
+/// Requests that a server works on at the same time, of those that a proxy hands on fast enough.
+fn worked_on(parallelism: usize, service_time_ms: f64, server: Server) -> f64 {
+    match server.proxy_time.is_zero() {
+        true => parallelism as f64,
+        false => (parallelism as f64).min(PROXY_RATE * service_time_ms),
+    }
 }
 
 /// How much longer a request is in flight for the autoscaler than for the server.
@@ -267,9 +278,10 @@ fn of_fast(service_time_ms: f64, server: Server) -> String {
     }
     format!(
         "alone, a request takes {microseconds:.0} µs, which is less than the proxy in front of a pod takes: that is the limit, and the \
-         recommendation assumes that it adds {:.1} ms to each request; measure through it where there is one (the ingress's URL, and \
-         --host)",
-        server.proxy_time.as_secs_f64() * 1e3
+         recommendation assumes that it adds {:.1} ms to each request and hands on {:.0} a second; measure through it where there is one \
+         (the ingress's URL, and --host)",
+        server.proxy_time.as_secs_f64() * 1e3,
+        PROXY_RATE * 1e3
     )
 }
 
@@ -316,7 +328,8 @@ fn replayed(
     let own = ServiceTime::measured(&least.report.latency);
     let service_time = own.plus(delay);
     let alone = service_time.mean().max(1e-3);
-    let parallelism = (tried.parallelism as f64 * alone / own.mean().max(1e-3)).round().max(1.0);
+    let own = own.mean().max(1e-3);
+    let parallelism = (worked_on(tried.parallelism, own, question.server) * alone / own).round().max(1.0);
     let of_one = parallelism / alone * 1e3;
     let rate = question.rate.unwrap_or(REPLICAS * of_one).min(MOST_REPLICAS * of_one);
     let slower = (rate / MOST_RATE).clamp(1.0, (SLOWEST / alone).max(1.0));

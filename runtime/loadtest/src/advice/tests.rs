@@ -73,7 +73,7 @@ fn batches_and_fast_models_have_a_target_that_holds() {
 
 #[test]
 fn of_a_fast_model_the_time_in_the_proxies_counts() {
-    for (milliseconds, proxy, least) in [(0.1, 1, 8.0), (0.1, 0, LEAST_OF_FAST), (0.9, 1, LEAST_OF_FAST)] {
+    for (milliseconds, proxy, least) in [(0.03, 1, 6.0), (0.1, 0, LEAST_OF_FAST), (0.9, 1, LEAST_OF_FAST)] {
         let proxy_time = Duration::from_millis(proxy);
         let server = Server { batch_slots: Some(1), cold_start: COLD_START, proxy_time, is_proxied: proxy == 0 };
         let steps = sweep(None, 64, workers(1, milliseconds));
@@ -81,7 +81,8 @@ fn of_a_fast_model_the_time_in_the_proxies_counts() {
         let advice = advise(question).expect("simulated");
         let told = advice.recommendation.unwrap_or_else(|| panic!("{milliseconds} ms: {:?}", advice.rejected));
         assert!(told.target >= least, "{milliseconds} ms behind {proxy} ms: {told:?}");
-        // No pod is promised more than it was seen to answer.
+        // No pod is promised more than it was seen to answer, nor more than its proxy hands on.
+        assert!(proxy == 0 || told.rps_per_replica <= PROXY_RATE * 1e3, "{told:?}");
         assert!(told.rps_per_replica <= told.knee_rps * 1.001, "{told:?}");
         let words = if proxy == 0 { "proxies included" } else { "measure through it" };
         assert!(told.warnings.iter().any(|warning| warning.contains(words)), "{:?}", told.warnings);

@@ -22,7 +22,7 @@ use crate::commands::manifest;
 use crate::config::duration;
 
 /// What Knative's queue-proxy was seen to add to a request (`tests/knative`).
-const PROXY_TIME: Duration = Duration::from_millis(1);
+const PROXY_TIME: Duration = Duration::from_micros(500);
 
 /// Find the concurrency that a model is best served at, and the settings of an autoscaler that follow.
 #[derive(Debug, Args)]
@@ -47,8 +47,8 @@ pub(crate) struct TuneArguments {
     /// The largest batch times the instances of the model, where the server does not say
     #[arg(long, value_name = "REQUESTS")]
     batch_slots: Option<usize>,
-    /// What the proxies in front of a pod add to each request, which Knative's autoscaler counts, too [default: 1ms, or none
-    /// where an ingress answered, since it was measured then]
+    /// What the proxies in front of a pod add to each request, which Knative's autoscaler counts, too [default: 500us, or
+    /// none where an ingress answered, since it was measured then]
     #[arg(long, value_name = "TIME", value_parser = duration)]
     proxy_time: Option<Duration>,
     /// Write a picture, .svg or .png; may be repeated
