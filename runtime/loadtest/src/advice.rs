@@ -35,8 +35,8 @@ const TIMEOUT: Duration = Duration::from_secs(300);
 const FAST: f64 = 1.0;
 /// Requests that a proxy hands on in a millisecond, about: what Knative's queue-proxy was seen to do on a core (`tests/knative`).
 const PROXY_RATE: f64 = 8.0;
-/// The least target of a server that is so fast. At one request in flight nearly all of its time is the proxies', and the server waits.
-const LEAST_OF_FAST: f64 = 2.0;
+/// Not even a target of a server that is so fast: at one request in flight nearly all of its time is the proxies', and the server waits.
+const TOO_LITTLE_OF_FAST: f64 = 1.0;
 
 /// What is known of the server besides.
 #[derive(Clone, Copy, Debug, Default)]
@@ -165,10 +165,12 @@ pub fn advise(question: Question<'_>) -> Result<Advice, SimulateError> {
     let mut best: Option<(Recommendation, Vec<(String, Outcome)>)> = None;
     for tries in 0..TRIES {
         let tried = at(question, &first, LESS.powi(tries.cast_signed()));
-        if tried.service_time_ms < FAST && tried.target < LEAST_OF_FAST && best.is_some() {
+        let is_too_little = tried.service_time_ms < FAST && tried.target <= TOO_LITTLE_OF_FAST;
+        let (tried, outcomes) = replayed(question, tried)?;
+        if is_too_little {
+            best = best.or(Some((tried, outcomes)));
             break;
         }
-        let (tried, outcomes) = replayed(question, tried)?;
         if tried.replays.iter().all(Replay::holds) {
             return Ok(Advice { recommendation: Some(tried), rejected: None, outcomes });
         }
@@ -195,6 +197,7 @@ fn reason(tried: &Recommendation, objective: Option<&Objective>) -> String {
         |objective| format!("{} of {} ms is missed", objective.percentile, objective.limit_ms),
     );
     match (swings.is_empty(), misses.is_empty()) {
+        (true, true) => "of so fast a model it would leave the server waiting for the proxies".to_owned(),
         (false, false) => format!("replicas swing under {swings}, and {limit} under {misses}"),
         (false, true) => format!("replicas swing under {swings}"),
         _ => format!("{limit} under {misses}: at no target it holds while replicas come and go"),
@@ -289,7 +292,6 @@ fn of_fast(service_time_ms: f64, server: Server) -> String {
 fn at(question: Question<'_>, first: &Recommendation, part: f64) -> Recommendation {
     let utilization = question.utilization_percentage / 100.0;
     let target = rounded(first.effective_concurrency * part / utilization);
-    let target = if part == 1.0 && first.service_time_ms < FAST { target.max(LEAST_OF_FAST) } else { target };
     // Knative takes no more than what a pod is given.
     let container_concurrency = first.container_concurrency.max(target.ceil() as usize);
     let effective_concurrency = target * utilization;

@@ -73,7 +73,7 @@ fn batches_and_fast_models_have_a_target_that_holds() {
 
 #[test]
 fn of_a_fast_model_the_time_in_the_proxies_counts() {
-    for (milliseconds, proxy, least) in [(0.03, 1, 6.0), (0.1, 0, LEAST_OF_FAST), (0.9, 1, LEAST_OF_FAST)] {
+    for (milliseconds, proxy, least) in [(0.03, 1, 6.0), (0.1, 0, 1.4), (0.9, 1, 2.0)] {
         let proxy_time = Duration::from_millis(proxy);
         let server = Server { batch_slots: Some(1), cold_start: COLD_START, proxy_time, is_proxied: proxy == 0 };
         let steps = sweep(None, 64, workers(1, milliseconds));
@@ -87,6 +87,12 @@ fn of_a_fast_model_the_time_in_the_proxies_counts() {
         let words = if proxy == 0 { "proxies included" } else { "measure through it" };
         assert!(told.warnings.iter().any(|warning| warning.contains(words)), "{:?}", told.warnings);
     }
+    // At the whole of its target such a pod would wait.
+    let server = Server { batch_slots: Some(1), cold_start: COLD_START, is_proxied: true, ..Server::default() };
+    let steps = sweep(None, 1, workers(1, 0.5));
+    let question = Question { steps: &steps, objective: None, utilization_percentage: 100.0, rate: None, server };
+    let advice = advise(question).expect("simulated");
+    assert!(advice.recommendation.is_none(), "{:?}", advice.recommendation);
     let slow = sweep(None, 64, workers(1, 1.1));
     let told = ask(&slow, None, None).recommendation.expect("one holds");
     assert!(!told.warnings.iter().any(|warning| warning.contains("prox")), "{:?}", told.warnings);
@@ -100,7 +106,10 @@ fn a_moment_in_which_a_fast_server_stands_still_swings_nothing() {
         (step.report.latency.p999_ms, step.report.latency.max_ms) = (0.5, 60.0);
         step
     });
-    let advice = ask(&steps, None, None);
+    let proxy_time = Duration::from_micros(500);
+    let server = Server { batch_slots: Some(1), cold_start: COLD_START, proxy_time, is_proxied: false };
+    let question = Question { steps: &steps, objective: None, utilization_percentage: 70.0, rate: None, server };
+    let advice = advise(question).expect("simulated");
     assert!(advice.recommendation.is_some(), "{:?}", advice.rejected);
 }
 
