@@ -103,8 +103,30 @@ const UNSCALED: Kind = Kind {
     ],
 };
 
+/// The alerts are in `deploy/` as a file of Prometheus' own.
+const RULES: Kind = Kind {
+    print: &["kubernetes", "--rules"],
+    file: None,
+    needs: &[],
+    unheard: &[
+        KPA_ALONE,
+        SCALING,
+        &[
+            "--image",
+            "--model",
+            "--container-concurrency",
+            "--cpu",
+            "--cpu-limit",
+            "--memory",
+            "--memory-limit",
+            "--gpu",
+        ],
+        &["--service-account", "--env", "--cache-claim"],
+    ],
+};
+
 fn kinds() -> impl Iterator<Item = &'static Kind> {
-    KINDS.iter().chain([&UNSCALED])
+    KINDS.iter().chain([&UNSCALED, &RULES])
 }
 
 /// Everything that can be said.

@@ -15,12 +15,15 @@ const TIMEOUT: u32 = 60;
 
 #[derive(Debug, Args)]
 pub(crate) struct KubernetesArguments {
-    /// Who scales it
-    #[arg(long, default_value = "hpa")]
-    autoscaler: Autoscaler,
+    /// Who scales it [default: hpa]
+    #[arg(long)]
+    autoscaler: Option<Autoscaler>,
     /// Where KEDA asks [default: http://prometheus.observability.svc:9090]
     #[arg(long, value_name = "URL", value_parser = address)]
     prometheus: Option<String>,
+    /// Print the alerts, as a PrometheusRule, which is applied once for the cluster
+    #[arg(long, conflicts_with_all = ["autoscaler", "prometheus"])]
+    rules: bool,
     #[command(flatten)]
     settings: Settings,
 }
@@ -88,9 +91,17 @@ pub(super) fn scaler(
 
 /// Prints all of it.
 pub(super) fn kubernetes(arguments: &KubernetesArguments) -> anyhow::Result<String> {
-    let KubernetesArguments { autoscaler, prometheus, settings } = arguments;
+    let KubernetesArguments { autoscaler, prometheus, rules, settings } = arguments;
+    let autoscaler = autoscaler.unwrap_or(Autoscaler::Hpa);
     let mut values = settings.values(TIMEOUT)?;
-    let scaler = scaler(*autoscaler, settings.name(), settings, prometheus.as_deref(), &mut values)?;
+    if *rules {
+        // They are of every model server, and no service's own.
+        if settings.name.is_none() {
+            values.insert("name", text("corymb"));
+        }
+        return fill("a PrometheusRule", include_str!("rules.yaml"), &values);
+    }
+    let scaler = scaler(autoscaler, settings.name(), settings, prometheus.as_deref(), &mut values)?;
     let job = if settings.pod.cache_claim.is_some() { include_str!("compile.yaml") } else { "" };
     let parts = [include_str!("kubernetes.yaml"), scaler, job];
     let template = parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("---\n");
