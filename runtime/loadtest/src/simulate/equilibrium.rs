@@ -9,17 +9,23 @@ use super::{SECOND, Scenario, SimulateError, Time, events};
 use crate::report::Latency;
 
 /// Shares of what pods can do, and the requests that each is measured with: the fuller they are the slower the queues even out.
-const LOADS: [(f64, f64); 10] = [
-    (0.1, 1e4),
-    (0.3, 1e4),
-    (0.5, 2e4),
-    (0.6, 2e4),
-    (0.7, 2e4),
-    (0.8, 3e4),
-    (0.85, 4e4),
-    (0.9, 5e4),
-    (0.94, 6e4),
-    (0.97, 8e4),
+const LOADS: [(f64, f64); 16] = [
+    (0.1, 4e3),
+    (0.2, 4e3),
+    (0.3, 4e3),
+    (0.4, 4e3),
+    (0.5, 1e4),
+    (0.55, 1e4),
+    (0.6, 1e4),
+    (0.65, 1e4),
+    (0.7, 1e4),
+    (0.75, 1e4),
+    (0.8, 15e3),
+    (0.85, 2e4),
+    (0.9, 3e4),
+    (0.93, 3e4),
+    (0.95, 3e4),
+    (0.97, 4e4),
 ];
 
 /// Numbers of pods that are measured: more of them behave as the most do.

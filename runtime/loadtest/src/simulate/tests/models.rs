@@ -1,11 +1,12 @@
-//! A fluid against one request after the other, on loads that are small enough for both: pods within one of each other in 97 of 100
-//! seconds, p95 within a tenth, pod-seconds within 3 %.
+//! A fluid against one request after the other, on loads that are small enough for both: pods within one of each other, or 5 % of
+//! many, 96 % of the time, p95 within 12 %, pod-seconds within 5 %.
 
 use super::*;
 
 struct Case {
     name: &'static str,
-    trace: &'static str,
+    /// Rates between which the load goes up and down, over 1,500 s.
+    rates: (f64, f64),
     settings: Autoscaling,
     pod: PodModel,
 }
@@ -20,26 +21,26 @@ fn cases() -> [Case; 4] {
     [
         Case {
             name: "steps, several at a time",
-            trace: "0,400\n300,900\n700,300\n1200,0",
-            settings: target(4.0),
+            rates: (430.0, 950.0),
+            settings: target(2.0),
             pod: pod(4, ServiceTime::Exponential(40.0)),
         },
         Case {
             name: "a hard limit",
-            trace: "0,300\n400,600\n900,0",
+            rates: (310.0, 630.0),
             settings: limited(4.0, 8),
             pod: pod(4, ServiceTime::LogNormal(60.0, 200.0)),
         },
         Case {
             name: "one at a time, slow",
-            trace: "0,60\n400,120\n1000,0",
-            settings: target(2.0),
+            rates: (63.0, 130.0),
+            settings: target(1.0),
             pod: pod(2, ServiceTime::Constant(150.0)),
         },
         Case {
             name: "batches",
-            trace: "0,500\n600,800\n1200,0",
-            settings: target(6.0),
+            rates: (620.0, 980.0),
+            settings: target(3.0),
             pod: {
                 let batches = |callers: usize| (20.0 + 2.5 * callers.min(8) as f64) * (callers as f64 / 8.0).max(1.0);
                 let steps = [1, 2, 4, 8, 12, 16].map(|callers| crate::sweep::tests::curve(callers, batches(callers)));
@@ -50,13 +51,26 @@ fn cases() -> [Case; 4] {
     ]
 }
 
+/// Level, up, level, down and level again.
+fn ramp((low, high): (f64, f64)) -> String {
+    let share = |second: u32| match second {
+        0..300 => 0.0,
+        300..600 => f64::from(second - 300) / 300.0,
+        600..900 => 1.0,
+        900..1200 => 1.0 - f64::from(second - 900) / 300.0,
+        _ => 0.0,
+    };
+    let rows = (0..1500).step_by(5).map(|second| format!("{second},{}\n", low + (high - low) * share(second)));
+    rows.collect::<String>() + "1500,0\n"
+}
+
 #[test]
 fn a_fluid_scales_and_answers_as_requests_one_by_one_do() {
     let hpa = Hpa::default();
     let scalers = [Scaler::Kpa, Scaler::Hpa(hpa.clone()), Scaler::Keda(hpa, Keda::default())];
-    for Case { name, trace, settings, pod } in cases() {
+    for Case { name, rates, settings, pod } in cases() {
         for scaler in &scalers {
-            let mut scenario = scenario(trace, settings.clone(), 1.0);
+            let mut scenario = scenario(&ramp(rates), settings.clone(), 1.0);
             scenario.pod = pod.clone();
             scenario.arrivals = Arrivals::Poisson;
             scenario.start_replicas = 12;
@@ -66,23 +80,11 @@ fn a_fluid_scales_and_answers_as_requests_one_by_one_do() {
             let what = format!("{name}, {}", scaler.name());
             assert_eq!(events.moments.len(), fluid.moments.len());
             let pairs = events.moments.iter().zip(&fluid.moments);
-            let far = pairs.filter(|(left, right)| left.ready.abs_diff(right.ready) > 1).count();
+            let far = pairs.filter(|(left, right)| left.ready.abs_diff(right.ready) > (left.ready / 20).max(1)).count();
             let (left, right) = (&events.summary, &fluid.summary);
-            println!(
-                "{what}: {far} of {} apart; p95 {:.1} {:.1}; pod-seconds {:.0} {:.0}; lateness {:.1} {:.1}; busy {:.3} {:.3}",
-                events.moments.len(),
-                left.latency.p95_ms,
-                right.latency.p95_ms,
-                left.pod_seconds,
-                right.pod_seconds,
-                left.lateness.p95_ms,
-                right.lateness.p95_ms,
-                left.utilization,
-                right.utilization
-            );
-            assert!(far * 100 <= events.moments.len() * 3, "{what}: {far} of {}", events.moments.len());
-            assert!((left.latency.p95_ms / right.latency.p95_ms - 1.0).abs() < 0.1, "{what}");
-            assert!((left.pod_seconds / right.pod_seconds - 1.0).abs() < 0.03, "{what}");
+            assert!(far * 100 <= events.moments.len() * 4, "{what}: {far} of {}", events.moments.len());
+            assert!((left.latency.p95_ms / right.latency.p95_ms - 1.0).abs() < 0.12, "{what}");
+            assert!((left.pod_seconds / right.pod_seconds - 1.0).abs() < 0.05, "{what}");
             assert!((left.requests as f64 / right.requests as f64 - 1.0).abs() < 0.02, "{what}");
         }
     }
@@ -90,7 +92,8 @@ fn a_fluid_scales_and_answers_as_requests_one_by_one_do() {
 
 #[test]
 fn a_fluid_wakes_and_goes_to_zero_too() {
-    let scenario = scenario("0,200\n60,0\n300,200\n360,0\n480,0", target(10.0), 50.0);
+    let mut scenario = scenario("0,200\n60,0\n300,200\n360,0\n480,0", target(10.0), 50.0);
+    scenario.pod.parallelism = 400;
     let run = Run { model: Some(Model::Fluid), ..Run::default() };
     let outcome = simulate_by(&scenario, &run).expect("runs");
     assert_eq!((at(&outcome, 290.0).replicas, at(&outcome, 290.0).ready), (0, 0));

@@ -4,10 +4,11 @@
 //! flight in equilibrium. So a load that stays gives the queues that `events` measured for it, and one that is too much a queue
 //! that grows by what is too much. Chance is left out: what an autoscaler sees is the average.
 
-use std::collections::VecDeque;
+mod pods;
 
+use self::pods::{Pods, Queue};
 use super::account::{Account, Cost};
-use super::control::{Control, Fleet, Meter, Scraped, View, seconds};
+use super::control::{Control, Meter, View, seconds};
 use super::equilibrium::{Equilibria, Equilibrium, Key};
 use super::events::most_held;
 use super::outcome::{Moment, Summary};
@@ -43,15 +44,6 @@ const SHARES: [(f64, f64); 16] = [
     (0.9995, 0.001),
 ];
 
-/// Pods that became ready together.
-#[derive(Debug)]
-struct Cohort {
-    id: usize,
-    count: u32,
-    /// Request-seconds of one pod when they came.
-    begin: f64,
-}
-
 struct Fluid<'a> {
     scenario: &'a Scenario,
     control: &'a mut dyn Control,
@@ -61,70 +53,15 @@ struct Fluid<'a> {
     pending: Vec<f64>,
     now: Time,
     pods: Pods,
+    /// What waits where there is no pod.
+    held: Queue,
+    /// Requests in flight, the held ones included.
     in_flight: f64,
-    /// When they came, and how many.
-    queue: VecDeque<(Time, f64)>,
     meter: Meter,
     account: Account,
     alive: f64,
     alive_ready: f64,
     left: f64,
-}
-
-#[derive(Debug, Default)]
-struct Pods {
-    /// When they will be ready, and how many.
-    starting: VecDeque<(Time, u32)>,
-    ready: Vec<Cohort>,
-    started: u64,
-    next: usize,
-    /// Request-seconds of a pod that has always been there.
-    integral: f64,
-}
-
-impl Fleet for Pods {
-    fn scrape(&self, _: Time) -> Vec<Scraped> {
-        let seen = |cohort: &Cohort| Scraped {
-            pods: cohort.id,
-            count: cohort.count,
-            integral: self.integral - cohort.begin,
-            is_ready: true,
-        };
-        self.ready.iter().map(seen).collect()
-    }
-}
-
-impl Pods {
-    fn ready(&self) -> u32 {
-        self.ready.iter().map(|cohort| cohort.count).sum()
-    }
-
-    fn live(&self) -> u32 {
-        self.ready() + self.starting.iter().map(|(_, count)| *count).sum::<u32>()
-    }
-
-    fn become_ready(&mut self, count: u32) {
-        self.ready.push(Cohort { id: self.next, count, begin: self.integral });
-        self.next += 1;
-    }
-
-    /// As a ReplicaSet: those that start first, then the youngest.
-    fn remove(&mut self, mut count: u32) {
-        while count > 0 {
-            let last = match (self.starting.back_mut(), self.ready.last_mut()) {
-                (Some((_, starting)), _) => starting,
-                (None, Some(cohort)) => &mut cohort.count,
-                (None, None) => return,
-            };
-            let taken = count.min(*last);
-            *last -= taken;
-            count -= taken;
-            if self.starting.back().is_some_and(|(_, left)| *left == 0) {
-                self.starting.pop_back();
-            }
-            self.ready.retain(|cohort| cohort.count > 0);
-        }
-    }
 }
 
 /// Runs to the end of the trace, and until the requests in flight then have ended.
@@ -156,7 +93,7 @@ impl<'a> Fluid<'a> {
     fn new(scenario: &'a Scenario, objective: Option<&Objective>, control: &'a mut dyn Control) -> Self {
         let mut pods = Pods::default();
         if scenario.start_replicas > 0 {
-            pods.become_ready(scenario.start_replicas);
+            pods.become_ready(scenario.start_replicas, Queue::new(), true);
             pods.started = u64::from(scenario.start_replicas);
         }
         Self {
@@ -167,8 +104,8 @@ impl<'a> Fluid<'a> {
             pending: Vec::new(),
             now: 0,
             pods,
+            held: Queue::new(),
             in_flight: 0.0,
-            queue: VecDeque::new(),
             meter: Meter::default(),
             account: Account::new(scenario.trace.end(), objective),
             alive: 0.0,
@@ -177,18 +114,28 @@ impl<'a> Fluid<'a> {
         }
     }
 
+    fn limit(&self) -> u32 {
+        self.scenario.autoscaling.container_concurrency
+    }
+
+    /// Whether requests wait in one queue before all pods, because these take no more than a few.
+    fn is_pooled(&self, is_held: bool) -> bool {
+        is_held && self.limit() > 0
+    }
+
     fn view(&self) -> View {
         let ready = self.pods.ready();
-        let width = self.scenario.pod.width(self.scenario.autoscaling.container_concurrency);
-        let working = f64::from(ready) * f64::from(width);
-        let held = if ready == 0 { self.in_flight } else { 0.0 };
+        let width = f64::from(self.scenario.pod.width(self.limit()));
+        let held: f64 = self.held.iter().map(|(_, requests)| *requests).sum();
+        let waiting = |group: &pods::Group| (group.in_flight - f64::from(group.count) * width).max(0.0);
+        let queued = held + self.pods.groups.values().map(waiting).sum::<f64>();
         View {
             now: self.now,
             ready,
             live: self.pods.live(),
             rate: self.scenario.trace.rate(self.now),
             in_flight: self.in_flight.round() as u64,
-            queued: (self.in_flight - working).max(0.0).round() as u64,
+            queued: queued.round() as u64,
             held: held.round() as u64,
         }
     }
@@ -214,107 +161,114 @@ impl<'a> Fluid<'a> {
     }
 
     fn step(&mut self, until: Time, is_decided: bool) -> Result<(), SimulateError> {
-        while let Some(&(ready_at, count)) = self.pods.starting.front().filter(|(ready_at, _)| *ready_at <= self.now) {
-            debug_assert!(ready_at <= self.now, "they come in order");
-            self.pods.starting.pop_front();
-            self.pods.become_ready(count);
+        while self.pods.starting.front().is_some_and(|(ready_at, _)| *ready_at <= self.now) {
+            let Some((_, count)) = self.pods.starting.pop_front() else { break };
+            let held = std::mem::take(&mut self.held);
+            self.pods.become_ready(count, held, self.is_pooled(self.control.is_proxied()));
             if is_decided {
                 self.control.became_ready(&self.view());
                 self.reconcile();
             }
         }
         let time = until - self.now;
-        let ready = self.pods.ready();
+        let is_idle = self.pods.ready() == 0;
         let came = if is_decided { self.scenario.trace.between(self.now, until) } else { 0.0 };
-        let is_held = self.control.is_proxied() || (ready == 0 && self.control.holds());
+        let is_held = self.control.is_proxied() || (is_idle && self.control.holds());
         if came > 0.0 && is_held && self.control.is_woken() {
             self.control.held(&self.view(), &mut self.meter)?;
             self.reconcile();
         }
+        let ready = self.pods.ready();
+        self.account.requests += came;
+        self.meter.comes(came);
+        self.give_up(until);
         let before = self.in_flight;
-        self.arrive(came, ready, is_held, self.now + time / 2);
-        self.leave(time, ready, is_held, until)?;
-        let average = (before + self.in_flight) / 2.0;
-        self.meter.add(average, time);
+        self.pass(came, is_held, until)?;
+        self.in_flight = self.pods.in_flight() + self.held.iter().map(|(_, requests)| *requests).sum::<f64>();
+        self.pods.merge(self.is_pooled(is_held));
+        self.meter.add((before + self.in_flight) / 2.0, time);
         self.account.asked(self.control.replicas(), time);
         self.alive += f64::from(self.pods.live()) * time as f64;
         self.alive_ready += f64::from(ready) * time as f64;
-        if ready > 0 {
-            let limit = self.scenario.autoscaling.container_concurrency;
-            let each = average / f64::from(ready);
-            self.pods.integral += if limit == 0 { each } else { each.min(f64::from(limit)) } * seconds(time);
-        }
         self.now = until;
         Ok(())
     }
 
-    fn arrive(&mut self, came: f64, ready: u32, is_held: bool, at: Time) {
-        self.account.requests += came;
-        self.meter.comes(came);
+    /// Lets come what comes, and leave what leaves, until then.
+    fn pass(&mut self, came: f64, is_held: bool, until: Time) -> Result<(), SimulateError> {
+        let time = until - self.now;
+        let (at, ready) = (self.now + time / 2, self.pods.ready());
         if ready == 0 {
             self.account.cold += came;
-        }
-        let limit = f64::from(self.scenario.autoscaling.container_concurrency);
-        let held = most_held(self.scenario.autoscaling.container_concurrency) as f64;
-        let room = match (ready, is_held) {
-            (0, true) => held,
-            (0, false) => 0.0,
-            _ if limit == 0.0 => f64::INFINITY,
-            (_, true) => f64::from(ready) * limit + held,
-            (_, false) => f64::from(ready) * limit * (1.0 + PROXY_QUEUE),
-        };
-        let taken = came.min((room - self.in_flight).max(0.0));
-        self.account.refused += came - taken;
-        self.in_flight += taken;
-        if taken > 0.0 {
-            self.queue.push_back((at, taken));
-        }
-    }
-
-    /// What leaves in a time, the first that came first.
-    fn leave(&mut self, time: Time, ready: u32, is_held: bool, until: Time) -> Result<(), SimulateError> {
-        self.give_up(until);
-        if ready == 0 {
-            return Ok(());
+            let held: f64 = self.held.iter().map(|(_, requests)| *requests).sum();
+            let room = if is_held { (most_held(self.limit()) as f64 - held).max(0.0) } else { 0.0 };
+            self.account.refused += came - came.min(room);
+            if came.min(room) > 0.0 {
+                self.held.push_back((at, came.min(room)));
+            }
         }
         let key = Equilibria::key(ready, is_held);
         if self.key != Some(key) {
             self.flush()?;
             self.key = Some(key);
         }
-        let pods = f64::from(ready);
-        let came = self.queue.back().map_or(0.0, |&(at, count)| if at + time >= until { count } else { 0.0 });
+        let limit = f64::from(self.limit());
+        let shares = if ready == 0 { Vec::new() } else { self.shares(is_held) };
         let equilibrium = self.equilibria.of(key)?;
-        let before = (self.in_flight - came).max(0.0);
-        let leaves = equilibrium.leaving(before / pods) * pods * seconds(time);
-        let after = match equilibrium.in_flight(came / seconds(time) / pods) {
-            // What stays is reached and not passed, however fast.
-            Some(stays) if before >= stays * pods => (before + came - leaves).max(stays * pods),
-            Some(stays) => (before + came - leaves).min(stays * pods),
-            None => before + came - leaves,
-        };
-        let after = if came == 0.0 && after < LAST { 0.0 } else { after.max(0.0) };
-        let left = (self.in_flight - after).max(0.0);
-        answer(
-            equilibrium,
-            &mut self.account,
-            &mut self.pending,
-            &mut self.queue,
-            Leaving { left, each: before.max(after) / pods, until },
-        );
-        self.left += left;
-        self.in_flight = after;
+        for (key, group) in &mut self.pods.groups {
+            let share = shares.iter().find(|(known, _)| known == key).map_or(0.0, |(_, share)| *share);
+            let pods = f64::from(group.count);
+            let room = match is_held {
+                _ if limit == 0.0 => f64::INFINITY,
+                true => pods * limit + most_held(self.scenario.autoscaling.container_concurrency) as f64,
+                false => pods * limit * (1.0 + PROXY_QUEUE),
+            };
+            let comes = (came * share).min((room - group.in_flight).max(0.0));
+            self.account.refused += came * share - comes;
+            let before = group.in_flight;
+            let after = after(equilibrium, before, comes, pods, seconds(time));
+            group.come(at, comes);
+            let left = (group.in_flight - after).max(0.0);
+            let each = before.max(after) / pods;
+            answer(equilibrium, &mut self.account, &mut self.pending, &mut group.queue, Leaving { left, each, until });
+            group.in_flight = after;
+            self.left += left;
+            let average = (before + after) / 2.0 / pods;
+            group.integral += if limit == 0.0 { average } else { average.min(limit) } * seconds(time);
+        }
         Ok(())
+    }
+
+    /// Which part of what comes each group is given.
+    fn shares(&self, is_held: bool) -> Vec<(usize, f64)> {
+        let emptiest = self.pods.emptiest();
+        let all = f64::from(self.pods.ready());
+        // The activator takes the less busy of two where pods have no limit; a Service knows nothing of load.
+        let is_better_of_two = is_held && self.limit() == 0;
+        let mut busier = 1.0;
+        let share = |key: usize| {
+            let share = f64::from(self.pods.groups[&key].count) / all;
+            busier -= share;
+            (key, if is_better_of_two { share * share + 2.0 * share * busier } else { share })
+        };
+        emptiest.into_iter().map(share).collect()
     }
 
     /// Requests that have waited too long.
     fn give_up(&mut self, until: Time) {
         let timeout = self.scenario.timeout.as_micros() as Time;
-        while let Some(&(at, count)) = self.queue.front().filter(|(at, _)| *at + timeout < until) {
-            debug_assert!(at < until, "it came before");
-            self.queue.pop_front();
-            self.account.timed_out += count;
-            self.in_flight = (self.in_flight - count).max(0.0);
+        let mut give_up = |queue: &mut Queue| {
+            let mut lost = 0.0;
+            while let Some((_, requests)) = queue.pop_front_if(|(at, _)| *at + timeout < until) {
+                lost += requests;
+            }
+            self.account.timed_out += lost;
+            lost
+        };
+        give_up(&mut self.held);
+        for group in self.pods.groups.values_mut() {
+            let lost = give_up(&mut group.queue);
+            group.in_flight = (group.in_flight - lost).max(0.0);
         }
     }
 
@@ -334,7 +288,7 @@ impl<'a> Fluid<'a> {
     }
 
     fn cost(&self) -> Cost {
-        let capacity = self.scenario.pod.capacity(self.scenario.autoscaling.container_concurrency);
+        let capacity = self.scenario.pod.capacity(self.limit());
         let possible = self.alive_ready / SECOND as f64 * capacity;
         Cost {
             alive: self.alive,
@@ -343,6 +297,19 @@ impl<'a> Fluid<'a> {
             started: self.pods.started,
         }
     }
+}
+
+/// Requests in flight of so many pods after a time, of those before and those that come in it.
+fn after(equilibrium: &Equilibrium, before: f64, comes: f64, pods: f64, seconds: f64) -> f64 {
+    let leaves = equilibrium.leaving(before / pods) * pods * seconds;
+    let after = before + comes - leaves;
+    // What stays is reached and not passed, however fast.
+    let after = match equilibrium.in_flight(comes / seconds / pods) {
+        Some(stays) if before >= stays * pods => after.max(stays * pods),
+        Some(stays) => after.min(stays * pods),
+        None => after,
+    };
+    if comes == 0.0 && after < LAST { 0.0 } else { after.max(0.0) }
 }
 
 /// What leaves in a step.
@@ -359,7 +326,7 @@ fn answer(
     equilibrium: &Equilibrium,
     account: &mut Account,
     pending: &mut Vec<f64>,
-    queue: &mut VecDeque<(Time, f64)>,
+    queue: &mut Queue,
     Leaving { mut left, each, until }: Leaving,
 ) {
     pending.resize(equilibrium.loads.len(), 0.0);
