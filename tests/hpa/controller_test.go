@@ -20,6 +20,7 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	"k8s.io/client-go/informers"
 	coreinformers "k8s.io/client-go/informers/core/v1"
 	"k8s.io/client-go/kubernetes/fake"
@@ -37,6 +38,11 @@ const (
 	deployment = "served"
 	metric     = "corymb_concurrency"
 )
+
+func init() {
+	// Errors are logged. What slows them down compares the time of the bubble with that outside, and would wait for decades.
+	utilruntime.ErrorHandlers = utilruntime.ErrorHandlers[:1]
+}
 
 // world is what the controller sees.
 type world struct {
@@ -196,7 +202,7 @@ func compare(t *testing.T, o outcome) {
 		ctx, cancel := context.WithCancel(t.Context())
 		begin := time.Now()
 		w := &world{}
-		client := fake.NewClientset(object(o))
+		client := fake.NewSimpleClientset(object(o))
 		factory := informers.NewSharedInformerFactory(client, 0)
 		pods := cache.NewIndexer(cache.MetaNamespaceKeyFunc, cache.Indexers{cache.NamespaceIndex: cache.MetaNamespaceIndexFunc})
 		mapper := meta.NewDefaultRESTMapper([]schema.GroupVersion{{Group: "apps", Version: "v1"}})

@@ -35,6 +35,8 @@ pub(super) struct Account {
     next: Time,
     replica_time: f64,
     replicas_max: u32,
+    /// The trace has ended: what is in flight ends, and costs nothing more.
+    is_over: bool,
 }
 
 /// What the pods have cost until the trace ends.
@@ -68,6 +70,7 @@ impl Account {
             next: every,
             replica_time: 0.0,
             replicas_max: 0,
+            is_over: false,
         }
     }
 
@@ -91,8 +94,16 @@ impl Account {
 
     /// So many replicas were asked for over so many µs.
     pub(super) fn asked(&mut self, replicas: u32, time: Time) {
+        if self.is_over {
+            return;
+        }
         self.replica_time += f64::from(replicas) * time as f64;
         self.replicas_max = self.replicas_max.max(replicas);
+    }
+
+    /// The trace ends.
+    pub(super) fn ends(&mut self) {
+        self.is_over = true;
     }
 
     /// The service at the end of a second.

@@ -94,12 +94,21 @@ impl Curve {
 
     /// The same with requests that take so many times as long.
     pub(super) fn slower(&self, factor: f64) -> Self {
-        let slower = |point: &CurvePoint| CurvePoint {
-            concurrency: point.concurrency,
-            rps: point.rps / factor,
-            quantiles: point.quantiles.iter().map(|(share, time)| (*share, time * factor)).collect(),
+        self.retimed(|time| time * factor)
+    }
+
+    /// The same with requests that each take longer by so many milliseconds.
+    pub(super) fn later(&self, longer: f64) -> Self {
+        self.retimed(|time| time + longer)
+    }
+
+    fn retimed(&self, retime: impl Fn(f64) -> f64) -> Self {
+        let retimed = |point: &CurvePoint| {
+            let quantiles: Quantiles = point.quantiles.iter().map(|(share, time)| (*share, retime(*time))).collect();
+            let rps = f64::from(point.concurrency) / quantiles::mean(&quantiles) * 1e3;
+            CurvePoint { concurrency: point.concurrency, rps, quantiles }
         };
-        Self { points: self.points.iter().map(slower).collect() }
+        Self { points: self.points.iter().map(retimed).collect() }
     }
 
     pub(super) fn check(&self) -> Result<(), String> {
@@ -153,6 +162,9 @@ mod tests {
         // One request is a batch of one, eight share a run.
         assert!((known.time(1, 0.5) - 22.5).abs() < 1e-9 && (known.time(8, 0.5) - 40.0).abs() < 1e-9);
         assert!(known.time(6, 0.5) > 22.5 && known.time(6, 0.5) < 40.0);
+        let (slower, later) = (known.slower(2.0), known.later(10.0));
+        assert!((slower.time(8, 0.5) - 80.0).abs() < 1e-9 && (slower.throughput(8) - 100.0).abs() < 1e-9);
+        assert!((later.time(8, 0.5) - 50.0).abs() < 1e-9 && (later.throughput(8) - 160.0).abs() < 1e-9);
     }
 
     #[test]

@@ -63,6 +63,7 @@ pub(super) fn run(
     }
     world.advance(&mut arrivals, end)?;
     let cost = world.cost(end);
+    world.account.ends();
     world.finish();
     Ok(world.account.close(end, &cost))
 }

@@ -53,6 +53,7 @@ impl ServiceTime {
             Self::Measured(quantiles) => {
                 Self::Measured(quantiles.iter().map(|(share, time)| (*share, time + longer)).collect())
             }
+            Self::Curve(curve) => Self::Curve(curve.later(longer)),
         }
     }
 

@@ -79,6 +79,7 @@ pub(super) fn run(
         }
     }
     let cost = fluid.cost();
+    fluid.account.ends();
     // Behind the trace nothing comes and nothing is decided; what is in flight ends.
     let latest = end + scenario.timeout.as_micros() as Time + SECOND;
     while fluid.in_flight > LAST && fluid.now < latest {
