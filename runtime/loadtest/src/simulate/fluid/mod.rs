@@ -214,18 +214,18 @@ impl<'a> Fluid<'a> {
             self.key = Some(key);
         }
         let limit = f64::from(self.limit());
-        let shares = if ready == 0 { Vec::new() } else { self.shares(is_held) };
+        let shares = if ready == 0 { Vec::new() } else { self.shares(came, is_held) };
         let equilibrium = self.equilibria.of(key)?;
         for (key, group) in &mut self.pods.groups {
-            let share = shares.iter().find(|(known, _)| known == key).map_or(0.0, |(_, share)| *share);
+            let given = shares.iter().find(|(known, _)| known == key).map_or(0.0, |(_, given)| *given);
             let pods = f64::from(group.count);
             let room = match is_held {
                 _ if limit == 0.0 => f64::INFINITY,
                 true => pods * limit + most_held(self.scenario.autoscaling.container_concurrency) as f64,
                 false => pods * limit * (1.0 + PROXY_QUEUE),
             };
-            let comes = (came * share).min((room - group.in_flight).max(0.0));
-            self.account.refused += came * share - comes;
+            let comes = given.min((room - group.in_flight).max(0.0));
+            self.account.refused += given - comes;
             let before = group.in_flight;
             let after = after(equilibrium, before, comes, pods, seconds(time));
             group.come(at, comes);
@@ -240,19 +240,39 @@ impl<'a> Fluid<'a> {
         Ok(())
     }
 
-    /// Which part of what comes each group is given.
-    fn shares(&self, is_held: bool) -> Vec<(usize, f64)> {
-        let emptiest = self.pods.emptiest();
+    /// How much of what comes each group is given.
+    fn shares(&self, came: f64, is_held: bool) -> Vec<(usize, f64)> {
         let all = f64::from(self.pods.ready());
-        // The activator takes the less busy of two where pods have no limit; a Service knows nothing of load.
-        let is_better_of_two = is_held && self.limit() == 0;
+        let share = |key: &usize| f64::from(self.pods.groups[key].count) / all;
+        let emptiest = self.pods.emptiest();
+        // A Service knows nothing of load.
+        let mut given: Vec<(usize, f64)> = emptiest.iter().map(|key| (*key, came * share(key))).collect();
+        if !is_held || self.limit() > 0 || given.len() < 2 {
+            return given;
+        }
+        // The activator takes the less busy of two. In a step that is long beside a request, no more than makes all alike.
+        let average = emptiest.iter().map(|key| self.pods.groups[key].in_flight).sum::<f64>() / all;
         let mut busier = 1.0;
-        let share = |key: usize| {
-            let share = f64::from(self.pods.groups[&key].count) / all;
-            busier -= share;
-            (key, if is_better_of_two { share * share + 2.0 * share * busier } else { share })
-        };
-        emptiest.into_iter().map(share).collect()
+        let preferred: Vec<f64> = emptiest
+            .iter()
+            .map(|key| {
+                let share = share(key);
+                busier -= share;
+                let more = (share * share + 2.0 * share * busier - share) * came;
+                let group = &self.pods.groups[key];
+                more.min(((average - group.each()) * f64::from(group.count)).max(0.0))
+            })
+            .collect();
+        let more: f64 = preferred.iter().filter(|more| **more > 0.0).sum();
+        let less: f64 = -preferred.iter().filter(|more| **more < 0.0).sum::<f64>();
+        for ((_, given), preferred) in given.iter_mut().zip(preferred) {
+            *given += if preferred > 0.0 {
+                preferred * (less / more).min(1.0)
+            } else {
+                preferred * (more / less.max(1e-12)).min(1.0)
+            };
+        }
+        given
     }
 
     /// Requests that have waited too long.
