@@ -31,6 +31,7 @@ mod scaling_paths;
 mod shares;
 mod signals;
 mod signatures;
+mod simulate;
 mod slow;
 mod start;
 mod stats;

@@ -63,7 +63,8 @@ fn measured_before(out: &Path, tuned: &str, told: &Value, line: &str) {
     let outcome = &replayed["replays"][0];
     assert_eq!(outcome["autoscaling"]["target"], told["target"]);
     assert_eq!(outcome["autoscaling"]["container_concurrency"], told["container_concurrency"]);
-    assert!(outcome["pod"]["service_time"]["measured"].is_array(), "{}", outcome["pod"]);
+    // All steps that were measured.
+    assert_eq!(outcome["pod"]["service_time"]["curve"].as_array().map(Vec::len), Some(4), "{}", outcome["pod"]);
     // 5 a second for a minute and 50 for another, at random.
     let requests = outcome["summary"]["requests"].as_f64().expect("a number");
     assert!((2700.0..3900.0).contains(&requests), "{requests}");
@@ -180,6 +181,7 @@ fn mistakes_in_a_replay_are_named() {
     for (arguments, words) in [
         (&["--replay", &bad, "--service-time", "1s"][..], "line 2 of the trace: 0 s does not come after"),
         (&["--replay", &good, "--service-time", "1s", "--set", "windw=6s"], "did you mean window?"),
+        (&["--replay", &good, "--service-time", "1s", "--set", "hpa-tolerance=1"], "it is of --scaler hpa"),
         (&["--replay", &good, "--service-time", "1s", "--set", "window=5s"], "window is 5; expected 6 to 3600"),
         (&["--objective", "p42=1s"], "'p42' is unknown"),
         (&["--picture", "x.gif"], "ends in .svg or .png"),

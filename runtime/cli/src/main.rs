@@ -22,8 +22,9 @@ use crate::commands::manifest::ManifestCommand;
 use crate::commands::models::ModelsCommand;
 use crate::commands::plugin::PluginCommand;
 use crate::commands::predict::PredictArguments;
+use crate::commands::simulate::SimulateArguments;
 use crate::commands::tune::TuneArguments;
-use crate::commands::{bench, compiler, doctor, instance, manifest, models, plugin, predict, serve, tune};
+use crate::commands::{bench, compiler, doctor, instance, manifest, models, plugin, predict, serve, simulate, tune};
 use crate::config::{CompilerFlags, InstanceFlags, ServeFlags};
 
 /// How long an error that ends the server waits for who reads it.
@@ -47,6 +48,8 @@ enum Command {
     Bench(Box<BenchArguments>),
     /// Find the concurrency that a model is best served at, and the autoscaler's settings that follow
     Tune(Box<TuneArguments>),
+    /// What autoscalers would make of a load: pods, latency and cost, in virtual time
+    Simulate(Box<SimulateArguments>),
     /// Print the YAML to apply
     #[command(subcommand)]
     Manifest(ManifestCommand),
@@ -104,6 +107,7 @@ fn main() -> ExitCode {
         Command::Predict(arguments) => predict::predict(&arguments),
         Command::Bench(arguments) => bench::bench(&arguments),
         Command::Tune(arguments) => tune::tune(&arguments),
+        Command::Simulate(arguments) => simulate::simulate(&arguments),
         Command::Manifest(command) => manifest::manifest(&command),
         Command::Models(command) => models::models(&command),
         Command::Plugin(command) => plugin::plugin(&command),

@@ -9,4 +9,5 @@ pub(crate) mod models;
 pub(crate) mod plugin;
 pub(crate) mod predict;
 pub(crate) mod serve;
+pub(crate) mod simulate;
 pub(crate) mod tune;

@@ -4,7 +4,7 @@
 
 mod observed;
 mod panel;
-mod replay;
+mod simulation;
 mod sweep;
 
 use std::sync::OnceLock;
@@ -19,7 +19,7 @@ use plotters::style::{Color as _, FontStyle, IntoFont as _, WHITE, register_font
 use thiserror::Error;
 
 pub use observed::{Observation, observed};
-pub use replay::replay;
+pub use simulation::simulation;
 pub use sweep::sweep;
 
 /// Printable ASCII and a few signs of DejaVu Sans.

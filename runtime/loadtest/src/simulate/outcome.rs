@@ -2,26 +2,44 @@
 
 use serde::Serialize;
 
-use super::{Autoscaling, PodModel};
+pub use super::hpa::Sync;
+use super::hpa::{Hpa, Keda};
+use super::kpa::Autoscaling;
+use super::{Model, PodModel};
 use crate::report::Latency;
+use crate::sweep::Objective;
 
 /// The result of a simulation.
 ///
 /// Replaying `records` and `ticks` in the order of their times, records first, through Knative's own collector and
 /// `Scale` gives the same `stable`, `panic`, `desired` and `excess_burst_capacity`, where second 0 of the trace is a
-/// whole, even second of Unix time.
+/// whole, even second of Unix time. Replaying `syncs` through Kubernetes' own controller gives the same `desired`.
 #[derive(Clone, Debug, Serialize)]
 pub struct Outcome {
-    /// As they were, defaults included.
+    /// `kpa`, `hpa` or `keda`.
+    pub scaler: &'static str,
+    /// How requests were modelled.
+    pub model: Model,
+    /// As they were, defaults included; of the HPA and KEDA, only targets, limits and bounds count.
     pub autoscaling: Autoscaling,
+    /// Of the HPA, or of the one that KEDA makes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hpa: Option<Hpa>,
+    /// Of KEDA.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keda: Option<Keda>,
     /// The pods.
     pub pod: PodModel,
     /// Ready pods when the trace began.
     pub start_replicas: u32,
-    /// What the autoscaler was told: once a second, and when a request comes to an idle activator.
+    /// What Knative's autoscaler was told: once a second, and when a request comes to an idle activator.
     pub records: Vec<Record>,
     /// What it decided: every other second, and when something comes for a revision at zero.
     pub ticks: Vec<Tick>,
+    /// What the HPA saw and decided, every 15 seconds where nothing else is said.
+    pub syncs: Vec<Sync>,
+    /// The service over time, at most 600 times.
+    pub moments: Vec<Moment>,
     /// In numbers.
     pub summary: Summary,
 }
@@ -66,6 +84,43 @@ pub struct Tick {
     pub queued: u64,
 }
 
+/// The service at a time, and the requests that were answered since the moment before.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Moment {
+    /// Seconds since the trace began.
+    pub t: f64,
+    /// The trace's rate then, a second.
+    pub rate: f64,
+    /// Ready pods.
+    pub ready: u32,
+    /// Replicas that are asked for.
+    pub replicas: u32,
+    /// Requests in flight, the queued ones included.
+    pub in_flight: u64,
+    /// Requests that wait.
+    pub queued: u64,
+    /// Percentiles of the latency in milliseconds; null where nothing was answered.
+    pub p50_ms: Option<f64>,
+    #[expect(missing_docs, reason = "as the one before")]
+    pub p95_ms: Option<f64>,
+    #[expect(missing_docs, reason = "as the one before")]
+    pub p99_ms: Option<f64>,
+}
+
+/// Whether the latency that should hold does.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Compliance {
+    /// What should hold.
+    #[serde(flatten)]
+    pub objective: Objective,
+    /// The percentile as it was, in milliseconds.
+    pub value_ms: f64,
+    /// Whether it holds, and every request is answered.
+    pub met: bool,
+    /// Of all requests, those that were answered later than the limit, or not at all.
+    pub late_share: f64,
+}
+
 /// The whole trace in numbers.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Summary {
@@ -85,6 +140,11 @@ pub struct Summary {
     pub latency: Latency,
     /// From arrival to when a pod began to work on it.
     pub waiting: Latency,
+    /// How much later than by an idle pod of their own requests were answered: what they waited, and by how much the others on
+    /// the same pod slowed them.
+    pub lateness: Latency,
+    /// The latency that should hold; null where none was given.
+    pub objective: Option<Compliance>,
     /// The most replicas asked for.
     pub replicas_max: u32,
     /// On average over the trace.

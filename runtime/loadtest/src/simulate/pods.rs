@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
+use super::control::{Fleet, Scraped, seconds};
 use super::{PodModel, Time};
 
 /// Requests that wait in a pod's proxy beyond its limit: ten times the limit.
@@ -28,11 +29,26 @@ pub(super) struct Pod {
     running: u32,
     /// Arrivals of those that wait in it.
     queue: VecDeque<Time>,
+    /// Request-µs of requests inside the server, until `since`.
+    area: u64,
+    since: Time,
 }
 
 impl Pod {
     fn in_flight(&self) -> u32 {
         self.running + self.queue.len() as u32
+    }
+
+    /// What its server counts: what its proxy holds back beyond the limit is not there yet.
+    fn area(&self, now: Time, limit: u32) -> u64 {
+        let inside = if limit == 0 { self.in_flight() } else { self.in_flight().min(limit) };
+        self.area + u64::from(inside) * (now - self.since)
+    }
+
+    /// Before its requests change.
+    fn count(&mut self, now: Time, limit: u32) {
+        self.area = self.area(now, limit);
+        self.since = now;
     }
 }
 
@@ -43,6 +59,7 @@ pub(super) struct Pods {
     /// In the order of their creation.
     starting: Vec<usize>,
     ready: Vec<usize>,
+    terminating: Vec<usize>,
     /// Ready pods below the limit; unused without one.
     available: BTreeSet<usize>,
     limit: u32,
@@ -61,10 +78,10 @@ impl Pods {
             all: Vec::new(),
             starting: Vec::new(),
             ready: Vec::new(),
+            terminating: Vec::new(),
             available: BTreeSet::new(),
             limit,
-            // The proxy lets in no more than the limit.
-            parallelism: if limit == 0 { model.parallelism } else { model.parallelism.min(limit) },
+            parallelism: model.width(limit),
             turn: 0,
             waiting: 0,
             alive: 0,
@@ -93,6 +110,8 @@ impl Pods {
             ready_at: Time::MAX,
             running: 0,
             queue: VecDeque::new(),
+            area: 0,
+            since: now,
         });
         self.starting.push(pod);
         pod
@@ -120,6 +139,7 @@ impl Pods {
         } else if let Some(pod) = self.ready.pop() {
             self.available.remove(&pod);
             self.all[pod].state = State::Terminating;
+            self.terminating.push(pod);
             if self.all[pod].in_flight() == 0 {
                 self.gone(pod, now);
             }
@@ -127,6 +147,7 @@ impl Pods {
     }
 
     fn gone(&mut self, pod: usize, now: Time) {
+        self.terminating.retain(|known| *known != pod);
         let pod = &mut self.all[pod];
         pod.state = State::Gone;
         self.alive += now - pod.created;
@@ -167,8 +188,14 @@ impl Pods {
         Some(if is_full { Err(()) } else { Ok(pod) })
     }
 
+    /// Requests that a pod works on.
+    pub(super) fn running(&self, pod: usize) -> u32 {
+        self.all[pod].running
+    }
+
     /// Gives a pod a request; whether it begins at once.
-    pub(super) fn give(&mut self, pod: usize, arrived: Time) -> bool {
+    pub(super) fn give(&mut self, pod: usize, arrived: Time, now: Time) -> bool {
+        self.all[pod].count(now, self.limit);
         let begins = self.all[pod].running < self.parallelism;
         if begins {
             self.all[pod].running += 1;
@@ -184,6 +211,7 @@ impl Pods {
 
     /// A request has ended; answers the arrival of the one that begins instead.
     pub(super) fn ends(&mut self, pod: usize, now: Time) -> Option<Time> {
+        self.all[pod].count(now, self.limit);
         let next = self.all[pod].queue.pop_front();
         if next.is_some() {
             self.waiting -= 1;
@@ -206,6 +234,17 @@ impl Pods {
         there.fold((self.alive, self.alive_ready), |(alive, ready), pod| {
             (alive + (now - pod.created), ready + now.saturating_sub(pod.ready_at))
         })
+    }
+}
+
+impl Fleet for Pods {
+    fn scrape(&self, now: Time) -> Vec<Scraped> {
+        let seen = |pod: usize, is_ready| {
+            let integral = seconds(self.all[pod].area(now, self.limit));
+            Scraped { pods: pod, count: 1, integral, is_ready }
+        };
+        let ready = self.ready.iter().map(|&pod| seen(pod, true));
+        ready.chain(self.terminating.iter().map(|&pod| seen(pod, false))).collect()
     }
 }
 
@@ -232,7 +271,7 @@ mod tests {
         let mut random = fastrand::Rng::with_seed(1);
         let mut chosen = |limit: u32, requests: usize| -> Vec<Option<usize>> {
             let mut pods = pods(limit, 1, 3);
-            (0..requests).map(|_| pods.by_activator(&mut random).inspect(|&pod| _ = pods.give(pod, 0))).collect()
+            (0..requests).map(|_| pods.by_activator(&mut random).inspect(|&pod| _ = pods.give(pod, 0, 0))).collect()
         };
         assert_eq!(chosen(2, 7), [Some(0), Some(0), Some(1), Some(1), Some(2), Some(2), None]);
         assert_eq!(chosen(4, 5), [Some(0), Some(1), Some(2), Some(0), Some(1)]);
@@ -242,8 +281,8 @@ mod tests {
     fn without_a_limit_the_less_busy_of_two_is_taken() {
         let mut random = fastrand::Rng::with_seed(1);
         let mut pods = pods(0, 1, 2);
-        pods.give(0, 0);
-        pods.give(0, 0);
+        pods.give(0, 0, 0);
+        pods.give(0, 0, 0);
         assert!((0..20).all(|_| pods.by_activator(&mut random) == Some(1)));
         assert_eq!(pods.waiting, 1);
     }
@@ -251,8 +290,8 @@ mod tests {
     #[test]
     fn a_pod_that_ends_works_off_what_it_has() {
         let mut pods = pods(0, 1, 2);
-        assert!(pods.give(1, 5));
-        assert!(!pods.give(1, 6));
+        assert!(pods.give(1, 5, 5));
+        assert!(!pods.give(1, 6, 6));
         pods.remove_one(100);
         assert_eq!(pods.ready(), 1);
         assert_eq!(pods.ends(1, 150), Some(6));
@@ -268,7 +307,7 @@ mod tests {
     fn a_proxy_s_queue_has_an_end() {
         let mut random = fastrand::Rng::with_seed(1);
         let mut pods = pods(2, 8, 1);
-        let taken = std::iter::from_fn(|| pods.by_service(&mut random)?.ok().inspect(|&pod| _ = pods.give(pod, 0)));
+        let taken = std::iter::from_fn(|| pods.by_service(&mut random)?.ok().inspect(|&pod| _ = pods.give(pod, 0, 0)));
         assert_eq!(taken.count(), 22);
     }
 }

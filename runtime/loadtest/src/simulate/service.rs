@@ -1,7 +1,9 @@
 //! How long a pod works on a request.
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
+use super::curve::Curve;
+use super::quantiles;
 use super::{SECOND, Time};
 use crate::report::Latency;
 use crate::schedule::exponential;
@@ -10,7 +12,7 @@ use crate::schedule::exponential;
 const NORMAL_P99: f64 = 2.326_347_874_040_841;
 
 /// A distribution of service times, in milliseconds.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ServiceTime {
     /// Always the same.
@@ -21,22 +23,24 @@ pub enum ServiceTime {
     LogNormal(f64, f64),
     /// Quantiles, straight lines between them: (share, milliseconds), from 0 to 1, rising.
     Measured(Vec<(f64, f64)>),
+    /// By how many requests are in flight in the pod.
+    Curve(Curve),
+}
+
+/// What one request costs.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Draw {
+    /// From when the pod begins to when it is done.
+    pub(super) takes: Time,
+    /// What it would take on a pod of its own.
+    pub(super) alone: Time,
 }
 
 impl ServiceTime {
     /// What was seen of requests that were alone on the server.
     #[must_use]
     pub fn measured(latency: &Latency) -> Self {
-        Self::Measured(vec![
-            (0.0, latency.min_ms),
-            (0.5, latency.p50_ms),
-            (0.75, latency.p75_ms),
-            (0.9, latency.p90_ms),
-            (0.95, latency.p95_ms),
-            (0.99, latency.p99_ms),
-            (0.999, latency.p999_ms),
-            (1.0, latency.max_ms),
-        ])
+        Self::Measured(quantiles::of(latency))
     }
 
     /// Each time longer by as much, in milliseconds. What is drawn by its mean or its median alone stays what it is drawn by.
@@ -49,6 +53,7 @@ impl ServiceTime {
             Self::Measured(quantiles) => {
                 Self::Measured(quantiles.iter().map(|(share, time)| (*share, time + longer)).collect())
             }
+            Self::Curve(curve) => Self::Curve(curve.later(longer)),
         }
     }
 
@@ -63,6 +68,7 @@ impl ServiceTime {
                 let longer = |time: f64| (time * factor).min(most.max(time));
                 Self::Measured(quantiles.iter().map(|(share, time)| (*share, longer(*time))).collect())
             }
+            Self::Curve(curve) => Self::Curve(curve.slower(factor)),
         }
     }
 
@@ -72,9 +78,24 @@ impl ServiceTime {
         match self {
             Self::Constant(time) | Self::Exponential(time) => *time,
             Self::LogNormal(p50, p99) => p50 * (((p99 / p50).ln() / NORMAL_P99).powi(2) / 2.0).exp(),
-            Self::Measured(quantiles) => {
-                quantiles.windows(2).map(|ends| (ends[1].0 - ends[0].0) * (ends[0].1 + ends[1].1) / 2.0).sum()
-            }
+            Self::Measured(quantiles) => quantiles::mean(quantiles),
+            Self::Curve(curve) => curve.points().first().map_or(0.0, |first| quantiles::mean(&first.quantiles)),
+        }
+    }
+
+    /// Requests that a pod works on at the same time, where that was measured.
+    pub(super) fn width(&self) -> Option<u32> {
+        match self {
+            Self::Curve(curve) => Some(curve.width()),
+            _ => None,
+        }
+    }
+
+    /// Requests a second of a pod that works on so many at the same time.
+    pub(super) fn most(&self, width: u32) -> f64 {
+        match self {
+            Self::Curve(curve) => curve.throughput(width),
+            _ => f64::from(width) / self.mean() * 1e3,
         }
     }
 
@@ -83,17 +104,14 @@ impl ServiceTime {
         let valid = match self {
             Self::Constant(time) | Self::Exponential(time) => positive(*time),
             Self::LogNormal(p50, p99) => positive(*p50) && positive(*p99) && p99 >= p50,
-            Self::Measured(quantiles) => {
-                quantiles.len() >= 2
-                    && quantiles.is_sorted_by(|left, right| left.0 <= right.0 && left.1 <= right.1)
-                    && quantiles.iter().all(|(_, time)| positive(*time))
-            }
+            Self::Measured(quantiles) => quantiles::is_valid(quantiles),
+            Self::Curve(curve) => return curve.check(),
         };
         if valid { Ok(()) } else { Err(format!("a service time of {self:?}; expected times above 0, rising")) }
     }
 
-    /// One draw, at least a microsecond.
-    pub(super) fn draw(&self, random: &mut fastrand::Rng) -> Time {
+    /// One draw for a request that makes so many in flight in its pod; at least a microsecond.
+    pub(super) fn draw(&self, random: &mut fastrand::Rng, in_flight: u32) -> Draw {
         let milliseconds = match self {
             Self::Constant(time) => *time,
             Self::Exponential(mean) => mean * exponential(random),
@@ -103,19 +121,20 @@ impl ServiceTime {
                 let normal = (2.0 * exponential(random)).sqrt() * (std::f64::consts::TAU * random.f64()).cos();
                 p50 * (sigma * normal).exp()
             }
-            Self::Measured(quantiles) => at(quantiles, random.f64()),
+            Self::Measured(quantiles) => quantiles::at(quantiles, random.f64()),
+            Self::Curve(curve) => {
+                let share = random.f64();
+                let (takes, alone) = (micros(curve.time(in_flight, share)), micros(curve.time(1, share)));
+                return Draw { takes, alone: alone.min(takes) };
+            }
         };
-        ((milliseconds * SECOND as f64 / 1e3) as Time).max(1)
+        let takes = micros(milliseconds);
+        Draw { takes, alone: takes }
     }
 }
 
-fn at(quantiles: &[(f64, f64)], share: f64) -> f64 {
-    let after = quantiles.partition_point(|(known, _)| *known < share);
-    match (after.checked_sub(1).map(|before| quantiles[before]), quantiles.get(after)) {
-        (Some((x0, y0)), Some(&(x1, y1))) => y0 + (y1 - y0) * (share - x0) / (x1 - x0),
-        (None, Some(&(_, time))) | (Some((_, time)), None) => time,
-        (None, None) => 0.0,
-    }
+fn micros(milliseconds: f64) -> Time {
+    ((milliseconds * SECOND as f64 / 1e3) as Time).max(1)
 }
 
 #[cfg(test)]
@@ -124,7 +143,7 @@ mod tests {
 
     fn drawn(service: &ServiceTime) -> Vec<f64> {
         let mut random = fastrand::Rng::with_seed(11);
-        let mut times: Vec<f64> = (0..50_000).map(|_| service.draw(&mut random) as f64 / 1e3).collect();
+        let mut times: Vec<f64> = (0..50_000).map(|_| service.draw(&mut random, 1).takes as f64 / 1e3).collect();
         times.sort_by(f64::total_cmp);
         times
     }

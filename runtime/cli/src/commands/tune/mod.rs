@@ -2,15 +2,14 @@
 
 mod replay;
 mod serving;
-mod settings;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::Args;
 use corymb_loadtest::advice::{Advice, Question, Recommendation, Rejected, Replay, Server, advise};
-use corymb_loadtest::picture::{self, Format};
+use corymb_loadtest::picture;
 use corymb_loadtest::simulate::Outcome;
 use corymb_loadtest::sweep::{self, Objective, Step};
 use corymb_loadtest::{Mode, Report};
@@ -19,6 +18,7 @@ use serde_json::{Value, json};
 use self::serving::Source;
 use crate::commands::bench::{Bench, LoadFlags, milliseconds};
 use crate::commands::manifest;
+use crate::commands::simulate::{self, Measured, POD_START, format, parse_objective, parse_picture, write};
 use crate::config::duration;
 
 /// What Knative's queue-proxy was seen to add to a request (`tests/knative`).
@@ -67,12 +67,6 @@ pub(crate) struct TuneArguments {
     replay: replay::ReplayFlags,
 }
 
-fn parse_objective(text: &str) -> Result<Objective, String> {
-    let (percentile, limit) = text.split_once('=').ok_or("expected PERCENTILE=TIME, e.g. p95=100ms")?;
-    let limit = humantime::parse_duration(limit).map_err(|error| error.to_string())?;
-    Objective::new(percentile, limit)
-}
-
 fn parse_percent(text: &str) -> Result<f64, String> {
     match text.parse() {
         Ok(percent) if (1.0..=100.0).contains(&percent) => Ok(percent),
@@ -87,31 +81,21 @@ fn parse_rate(text: &str) -> Result<f64, String> {
     }
 }
 
-fn parse_picture(text: &str) -> Result<PathBuf, String> {
-    Format::of(text).map(|_| PathBuf::from(text)).ok_or_else(|| "expected a name that ends in .svg or .png".to_owned())
-}
-
 /// A sweep and what follows from it. Its JSON can be read again by `--measured`.
 struct Tuned {
-    about: Value,
     /// Where the model is, where that is known.
     source: Option<Source>,
     title: String,
-    steps: Vec<Step>,
-    recommendation: Option<Recommendation>,
-    /// Where no target holds, the best that was tried.
-    rejected: Option<Rejected>,
-    /// The replays of either.
+    measured: Measured,
+    /// The replays of what is recommended, or of the best that was tried where no target holds.
     replays: Vec<(String, Outcome)>,
-    /// From the start of the server to its being ready, in seconds.
-    start_seconds: Option<f64>,
 }
 
 /// Measures, or takes what was measured before; recommends; replays.
 pub(crate) fn tune(arguments: &TuneArguments) -> anyhow::Result<()> {
     serving::check(arguments)?;
     let tuned = match arguments.replay.needs_no_server() {
-        true => arguments.replay.measured()?.map(|document| read(&document, arguments)).transpose()?,
+        true => arguments.replay.measured()?.map(|measured| read(measured, arguments)).transpose()?,
         false => Some(measure(arguments)?),
     };
     let mut result = json!({});
@@ -123,43 +107,34 @@ pub(crate) fn tune(arguments: &TuneArguments) -> anyhow::Result<()> {
         if !arguments.replay.is_asked_for() {
             for path in &arguments.picture {
                 let (objective, told) = (arguments.objective.as_ref(), tuned.told());
-                let Tuned { title, steps, replays, .. } = tuned;
-                let content = picture::sweep(title, steps, objective, told, replays, format(path))?;
+                let Tuned { title, measured, replays, .. } = tuned;
+                let content = picture::sweep(title, &measured.steps, objective, told, replays, format(path))?;
                 write(path, &content)?;
             }
         }
         if let Some(path) = &arguments.manifest {
-            let told = tuned.recommendation.as_ref().with_context(|| tuned.reason())?;
+            let told = tuned.measured.recommendation.as_ref().with_context(|| tuned.reason())?;
             let served = serving::served(tuned.source.as_ref(), tuned.model())?;
             write(path, manifest::tuned(&served, &arguments.pod, told)?.as_bytes())?;
         }
     }
     if arguments.replay.is_asked_for() {
-        let outcomes = arguments.replay.run(tuned.as_ref())?;
+        let outcomes = arguments.replay.run(tuned.as_ref().map(|tuned| &tuned.measured))?;
         result["replays"] = serde_json::to_value(&outcomes).context("write the replays")?;
         if !arguments.json {
-            print!("{}", replay::table(&outcomes));
+            print!("{}", simulate::table(&outcomes));
         }
         for path in &arguments.picture {
-            let Some(first) = outcomes.first() else { continue };
-            write(path, &picture::replay(&replay::title(first), first, format(path))?)?;
+            write(path, &picture::simulation(&simulate::title(&outcomes), &outcomes, format(path))?)?;
         }
     }
     if arguments.json {
         println!("{}", serde_json::to_string_pretty(&result)?);
     }
     match &tuned {
-        Some(tuned) if tuned.recommendation.is_none() => bail!("{}", tuned.reason()),
+        Some(tuned) if tuned.measured.recommendation.is_none() => bail!("{}", tuned.reason()),
         _ => Ok(()),
     }
-}
-
-fn format(path: &Path) -> Format {
-    Format::of(&path.to_string_lossy()).unwrap_or(Format::Svg)
-}
-
-fn write(path: &Path, content: &[u8]) -> anyhow::Result<()> {
-    std::fs::write(path, content).with_context(|| format!("{}", path.display()))
 }
 
 fn measure(arguments: &TuneArguments) -> anyhow::Result<Tuned> {
@@ -188,7 +163,7 @@ fn measure(arguments: &TuneArguments) -> anyhow::Result<Tuned> {
     let start = bench.subject.start;
     let server = Server {
         batch_slots: arguments.batch_slots.or_else(|| bench.subject.batch_slots()),
-        cold_start: replay::POD_START + start.unwrap_or_default(),
+        cold_start: POD_START + start.unwrap_or_default(),
         proxy_time: arguments.proxy_time.unwrap_or(if bench.subject.is_proxied { Duration::ZERO } else { PROXY_TIME }),
         is_proxied: bench.subject.is_proxied || arguments.proxy_time == Some(Duration::ZERO),
     };
@@ -200,16 +175,16 @@ fn measure(arguments: &TuneArguments) -> anyhow::Result<Tuned> {
         server,
     };
     let Advice { recommendation, rejected, outcomes } = advise(question)?;
-    Ok(Tuned {
+    let measured = Measured {
         about: bench.describe(),
-        source,
-        title: format!("{} ({})", bench.subject.model, bench.protocol()),
+        source: serde_json::to_value(&source).context("write where the model is")?,
         steps,
         recommendation,
         rejected,
-        replays: outcomes,
         start_seconds: start.map(|start| start.as_secs_f64()),
-    })
+    };
+    let title = format!("{} ({})", bench.subject.model, bench.protocol());
+    Ok(Tuned { source, title, measured, replays: outcomes })
 }
 
 fn measure_step(bench: &Bench, arguments: &TuneArguments, concurrency: usize) -> anyhow::Result<Step> {
@@ -248,50 +223,42 @@ fn row(step: &Step, is_good: bool) -> String {
 }
 
 /// What an earlier run printed by `--json`. Where its model is may be said anew.
-fn read(document: &Value, arguments: &TuneArguments) -> anyhow::Result<Tuned> {
-    let part = |name: &str| document.get(name).cloned().with_context(|| format!("there is no '{name}'"));
-    let model = document.pointer("/about/model").and_then(Value::as_str).unwrap_or("corymb");
-    let source = match serving::source(&arguments.load, model).filter(|source| source.uri.is_some()) {
+fn read(measured: Measured, arguments: &TuneArguments) -> anyhow::Result<Tuned> {
+    let model = measured.about["model"].as_str();
+    let source = match serving::source(&arguments.load, model.unwrap_or("corymb")).filter(|source| source.uri.is_some())
+    {
         Some(said) => Some(said),
-        None => serde_json::from_value(document["source"].clone()).context("read where the model is")?,
+        None => serde_json::from_value(measured.source.clone()).context("read where the model is")?,
     };
-    Ok(Tuned {
-        about: document["about"].clone(),
-        source,
-        title: document.pointer("/about/model").and_then(Value::as_str).unwrap_or("measured before").to_owned(),
-        steps: serde_json::from_value(part("steps")?).context("read the steps")?,
-        recommendation: serde_json::from_value(part("recommendation")?).context("read the recommendation")?,
-        rejected: serde_json::from_value(document["rejected"].clone()).context("read what was rejected")?,
-        replays: Vec::new(),
-        start_seconds: document["start_seconds"].as_f64(),
-    })
+    let title = model.unwrap_or("measured before").to_owned();
+    Ok(Tuned { source, title, measured, replays: Vec::new() })
 }
 
 impl Tuned {
     fn json(&self, objective: Option<&Objective>) -> Value {
         json!({
-            "about": self.about,
+            "about": self.measured.about,
             "source": self.source,
             "objective": objective,
-            "steps": self.steps,
-            "recommendation": self.recommendation,
-            "rejected": self.rejected,
-            "start_seconds": self.start_seconds,
+            "steps": self.measured.steps,
+            "recommendation": self.measured.recommendation,
+            "rejected": self.measured.rejected,
+            "start_seconds": self.measured.start_seconds,
         })
     }
 
     fn model(&self) -> &str {
-        self.about["model"].as_str().unwrap_or("corymb")
+        self.measured.about["model"].as_str().unwrap_or("corymb")
     }
 
     /// What is recommended, else the best of what is not.
     fn told(&self) -> Option<&Recommendation> {
-        self.recommendation.as_ref().or(self.rejected.as_ref().map(|rejected| &rejected.tried))
+        self.measured.recommendation.as_ref().or(self.measured.rejected.as_ref().map(|rejected| &rejected.tried))
     }
 
     /// Why nothing is recommended.
     fn reason(&self) -> String {
-        match &self.rejected {
+        match &self.measured.rejected {
             Some(Rejected { tried, reason }) => {
                 format!("no target holds: at the best that was tried, {}, {reason}", tried.target)
             }
@@ -331,23 +298,9 @@ impl Tuned {
         for warning in &told.warnings {
             text.push_str(&format!("\nnote: {warning}\n"));
         }
-        if let Some(words) = self.about["batching"].as_str() {
+        if let Some(words) = self.measured.about["batching"].as_str() {
             text.push_str(&format!("\nnote: the server says of batching: {words}\n"));
         }
         text
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn objectives_are_a_percentile_and_a_time() {
-        let objective = parse_objective("p95=100ms").expect("valid");
-        assert_eq!((objective.percentile.as_str(), objective.limit_ms), ("p95", 100.0));
-        for (text, words) in [("p95", "expected PERCENTILE=TIME"), ("p42=1s", "'p42' is unknown"), ("p95=0s", "of 0")] {
-            assert!(parse_objective(text).expect_err(text).contains(words), "{text}");
-        }
     }
 }

@@ -1,5 +1,9 @@
 //! Whole simulations against what Knative's formulas say by hand.
 
+mod kubernetes;
+mod measured;
+mod models;
+
 use std::time::Duration;
 
 use super::*;

@@ -2,8 +2,8 @@
 
 use super::buckets::Buckets;
 use super::delay::DelayWindow;
-use super::settings::{Autoscaling, Spec};
-use super::{Metric, SECOND, Time};
+use super::settings::{Autoscaling, Metric, Spec};
+use crate::simulate::{SECOND, Time};
 
 /// What is remembered between ticks.
 #[derive(Debug)]

@@ -1,7 +1,7 @@
 //! From the desired scale to the replicas that are asked for: bounds, activity, the way to zero.
 
 use super::settings::Autoscaling;
-use super::{SECOND, Time};
+use crate::simulate::{SECOND, Time};
 
 /// Whether a revision has traffic: the `Active` condition, and since when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{SECOND, SimulateError, Time};
+use crate::simulate::{SECOND, SimulateError, Time};
 
 /// Knative's least target.
 const TARGET_MIN: f64 = 0.01;
@@ -96,8 +96,8 @@ pub(super) struct Spec {
 }
 
 impl Autoscaling {
-    /// `ResolveMetricTarget` and the panic window of `MakeMetric`.
-    pub(super) fn spec(&self) -> Spec {
+    /// The target before utilization: the annotation's, else the limit, else 100, and 200 requests a second.
+    pub(in crate::simulate) fn total(&self) -> f64 {
         let limit = f64::from(self.container_concurrency);
         let mut total = match self.metric {
             Metric::Rps => 200.0,
@@ -107,6 +107,12 @@ impl Autoscaling {
         if let Some(target) = self.target {
             total = if self.metric == Metric::Concurrency && limit != 0.0 { target.min(limit) } else { target };
         }
+        total
+    }
+
+    /// `ResolveMetricTarget` and the panic window of `MakeMetric`.
+    pub(super) fn spec(&self) -> Spec {
+        let total = self.total();
         let panic = (f64::from(self.window) * self.panic_window_percentage / 100.0).round();
         Spec {
             target: (total * (self.target_utilization_percentage / 100.0)).max(TARGET_MIN),
@@ -117,7 +123,7 @@ impl Autoscaling {
     }
 
     /// Knative's own limits.
-    pub(super) fn check(&self) -> Result<(), SimulateError> {
+    pub(in crate::simulate) fn check(&self) -> Result<(), SimulateError> {
         let within = |name: &str, value: f64, least: f64, most: f64| {
             if (least..=most).contains(&value) {
                 Ok(())
