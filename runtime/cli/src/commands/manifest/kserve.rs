@@ -96,7 +96,7 @@ fn standard(arguments: &KserveArguments, mut values: Values) -> anyhow::Result<S
     if let Some(prometheus) = prometheus {
         marker(&mut values, "of_prometheus");
         values.insert("prometheus", text(prometheus));
-        values.insert("keda_query", settings.keda_query(&pods_of(&deployment))?);
+        values.insert("keda_query", settings.keda_query(&pods_of(&deployment)?)?);
         values.insert("effective_of_prometheus", effective);
         return fill("an InferenceService that KEDA scales by Prometheus", service, &values);
     }

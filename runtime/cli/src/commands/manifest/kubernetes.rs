@@ -13,6 +13,9 @@ const PROMETHEUS: &str = "http://prometheus.observability.svc:9090";
 /// Seconds that a pod has for a request, and to end.
 const TIMEOUT: u32 = 60;
 
+/// Names have 63 characters at most, and the Job's has eight more.
+const LONGEST_WITH_A_JOB: usize = 55;
+
 #[derive(Debug, Args)]
 pub(crate) struct KubernetesArguments {
     /// Who scales it [default: hpa]
@@ -77,7 +80,7 @@ pub(super) fn scaler(
         Autoscaler::Keda => {
             limit("KEDA")?;
             values.insert("prometheus", text(prometheus.unwrap_or(PROMETHEUS)));
-            values.insert("keda_query", settings.keda_query(&pods_of(deployment))?);
+            values.insert("keda_query", settings.keda_query(&pods_of(deployment)?)?);
             values.insert("effective", text(&scaling.effective()?.to_string()));
             values.insert("min_replicas_kept", scaling.kept("KEDA on pods' own metrics")?.to_string());
             Ok(include_str!("keda.yaml"))
@@ -102,6 +105,12 @@ pub(super) fn kubernetes(arguments: &KubernetesArguments) -> anyhow::Result<Stri
         return fill("a PrometheusRule", include_str!("rules.yaml"), &values);
     }
     let scaler = scaler(autoscaler, settings.name(), settings, prometheus.as_deref(), &mut values)?;
+    if settings.pod.cache_claim.is_some() && settings.name().len() > LONGEST_WITH_A_JOB {
+        bail!(
+            "'{}' is too long: with --cache-claim its Job is named {0}-compile; expected at most {LONGEST_WITH_A_JOB} characters",
+            settings.name()
+        );
+    }
     let job = if settings.pod.cache_claim.is_some() { include_str!("compile.yaml") } else { "" };
     let parts = [include_str!("kubernetes.yaml"), scaler, job];
     let template = parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("---\n");

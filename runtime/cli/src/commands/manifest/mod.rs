@@ -16,7 +16,7 @@ use corymb_loadtest::advice::Recommendation;
 
 use self::kserve::{KserveArguments, kserve};
 use self::kubernetes::{KubernetesArguments, kubernetes};
-use self::query::adapter_metric;
+use self::query::{adapter_metric, pods_of_revision};
 use self::scaling::ScalingFlags;
 use self::settings::Settings;
 use self::template::{fill, text};
@@ -153,7 +153,7 @@ fn knative(arguments: &KnativeArguments) -> anyhow::Result<String> {
     if arguments.class == Class::Keda {
         // The extension would make a stabilisation window of it.
         values.remove("window");
-        values.insert("keda_query", settings.keda_query("{{ .revisionName }}-deployment-.*")?);
+        values.insert("keda_query", settings.keda_query(&pods_of_revision(settings.name())?)?);
         values.insert("keda_metric_type", text("AverageValue"));
     }
     fill(kind, include_str!("knative.yaml"), &values)
