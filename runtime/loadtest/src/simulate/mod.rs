@@ -2,9 +2,9 @@
 //!
 //! The decisions are those of the programs, operation by operation, so that the same records and the same counts of pods give the
 //! same replicas. `kpa` is Knative 1.23 (`knative.dev/serving` v0.50.0): `buckets` is `pkg/autoscaler/aggregation`, `delay` is
-//! its `max`, `decider` is `Scale` in `pkg/autoscaler/scaling/autoscaler.go`, `settings` resolves targets as
-//! `pkg/reconciler/autoscaling/resources` does, and `scaler` is `pkg/reconciler/autoscaling/kpa/scaler.go` with the activity of
-//! `kpa.go`. `hpa` is `pkg/controller/podautoscaler` of Kubernetes 1.35, with KEDA's operator around it.
+//! its `max`, `decider` is `Scale` in `pkg/autoscaler/scaling/autoscaler.go`, and `scaler` is
+//! `pkg/reconciler/autoscaling/kpa/scaler.go` with the activity of `kpa.go`. `settings` resolves targets as `pkg/reconciler/autoscaling/resources` does. `hpa` is `pkg/controller/podautoscaler` of
+//! Kubernetes 1.35, with KEDA's operator around it.
 //!
 //! What surrounds them is a model. `loads` says when requests come, `service` and `curve` what a pod makes of them. `events` takes
 //! one request after the other; `fluid` takes all of a tenth of a second at once, by what `equilibrium` found with `events`. Left
@@ -23,6 +23,7 @@ mod outcome;
 mod pods;
 mod quantiles;
 mod service;
+mod settings;
 
 use std::time::Duration;
 
@@ -30,11 +31,10 @@ use serde::Serialize;
 use thiserror::Error;
 
 pub use curve::{Curve, CurvePoint};
-pub use hpa::{Hpa, Keda, Rules, SelectPolicy, Sync};
-pub use kpa::{Aggregation, Autoscaling, Metric};
 pub use loads::{MAX_BYTES, Trace};
-pub use outcome::{Compliance, Moment, Outcome, Record, Summary, Tick};
+pub use outcome::{Compliance, Moment, Outcome, Record, Summary, Sync, Tick};
 pub use service::ServiceTime;
+pub use settings::{Aggregation, Autoscaling, Hpa, Keda, Metric, Rules, SelectPolicy};
 
 use crate::schedule::Arrivals;
 use crate::sweep::Objective;

@@ -2,9 +2,7 @@
 
 use serde::Serialize;
 
-pub use super::hpa::Sync;
-use super::hpa::{Hpa, Keda};
-use super::kpa::Autoscaling;
+use super::settings::{Autoscaling, Hpa, Keda};
 use super::{Model, PodModel};
 use crate::report::Latency;
 use crate::sweep::Objective;
@@ -82,6 +80,29 @@ pub struct Tick {
     pub in_flight: u64,
     /// Requests in the activator's queue and those that wait inside pods.
     pub queued: u64,
+}
+
+/// One decision, and what it rests on. Values are thousandths, as the APIs of metrics have them.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Sync {
+    /// Seconds since the trace began.
+    pub t: f64,
+    /// `hpa`, or `keda` where the operator takes the service to zero or back.
+    pub by: &'static str,
+    /// Replicas that were asked for before.
+    pub current: i32,
+    /// Pods that are ready or start.
+    pub pods: u32,
+    /// Of these, those that have the metric, of the HPA; for KEDA, all that are ready.
+    pub measured: u32,
+    /// Ready, but scraped less than twice.
+    pub missing: u32,
+    /// Those that start.
+    pub pending: u32,
+    /// Concurrency of the pods that have the metric, all together.
+    pub value: i64,
+    /// Replicas that are asked for now.
+    pub desired: i32,
 }
 
 /// The service at a time, and the requests that were answered since the moment before.

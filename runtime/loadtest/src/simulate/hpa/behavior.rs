@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::settings::{Hpa, Rules, SelectPolicy};
+use crate::simulate::settings::{Hpa, Rules, SelectPolicy};
 use crate::simulate::{SECOND, Time};
 
 /// Without a behavior, an HPA doubles at most, but may always have four.

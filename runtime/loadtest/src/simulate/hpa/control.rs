@@ -2,38 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
-
 use super::behavior::{History, Wish};
 use super::rate::Series;
 use super::replicas::{PodMetrics, by_pods, by_sum};
-use super::settings::{Hpa, Keda};
 use crate::simulate::control::{Control, Fleet, Log, Meter, View, bounded, seconds};
-use crate::simulate::kpa::{Autoscaling, Metric};
+use crate::simulate::outcome::Sync;
+use crate::simulate::settings::{Autoscaling, Hpa, Keda, Metric};
 use crate::simulate::{SECOND, SimulateError, Time};
-
-/// One decision, and what it rests on. Values are thousandths, as the APIs of metrics have them.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Sync {
-    /// Seconds since the trace began.
-    pub t: f64,
-    /// `hpa`, or `keda` where the operator takes the service to zero or back.
-    pub by: &'static str,
-    /// Replicas that were asked for before.
-    pub current: i32,
-    /// Pods that are ready or start.
-    pub pods: u32,
-    /// Of these, those that have the metric, of the HPA; for KEDA, all that are ready.
-    pub measured: u32,
-    /// Ready, but scraped less than twice.
-    pub missing: u32,
-    /// Those that start.
-    pub pending: u32,
-    /// Concurrency of the pods that have the metric, all together.
-    pub value: i64,
-    /// Replicas that are asked for now.
-    pub desired: i32,
-}
 
 /// Pods of one age, as Prometheus knows them.
 #[derive(Clone, Debug, Default)]

@@ -8,8 +8,5 @@ mod behavior;
 mod control;
 mod rate;
 mod replicas;
-mod settings;
 
 pub(super) use control::Controller;
-pub use control::Sync;
-pub use settings::{Hpa, Keda, Rules, SelectPolicy};

@@ -1,6 +1,6 @@
 //! Averages over a window of one-second buckets: `TimedFloat64Buckets` and `WeightedFloat64Buckets`.
 
-use super::settings::Aggregation;
+use crate::simulate::settings::Aggregation;
 
 /// The least decay of the weighted average.
 const MIN_EXPONENT: f64 = 0.2;

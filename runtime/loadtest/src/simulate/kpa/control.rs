@@ -2,9 +2,9 @@
 
 use super::decider::{Decider, Decision};
 use super::scaler::Scaler;
-use super::settings::Autoscaling;
 use crate::simulate::control::{Control, Fleet, Log, Meter, View, bounded, seconds};
 use crate::simulate::outcome::{Record, Tick};
+use crate::simulate::settings::Autoscaling;
 use crate::simulate::{SECOND, SimulateError, Time};
 
 /// Seconds between decisions.

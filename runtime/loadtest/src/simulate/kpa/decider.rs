@@ -2,7 +2,7 @@
 
 use super::buckets::Buckets;
 use super::delay::DelayWindow;
-use super::settings::{Autoscaling, Metric, Spec};
+use crate::simulate::settings::{Autoscaling, Metric, Spec};
 use crate::simulate::{SECOND, Time};
 
 /// What is remembered between ticks.

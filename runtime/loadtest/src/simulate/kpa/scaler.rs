@@ -1,6 +1,6 @@
 //! From the desired scale to the replicas that are asked for: bounds, activity, the way to zero.
 
-use super::settings::Autoscaling;
+use crate::simulate::settings::Autoscaling;
 use crate::simulate::{SECOND, Time};
 
 /// Whether a revision has traffic: the `Active` condition, and since when.

@@ -94,7 +94,7 @@ impl Hpa {
     }
 
     /// Kubernetes' own limits.
-    pub(super) fn check(&self) -> Result<(), SimulateError> {
+    pub(in crate::simulate) fn check(&self) -> Result<(), SimulateError> {
         let within = |name: &str, value: f64, least: f64, most: f64| {
             if (least..=most).contains(&value) {
                 Ok(())
@@ -143,7 +143,7 @@ impl Default for Keda {
 }
 
 impl Keda {
-    pub(super) fn check(&self) -> Result<(), SimulateError> {
+    pub(in crate::simulate) fn check(&self) -> Result<(), SimulateError> {
         if self.polling_interval == 0 {
             return Err(SimulateError::Settings("keda-polling-interval is 0; expected at least 1s".to_owned()));
         }

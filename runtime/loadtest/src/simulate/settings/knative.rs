@@ -87,12 +87,12 @@ impl Default for Autoscaling {
 
 /// What `Scale` works with: Knative's `DeciderSpec`.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Spec {
-    pub(super) target: f64,
-    pub(super) total: f64,
-    pub(super) stable_window: Time,
+pub(in crate::simulate) struct Spec {
+    pub(in crate::simulate) target: f64,
+    pub(in crate::simulate) total: f64,
+    pub(in crate::simulate) stable_window: Time,
     /// Whole seconds, as its buckets are.
-    pub(super) panic_seconds: u32,
+    pub(in crate::simulate) panic_seconds: u32,
 }
 
 impl Autoscaling {
@@ -111,7 +111,7 @@ impl Autoscaling {
     }
 
     /// `ResolveMetricTarget` and the panic window of `MakeMetric`.
-    pub(super) fn spec(&self) -> Spec {
+    pub(in crate::simulate) fn spec(&self) -> Spec {
         let total = self.total();
         let panic = (f64::from(self.window) * self.panic_window_percentage / 100.0).round();
         Spec {
