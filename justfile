@@ -28,6 +28,10 @@ plugins:
 operations:
     CORYMB_WRITE_OPERATIONS=1 cargo test --release --workspace the_page_of_operations_is_made_from_the_table
 
+# Make the template of `corymb manifest` for alerts anew from deploy/telemetry/rules.yaml
+rules:
+    CORYMB_WRITE_RULES=1 cargo test --release --workspace the_template_is_made_from_the_rules
+
 # The benchmarks; built with the whole workspace, so that no dependency is compiled twice
 bench *ARGUMENTS:
     cargo build --release --workspace --bin corymb-tests-bench

@@ -95,14 +95,31 @@ def variable(name, label, query):
     }
 
 
+# Which pods a Corymb dashboard shows, by the labels that deploy/telemetry gives every series of Corymb. "All" is `.*`, which also
+# matches series without the label: those of a plain Deployment have no revision.
+PODS = 'namespace=~"$namespace",kn_revision_name=~"$revision"'
+
+
+def pod_variables(metric):
+    """Namespace, revision and pod, each among those that the ones before it leave."""
+    return [
+        variable("namespace", "Namespace", f"label_values({metric}, namespace)"),
+        variable("revision", "Revision", f'label_values({metric}{{namespace=~"$namespace"}}, kn_revision_name)'),
+        variable("pod", "Pod", f"label_values({metric}{{{PODS}}}, pod)"),
+    ]
+
+
 def service(check):
+    p = PODS + ',pod=~"$pod"'
+    m = p + ',model=~"$model"'
     dashboard = Dashboard(
         "corymb-service", "Corymb: service",
         "What a model server does: rate, latency by stage, queue, batches, utilisation, concurrency.",
-        [variable("model", "Model", "label_values(corymb_model_state, model)")],
+        [*pod_variables("corymb_model_state"), variable("model", "Model", f"label_values(corymb_model_state{{{p}}}, model)")],
     )
-    m = 'model=~"$model"'
     rate = "$__rate_interval"
+    # Metrics that every process has, of the processes that are Corymb's.
+    own = lambda expr: f"{expr} and on (namespace, pod, instance) corymb_build_info{{{p}}}"
     quantile = lambda q, by, name, labels: f"histogram_quantile({q}, sum by ({by}) (rate({name}_bucket{{{labels}}}[{rate}])))"
 
     dashboard.row("Requests")
@@ -115,9 +132,9 @@ def service(check):
     dashboard.graph("Latency", "From the model's name being known to the answer.",
         [(quantile(q, "le", "corymb_request_duration_seconds", m), f"p{int(q * 100)}") for q in (0.5, 0.95, 0.99)], "s")
     dashboard.graph("HTTP answers by status", "Of the whole server, with what never got to a model.",
-        [(f"sum by (http_response_status_code) (rate(http_server_request_duration_seconds_count[{rate}]))", "{{http_response_status_code}}")], "reqps", stack=True)
+        [(f"sum by (http_response_status_code) (rate(http_server_request_duration_seconds_count{{{p}}}[{rate}]))", "{{http_response_status_code}}")], "reqps", stack=True)
     dashboard.graph("gRPC calls by status", "Of the whole server; empty while nobody speaks gRPC.",
-        [(f"sum by (rpc_response_status_code) (rate(rpc_server_call_duration_seconds_count[{rate}]))", "{{rpc_response_status_code}}")], "reqps", stack=True)
+        [(f"sum by (rpc_response_status_code) (rate(rpc_server_call_duration_seconds_count{{{p}}}[{rate}]))", "{{rpc_response_status_code}}")], "reqps", stack=True)
 
     dashboard.row("Where the time goes")
     dashboard.graph("Mean time by stage", "Queueing, plugin, model and wire apart; stacked, they are the mean latency.",
@@ -131,15 +148,16 @@ def service(check):
     dashboard.graph("Batch size", "Mean and p95 of requests in one run.",
         [(f"sum by (model) (rate(corymb_batch_size_sum{{{m}}}[{rate}])) / sum by (model) (rate(corymb_batch_size_count{{{m}}}[{rate}]))", "{{model}} mean"),
          (quantile(0.95, "le, model", "corymb_batch_size", m), "{{model}} p95")])
-    dashboard.graph("Busy instances", "Instances that run at a time; divided by how many there are it is the utilisation.",
-        [(f"sum by (model, device) (rate(corymb_instance_busy_time_seconds_total{{{m}}}[{rate}]))", "{{model}} on {{device}}")])
+    dashboard.graph("Busy instances", "Instances that run at a time, averaged, and how many there are.",
+        [(f"sum by (model, device) (rate(corymb_instance_busy_time_seconds_total{{{m}}}[{rate}]))", "{{model}} on {{device}}"),
+         (f"sum by (model, device) (corymb_instance_count{{{m}}})", "{{model}} on {{device}}, all")])
 
     dashboard.row("Concurrency and capacity")
     dashboard.graph("Concurrency by model", "Average requests in flight by Knative's definition, and at the moment of the scrape.",
         [(f"sum by (model) (rate(corymb_request_concurrency_time_seconds_total{{{m}}}[{rate}]))", "{{model}} average"),
          (f"sum by (model) (corymb_request_in_flight{{{m}}})", "{{model}} now")])
     dashboard.graph("Concurrency by replica", "Of whole servers: what a target is compared with.",
-        [(f"sum by (instance) (rate(corymb_server_concurrency_time_seconds_total[{rate}]))", "{{instance}}")])
+        [(f"sum by (pod, instance) (rate(corymb_server_concurrency_time_seconds_total{{{p}}}[{rate}]))", "{{pod}} {{instance}}")])
     dashboard.graph("Saturation", "Load over measured capacity, that of others on the same cores included: above 1 more comes than can be done.",
         [(f"max by (model) (corymb_model_saturation_ratio{{{m}}})", "{{model}}")], "percentunit", axisSoftMax=1)
     dashboard.graph("Replicas", "Servers in which a model is ready.",
@@ -148,15 +166,26 @@ def service(check):
         [(f"sum by (state) (corymb_model_state{{{m}}})", "{{state}}")], stack=True)
     dashboard.graph("Load time", "From the first byte read to ready, of the last loads.",
         [(f"sum by (model) (corymb_model_load_duration_seconds_sum{{{m}}}) / sum by (model) (corymb_model_load_duration_seconds_count{{{m}}})", "{{model}}")], "s")
+
+    dashboard.row("Processes")
+    dashboard.graph("Processor time", "Cores that each server keeps busy.",
+        [(own(f"sum by (namespace, pod, instance) (rate(process_cpu_seconds_total{{{p}}}[{rate}]))"), "{{pod}} {{instance}}")])
+    dashboard.graph("Resident memory", "Of each server, without the processes that instances run in.",
+        [(own(f"sum by (namespace, pod, instance) (process_resident_memory_bytes{{{p}}})"), "{{pod}} {{instance}}")], "bytes")
+    dashboard.graph("Versions", "Servers of each version of Corymb.",
+        [(f"count by (version) (corymb_build_info{{{p}}})", "{{version}}")], decimals=0)
     dashboard.write("service.json", check)
 
 
 def scaling(check):
-    k = 'kn_revision_name=~"$revision"'
+    # Knative's components name the namespace of a revision by an attribute; `namespace` would be their own.
+    n = 'k8s_namespace_name=~"$namespace"'
+    k = n + ',kn_revision_name=~"$revision"'
     dashboard = Dashboard(
         "corymb-scaling", "Corymb: scaling by Knative",
         "What Knative's autoscaler sees and decides (names of Knative 1.19 and later), beside what Corymb counts itself.",
-        [variable("revision", "Revision", "label_values(kn_revision_pods_desired, kn_revision_name)")],
+        [variable("namespace", "Namespace", "label_values(kn_revision_pods_desired, k8s_namespace_name)"),
+         variable("revision", "Revision", f"label_values(kn_revision_pods_desired{{{n}}}, kn_revision_name)")],
     )
     rate = "$__rate_interval"
     dashboard.row("Replicas")
@@ -171,9 +200,9 @@ def scaling(check):
     dashboard.graph("What decides", "Concurrency of all pods over the stable and the panic window, and the target of one pod.",
         [(f"sum by (kn_revision_name) (kn_revision_concurrency_{window}{{{k}}})", "{{kn_revision_name}} " + window) for window in ("stable", "panic", "target")], width=12)
     dashboard.graph("By Corymb's own count", "The same load seen from inside: the rate of the concurrency integral, and requests in flight.",
-        [(f"sum(rate(corymb_server_concurrency_time_seconds_total[{rate}]))", "average"),
-         ("sum(corymb_server_in_flight)", "now"),
-         ("sum(corymb_queue_depth)", "waiting inside")], width=12)
+        [(f"sum(rate(corymb_server_concurrency_time_seconds_total{{{PODS}}}[{rate}]))", "average"),
+         (f"sum(corymb_server_in_flight{{{PODS}}})", "now"),
+         (f"sum(corymb_queue_depth{{{PODS}}})", "waiting inside")], width=12)
 
     dashboard.row("Activator")
     dashboard.graph("Concurrency in the activator", "Where it is in the path, this is what scales the revision.",
@@ -185,10 +214,13 @@ def scaling(check):
         [(f"sum by (kn_revision_name) (kn_revision_capacity_excess{{{k}}})", "{{kn_revision_name}}")], least=None, axisSoftMin=-1)
 
     dashboard.row("Health of scaling")
-    dashboard.graph("Scrape time", "What the autoscaler takes to ask all pods of a revision.",
-        [(f"histogram_quantile(0.95, sum by (le) (rate(kn_autoscaler_scrape_duration_seconds_bucket[{rate}])))", "p95")], "s", width=12)
+    # Knative tells the service of a scrape and not the revision.
+    services = f"and on (k8s_namespace_name, kn_service_name) kn_revision_pods_desired{{{k}}}"
+    dashboard.graph("Scrape time", "What the autoscaler takes to ask all pods of a revision, by service.",
+        [(f"histogram_quantile(0.95, sum by (k8s_namespace_name, kn_service_name, le) (rate(kn_autoscaler_scrape_duration_seconds_bucket{{{n}}}[{rate}]))) {services}", "{{kn_service_name}} p95")],
+        "s", width=12)
     dashboard.graph("Saturation", "Load of each replica over its measured capacity; a target that no model needs tuned.",
-        [("max by (instance) (corymb_server_saturation_ratio)", "{{instance}}")], "percentunit", width=12, axisSoftMax=1)
+        [(f"max by (pod, instance) (corymb_server_saturation_ratio{{{PODS}}})", "{{pod}} {{instance}}")], "percentunit", width=12, axisSoftMax=1)
     dashboard.write("scaling.json", check)
 
 

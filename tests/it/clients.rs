@@ -31,7 +31,7 @@ fn curl_speaks_http_2_with_prior_knowledge() {
 }
 
 /// The Python that `CORYMB_TEST_PYTHON` names, else `python3`; none where it cannot import these modules.
-fn python(modules: &[&str]) -> Option<Command> {
+pub(crate) fn python(modules: &[&str]) -> Option<Command> {
     let python = std::env::var("CORYMB_TEST_PYTHON").unwrap_or_else(|_| "python3".to_owned());
     let imports = format!("import {}", modules.join(", "));
     let importable = Command::new(&python).args(["-c", &imports]).output();
@@ -43,7 +43,7 @@ fn python(modules: &[&str]) -> Option<Command> {
 }
 
 /// Runs to the end, which must be a good one; answers what was said.
-fn succeeds(command: &mut Command) -> String {
+pub(crate) fn succeeds(command: &mut Command) -> String {
     let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
     assert!(output.status.success(), "{command:?}: {said}");

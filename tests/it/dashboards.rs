@@ -46,13 +46,31 @@ kn_revision_request_queued{R} 1
 # TYPE kn_revision_request_active gauge
 kn_revision_request_active{R} 5
 # TYPE kn_autoscaler_scrape_duration_seconds histogram
-kn_autoscaler_scrape_duration_seconds_bucket{le="0.005"} {n}
-kn_autoscaler_scrape_duration_seconds_bucket{le="+Inf"} {n}
-kn_autoscaler_scrape_duration_seconds_sum {n}
-kn_autoscaler_scrape_duration_seconds_count {n}
+kn_autoscaler_scrape_duration_seconds_bucket{S,le="0.005"} {n}
+kn_autoscaler_scrape_duration_seconds_bucket{S,le="+Inf"} {n}
+kn_autoscaler_scrape_duration_seconds_sum{S} {n}
+kn_autoscaler_scrape_duration_seconds_count{S} {n}
 "#;
 
-const REVISION: &str = r#"{k8s_namespace_name="models",kn_service_name="flowers",kn_configuration_name="flowers",kn_revision_name="flowers-00001"}"#;
+/// Knative tells the service of a scrape, and the revision of all else.
+const SERVICE: &str = r#"k8s_namespace_name="models",kn_service_name="flowers",kn_configuration_name="flowers""#;
+const REVISION: &str = r#"kn_revision_name="flowers-00001""#;
+
+/// What a user picks for each variable: everything, one thing, and a plain Deployment, which has no revision.
+const ALL: [(&str, &str); 4] = [("$namespace", ".*"), ("$revision", ".*"), ("$pod", ".*"), ("$model", ".*")];
+const ONE: [(&str, &str); 4] = [
+    ("$namespace", "models"),
+    ("$revision", "flowers-00001"),
+    ("$pod", "flowers-00001-abc"),
+    ("$model", "flowers-sample"),
+];
+const PLAIN: [(&str, &str); 4] =
+    [("$namespace", "plain"), ("$revision", ".*"), ("$pod", "plain-abc"), ("$model", "flowers-sample")];
+
+/// The labels that deploy/telemetry/prometheus.yaml gives what it scrapes of a Knative Service, and of a Deployment.
+const SERVICE_LABELS: &str =
+    "{namespace: models, pod: flowers-00001-abc, kn_service_name: flowers, kn_revision_name: flowers-00001}";
+const DEPLOYMENT_LABELS: &str = "{namespace: plain, pod: plain-abc}";
 
 /// Serves [`KNATIVE`] until the test ends.
 fn knative() -> u16 {
@@ -62,7 +80,10 @@ fn knative() -> u16 {
         for (scrape, mut stream) in listener.incoming().flatten().enumerate() {
             let mut head = [0; 4096];
             let _ = stream.read(&mut head);
-            let page = KNATIVE.replace("{R}", REVISION).replace("{n}", &(scrape + 1).to_string());
+            let page = KNATIVE
+                .replace("{R}", &format!("{{{SERVICE},{REVISION}}}"))
+                .replace("{S", &format!("{{{SERVICE}"))
+                .replace("{n}", &(scrape + 1).to_string());
             let length = page.len();
             let head = format!(
                 "HTTP/1.1 200 OK\r\ncontent-type: text/plain; version=0.0.4\r\ncontent-length: {length}\r\n\
@@ -82,14 +103,21 @@ pub(crate) struct Prometheus {
 }
 
 impl Prometheus {
+    /// Scrapes the server as a pod of a Knative Service, and Knative.
     pub(crate) fn start(server: &Server) -> Option<Self> {
-        Self::scraping(&format!(
-            "global: {{scrape_interval: 1s}}\nscrape_configs:\n  - job_name: corymb\n    static_configs:\n      - targets: \
-             ['{}']\n        labels: {{namespace: models, pod: flowers-00001-abc}}\n  - job_name: knative-serving\n    \
-             static_configs:\n      - targets: ['127.0.0.1:{}']\n",
-            server.address,
-            knative()
-        ))
+        Self::start_as(server, &[("corymb", SERVICE_LABELS)])
+    }
+
+    /// Scrapes the server by so many jobs, each with its labels.
+    fn start_as(server: &Server, jobs: &[(&str, &str)]) -> Option<Self> {
+        let mut config = "global: {scrape_interval: 1s}\nscrape_configs:\n".to_owned();
+        let knative = format!("127.0.0.1:{}", knative());
+        let corymb = jobs.iter().map(|(job, labels)| (*job, server.address.as_str(), *labels));
+        for (job, address, labels) in corymb.chain([("knative-serving", knative.as_str(), "{}")]) {
+            config += &format!("  - job_name: {job}\n    static_configs:\n      - targets: ['{address}']\n");
+            config += &format!("        labels: {labels}\n");
+        }
+        Self::scraping(&config)
     }
 
     /// One that is told what to scrape; none where it is not installed.
@@ -102,7 +130,7 @@ impl Prometheus {
         Some(Self::run(config, |config, folder, port| {
             command.arg(format!("--config.file={}", config.display()));
             command.arg(format!("--storage.tsdb.path={}", folder.join("data").display()));
-            command.arg(format!("--web.listen-address=127.0.0.1:{port}"));
+            command.arg(format!("--web.listen-address=127.0.0.1:{port}")).arg("--enable-feature=exemplar-storage");
             command
         }))
     }
@@ -130,26 +158,27 @@ impl Prometheus {
         prometheus
     }
 
-    fn get(&self, path: &str, name: &str, value: &str) -> Value {
-        let encoded: String = value.bytes().map(|byte| format!("%{byte:02X}")).collect();
-        let answer = send(&format!("{}/api/v1/{path}?{name}={encoded}", self.address), "GET", &[], &[]);
+    /// What its API answers about a query.
+    pub(crate) fn get(&self, path: &str, query: &str, more: &str) -> Value {
+        let encoded: String = query.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        let answer = send(&format!("{}/api/v1/{path}?query={encoded}{more}", self.address), "GET", &[], &[]);
         if answer.status == 503 {
             // It is starting.
             return Value::Null;
         }
         let json = answer.json();
-        assert_eq!(json["status"], "success", "{value}: {json}");
+        assert_eq!(json["status"], "success", "{query}: {json}");
         json["data"].clone()
     }
 
     /// Whether the query gives a number.
-    fn answers(&self, query: &str) -> bool {
+    pub(crate) fn answers(&self, query: &str) -> bool {
         self.numbers(query).iter().any(|number| !number.is_nan())
     }
 
     /// The numbers that a query gives now.
     pub(crate) fn numbers(&self, query: &str) -> Vec<f64> {
-        let result = self.get("query", "query", query);
+        let result = self.get("query", query, "");
         let series = result["result"].as_array().cloned().unwrap_or_default();
         series.iter().filter_map(|series| series["value"][1].as_str()?.parse().ok()).collect()
     }
@@ -164,25 +193,36 @@ impl Drop for Prometheus {
 
 /// The query of a panel, as [`queries`] has it.
 pub(crate) fn query_of(title: &str) -> String {
-    let found = queries().into_iter().find(|(place, _)| place.contains(&format!("\"{title}\"")));
+    let found = queries(&ALL).into_iter().find(|(place, _)| place.contains(&format!("\"{title}\"")));
     found.unwrap_or_else(|| panic!("no panel {title}")).1
 }
 
-/// The dashboards' queries, each with where it stands; variables replaced as Grafana does.
-fn queries() -> Vec<(String, String)> {
+/// The panels' queries as they stand, each with where that is.
+fn panels() -> Vec<(String, String)> {
     let mut queries = Vec::new();
-    for name in ["service.json", "scaling.json"] {
-        let path = root().join("deploy/dashboards").join(name);
-        let text = std::fs::read_to_string(&path).expect(name);
-        let dashboard: Value = serde_json::from_str(&text).expect("JSON");
-        for panel in dashboard["panels"].as_array().expect("panels") {
+    for name in DASHBOARDS {
+        for panel in dashboard(name)["panels"].as_array().expect("panels") {
             for target in panel["targets"].as_array().map_or(&[][..], Vec::as_slice) {
                 let expr = target["expr"].as_str().expect("a query");
-                let expr = expr.replace("$__rate_interval", "10s").replace("$model", ".*").replace("$revision", ".*");
-                assert!(!expr.contains('$'), "{name}: an unknown variable in {expr}");
-                queries.push((format!("{name}, {}", panel["title"]), expr));
+                queries.push((format!("{name}, {}", panel["title"]), expr.to_owned()));
             }
         }
+    }
+    queries
+}
+
+const DASHBOARDS: [&str; 2] = ["service.json", "scaling.json"];
+
+fn dashboard(name: &str) -> Value {
+    let text = std::fs::read_to_string(root().join("deploy/dashboards").join(name)).expect(name);
+    serde_json::from_str(&text).expect("JSON")
+}
+
+/// The dashboards' queries, each with where it stands; variables replaced as Grafana does.
+fn queries(picked: &[(&str, &str)]) -> Vec<(String, String)> {
+    let mut queries = panels();
+    for name in DASHBOARDS {
+        let dashboard = dashboard(name);
         let variables = dashboard["templating"]["list"].as_array().expect("variables");
         for variable in variables.iter().filter(|variable| variable["type"] == "query") {
             let query = variable["definition"].as_str().expect("a query");
@@ -191,7 +231,38 @@ fn queries() -> Vec<(String, String)> {
             queries.push((format!("{name}, variable {}", variable["name"]), format!("count by ({label}) ({metric})")));
         }
     }
+    for (place, query) in &mut queries {
+        *query = query.replace("$__rate_interval", "10s");
+        for (variable, value) in picked {
+            *query = query.replace(variable, value);
+        }
+        assert!(!query.contains('$'), "{place}: an unknown variable in {query}");
+    }
     queries
+}
+
+/// The metrics that a query asks for, each with what stands in its braces.
+fn selectors(query: &str) -> Vec<(&str, &str)> {
+    let is_name = |letter: char| letter.is_ascii_alphanumeric() || letter == '_' || letter == ':';
+    let (mut found, mut rest) = (Vec::new(), query);
+    while let Some(begin) = rest.find(is_name) {
+        rest = &rest[begin..];
+        let end = rest.find(|letter| !is_name(letter)).unwrap_or(rest.len());
+        let (word, behind) = rest.split_at(end);
+        rest = behind;
+        let takes_labels = ["by", "without", "on", "ignoring", "group_left", "group_right"].contains(&word);
+        let list = rest.trim_start().strip_prefix('(').and_then(|list| list.split_once(')'));
+        if let Some((labels, behind)) = rest.strip_prefix('{').and_then(|labels| labels.split_once('}')) {
+            found.push((word, labels));
+            rest = behind;
+        } else if let Some((labels, behind)) = list.filter(|(labels, _)| takes_labels && !labels.contains('(')) {
+            assert!(!labels.contains('{'), "{query}");
+            rest = behind;
+        } else if word.contains('_') && !takes_labels && !rest.starts_with('(') && !word.starts_with("__") {
+            found.push((word, ""));
+        }
+    }
+    found
 }
 
 /// prometheus-adapter's queries, filled in as it does for one pod.
@@ -215,12 +286,57 @@ fn adapter_queries() -> Vec<(String, String)> {
     all.map(|query| ("prometheus-adapter".to_owned(), query)).collect()
 }
 
+/// The labels that say which pod a series is of: Knative's components name them as OpenTelemetry does.
+fn filters(metric: &str) -> [&'static str; 2] {
+    let namespace =
+        if metric.starts_with("kn_") { r#"k8s_namespace_name=~"$namespace""# } else { r#"namespace=~"$namespace""# };
+    let of_services = metric.starts_with("kn_autoscaler_scrape_duration_");
+    [namespace, if of_services { namespace } else { r#"kn_revision_name=~"$revision""# }]
+}
+
+#[test]
+fn every_query_of_a_panel_is_of_a_namespace_and_a_revision() {
+    let panels = panels();
+    assert!(panels.len() > 30, "the dashboards have their panels");
+    for (place, query) in panels {
+        let selectors = selectors(&query);
+        assert!(!selectors.is_empty(), "{place}: {query}");
+        for (metric, labels) in &selectors {
+            let given: Vec<&str> = labels.split(',').collect();
+            for filter in filters(metric) {
+                assert!(given.contains(&filter), "{place}: {metric} is not filtered by {filter}: {query}");
+            }
+        }
+        assert!(query.contains("$revision"), "{place}: {query}");
+    }
+    for name in DASHBOARDS {
+        let variables = dashboard(name)["templating"]["list"].clone();
+        for wanted in ["namespace", "revision"] {
+            let variable = variables.as_array().and_then(|all| all.iter().find(|one| one["name"] == wanted));
+            let all = variable.map(|variable| (&variable["allValue"], &variable["includeAll"]));
+            // What has no such label is shown, too.
+            assert_eq!(all, Some((&Value::from(".*"), &Value::from(true))), "{name}: {wanted}");
+        }
+    }
+}
+
+#[test]
+fn selectors_are_found_wherever_they_stand() {
+    let query = r#"sum by (a_b) (rate(x_total{n="1"}[5m])) / on (c_d) group_left (e_f) y_z and z_y{} > 0.5"#;
+    assert_eq!(selectors(query), [("x_total", r#"n="1""#), ("y_z", ""), ("z_y", "")]);
+    let query = r#"x_y{n="1"} / ignoring(a_b) group_left sum(rate(y_z[5m]))"#;
+    assert_eq!(selectors(query), [("x_y", r#"n="1""#), ("y_z", "")]);
+}
+
 #[test]
 fn every_query_returns_data() {
     let server = Server::start(&[]);
-    let Some(prometheus) = Prometheus::start(&server) else { return };
-    let mut waiting = [queries(), adapter_queries()].concat();
-    assert!(waiting.len() > 30, "the dashboards have their queries");
+    let jobs = [("corymb", SERVICE_LABELS), ("deployment", DEPLOYMENT_LABELS)];
+    let Some(prometheus) = Prometheus::start_as(&server, &jobs) else { return };
+    let plain = queries(&PLAIN)
+        .into_iter()
+        .filter(|(place, _)| place.starts_with("service.json") && !place.contains("revision"));
+    let mut waiting = [queries(&ALL), queries(&ONE), plain.collect(), adapter_queries()].concat();
     let done = AtomicBool::new(false);
     std::thread::scope(|threads| {
         let _stop = SetOnDrop(&done);
@@ -250,7 +366,7 @@ fn every_query_returns_data() {
 fn the_scaling_view_asks_for_todays_names() {
     let known: BTreeSet<&str> =
         KNATIVE.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
-    for (place, query) in queries() {
+    for (place, query) in queries(&ALL) {
         for word in query.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_') {
             let metric = word.strip_suffix("_bucket").unwrap_or(word);
             let label = ["kn_revision_name", "kn_service_name"].contains(&word);

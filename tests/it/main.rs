@@ -1,5 +1,6 @@
 //! What a user sees, tested through the real binary and real clients.
 
+mod alerts;
 mod allowed;
 mod bench;
 mod cases;
@@ -24,6 +25,7 @@ mod manifests;
 mod memory;
 mod mistakes;
 mod on_demand;
+mod openmetrics;
 mod operations;
 mod parity;
 mod repository;

@@ -101,6 +101,7 @@ impl Engine {
         });
         let meter = shared.meters.meter(signals::SCOPE);
         observe_models(&meter, &Arc::downgrade(&shared));
+        observe_instances(&meter, &Arc::downgrade(&shared));
         observe_server(&meter, &Arc::downgrade(&shared));
         observe_saturation(&meter, &Arc::downgrade(&shared));
         tokio::spawn(keep_time(Arc::downgrade(&shared)));
@@ -352,6 +353,27 @@ fn observe_models(meter: &Meter, engine: &Weak<Shared>) {
                     let state = KeyValue::new("state", status.state.name());
                     observer.observe(1, &[model.clone(), KeyValue::new("version", status.version), state]);
                 }
+            });
+        })
+        .build();
+}
+
+/// How many instances there are, and how many of them run.
+fn observe_instances(meter: &Meter, engine: &Weak<Shared>) {
+    let weak = engine.clone();
+    meter
+        .u64_observable_gauge("corymb.instance.count")
+        .with_unit("{instance}")
+        .with_description("Instances of each version that answers, by whether they run.")
+        .with_callback(move |observer| {
+            per_model(&weak, |entry, _| {
+                entry.instances(|[model, version, backend, device], instances| {
+                    for (state, count) in [("idle", instances.idle), ("busy", instances.busy)] {
+                        let state = KeyValue::new("state", state);
+                        let named = [model.clone(), version.clone(), backend.clone(), device.clone(), state];
+                        observer.observe(count as u64, &named);
+                    }
+                });
             });
         })
         .build();

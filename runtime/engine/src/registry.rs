@@ -5,9 +5,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::{ArcSwap, Guard};
+use opentelemetry::KeyValue;
 use tokio::sync::watch;
 
 use crate::accounting::Concurrency;
+use crate::batch::{Instances, Queue};
 use crate::error::{EngineError, quoted};
 use crate::lifecycle::State;
 use crate::loads::{Loads, VersionStatus};
@@ -363,9 +365,16 @@ impl<V: Answers> Entry<V> {
 impl Entry {
     /// Requests that wait, for a worker or for an instance.
     pub(crate) fn queue_depth(&self) -> usize {
-        let of =
-            |version: &Version| version.waiting.count() + version.queue.as_ref().map_or(0, crate::batch::Queue::depth);
+        let of = |version: &Version| version.waiting.count() + version.queue.as_ref().map_or(0, Queue::depth);
         self.serving.load().versions.iter().map(|served| of(&served.version)).sum()
+    }
+
+    /// Shows the instances of each version that answers, on each device, with what names them.
+    pub(crate) fn instances(&self, mut each: impl FnMut(&[KeyValue; 4], Instances)) {
+        for Served { version, .. } in &self.serving.load().versions {
+            let instances = version.queue.iter().flat_map(Queue::instances);
+            version.signals.devices().zip(instances).for_each(|(named, instances)| each(named, instances));
+        }
     }
 
     /// Load over capacity, of the version where that is highest, where `all` is the part of the shared workers that is asked for.

@@ -170,6 +170,11 @@ impl VersionSignals {
         Self { series, serving: AtomicBool::new(false), runs, stages, ok }
     }
 
+    /// What names the runs on each device: model, version, backend, device.
+    pub(crate) fn devices(&self) -> impl Iterator<Item = &[KeyValue; 4]> {
+        self.runs.iter().map(|run| &run.attributes)
+    }
+
     /// From now on runs are those of requests, and recorded.
     pub(crate) fn end_warm_up(&self) {
         self.serving.store(true, Ordering::Relaxed);

@@ -19,6 +19,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod exemplars;
+mod meter;
+mod openmetrics;
 mod page;
 mod push;
 mod reader;
@@ -35,8 +38,10 @@ use opentelemetry_sdk::metrics::exporter::PushMetricExporter;
 use opentelemetry_sdk::metrics::{MeterProviderBuilder, PeriodicReader, SdkMeterProvider, Temporality};
 use prometheus::Registry;
 
+pub use self::page::PageFormat;
 pub use self::push::EveryScope;
 
+use self::exemplars::Exemplars;
 use self::reader::SharedReader;
 use self::scopes::{Scopes, at_most};
 
@@ -53,6 +58,7 @@ const MAX_SERIES: usize = 20_000;
 pub struct Metrics {
     own: SdkMeterProvider,
     page: Registry,
+    exemplars: Arc<Exemplars>,
     scopes: Arc<Scopes>,
 }
 
@@ -82,7 +88,7 @@ impl MetricsBuilder {
     pub fn build(self) -> Result<Metrics, OTelSdkError> {
         let registry = Registry::new();
         let own = self.provider().with_reader(page::exporter(&registry)?).build();
-        Ok(Metrics { own, page: registry, scopes: self.scopes })
+        Ok(Metrics { own, page: registry, exemplars: Arc::default(), scopes: self.scopes })
     }
 
     /// Metrics that are pushed besides, every `interval`.
@@ -103,7 +109,7 @@ impl MetricsBuilder {
             Temporality::Cumulative => self.provider().with_reader(SharedReader::new(page, push)),
             _ => self.provider().with_reader(page).with_reader(push),
         };
-        Ok(Metrics { own: provider.build(), page: registry, scopes: self.scopes })
+        Ok(Metrics { own: provider.build(), page: registry, exemplars: Arc::default(), scopes: self.scopes })
     }
 
     fn provider(&self) -> MeterProviderBuilder {
@@ -112,11 +118,21 @@ impl MetricsBuilder {
 }
 
 impl Metrics {
-    /// The Prometheus page: every series of the process and of the scopes that are not over.
+    /// The Prometheus page in its oldest format.
     #[must_use]
     pub fn page(&self) -> String {
+        self.page_as(PageFormat::Text)
+    }
+
+    /// The Prometheus page: every series of the process and of the scopes that are not over. Exemplars are part of it in
+    /// OpenMetrics: histograms of seconds whose bounds were given keep, for each bucket, the last value that was recorded while a
+    /// sampled span was the thread's current one.
+    #[must_use]
+    pub fn page_as(&self, format: PageFormat) -> String {
         let scopes = self.scopes.living();
-        page::text(std::iter::once(&self.page).chain(scopes.iter().map(|scope| &scope.page)))
+        let registries = std::iter::once(&self.page).chain(scopes.iter().map(|scope| &scope.page));
+        let exemplars = std::iter::once(&self.exemplars).chain(scopes.iter().map(|scope| &scope.exemplars));
+        page::text(format, registries, || exemplars.flat_map(|exemplars| exemplars.instruments()).collect())
     }
 
     /// Hands over what has been recorded, for the last time.
@@ -132,7 +148,9 @@ impl MeterProvider for Metrics {
     fn meter_with_scope(&self, scope: InstrumentationScope) -> Meter {
         let scoped = scope.attributes().next().is_some().then(|| self.scopes.begin(scope.name()));
         // A scope that cannot have a page of its own is better kept for ever than not seen.
-        scoped.flatten().unwrap_or_else(|| self.own.meter_with_scope(scope))
+        scoped
+            .flatten()
+            .unwrap_or_else(|| meter::keeping(self.own.meter_with_scope(scope), Arc::clone(&self.exemplars)))
     }
 }
 

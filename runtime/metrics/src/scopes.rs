@@ -11,6 +11,8 @@ use opentelemetry_sdk::metrics::reader::MetricReader as _;
 use opentelemetry_sdk::metrics::{Instrument, ManualReader, Pipeline, SdkMeterProvider, Stream, Temporality};
 use prometheus::Registry;
 
+use crate::exemplars::Exemplars;
+use crate::meter;
 use crate::page;
 use crate::reader::LastingReader;
 
@@ -32,6 +34,7 @@ pub(crate) struct Scopes {
 #[derive(Debug)]
 pub(crate) struct Scope {
     pub(crate) page: Registry,
+    pub(crate) exemplars: Arc<Exemplars>,
     /// None where nothing is pushed.
     push: Option<LastingReader>,
     /// The sums, one set for each reader. The meter holds them too; its instruments do not.
@@ -51,9 +54,11 @@ impl Scope {
         let readers: Vec<LastingReader> = std::iter::once(page).chain(push.clone().filter(|_| apart)).collect();
         let provider = SdkMeterProvider::builder().with_resource(resource).with_view(at_most(MAX_SERIES));
         let provider = readers.iter().cloned().fold(provider, |provider, reader| provider.with_reader(reader)).build();
+        let exemplars = Arc::<Exemplars>::default();
         let meter = provider.meter_with_scope(InstrumentationScope::builder(name).build());
+        let meter = meter::keeping(meter, Arc::clone(&exemplars));
         let pipelines = readers.iter().filter_map(LastingReader::pipeline).collect();
-        Some((Self { page: registry, push, pipelines }, meter))
+        Some((Self { page: registry, exemplars, push, pipelines }, meter))
     }
 
     /// Whether its meter has been dropped: nobody else holds the pipelines then.

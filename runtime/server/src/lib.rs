@@ -42,6 +42,6 @@ pub use local::Local;
 pub use observe::{
     KnativeStats, ObserveOptions, PodNameTooLong, Propagator, ResponseBody, Tracing, with_current_request,
 };
-pub use options::{MetricsPage, ServerOptions};
+pub use options::{MetricsFormat, MetricsPage, ServerOptions};
 pub use server::Server;
 pub use tap::Tap;

@@ -10,8 +10,17 @@ use corymb_wire::Limits;
 use crate::observe::ObserveOptions;
 use crate::tap::Tap;
 
-/// Renders the page at `/metrics`, in Prometheus' text format.
-pub type MetricsPage = Arc<dyn Fn() -> String + Send + Sync>;
+/// Renders the page at `/metrics`, in the format that the reader asked for.
+pub type MetricsPage = Arc<dyn Fn(MetricsFormat) -> String + Send + Sync>;
+
+/// The formats of the page at `/metrics`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MetricsFormat {
+    /// Prometheus' text format, version 0.0.4.
+    Text,
+    /// OpenMetrics, version 1.0.0.
+    OpenMetrics,
+}
 
 /// Limits, texts and who looks on. What may grow later goes here; what concerns connections is the listener's.
 #[derive(Clone)]

@@ -3,6 +3,7 @@
 mod agreement;
 mod outage;
 mod received;
+mod refused;
 
 use std::process::Command;
 

@@ -70,20 +70,23 @@ fn the_collector_sees_every_signal_by_http() {
     if binary().is_some() {
         // No interval ends while it serves: all of it is in the last push, after the models are gone.
         let rarely = ("OTEL_METRIC_EXPORT_INTERVAL", "60000");
-        see_every_signal(&push_by("http/protobuf", "http", &[("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip"), rarely]));
+        let received = push_by("http/protobuf", "http", &[("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip"), rarely]);
+        assert!(received.metric("corymb.instance.count").is_empty(), "there are no instances any more");
+        see_every_signal(&received, &INSTRUMENTS[1..]);
     }
 }
 
 #[test]
 fn the_collector_sees_every_signal_by_grpc() {
     if binary().is_some() {
-        see_every_signal(&push_by("grpc", "grpc", &[("OTEL_EXPORTER_OTLP_HEADERS", "x-team=models")]));
+        let received = push_by("grpc", "grpc", &[("OTEL_EXPORTER_OTLP_HEADERS", "x-team=models")]);
+        see_every_signal(&received, &INSTRUMENTS);
     }
 }
 
-fn see_every_signal(received: &Received) {
+fn see_every_signal(received: &Received, instruments: &[Instrument]) {
     see_the_resource(received);
-    see_every_instrument(received);
+    see_every_instrument(received, instruments);
     for (trace, way) in TRACES.iter().zip(["V1", "V2", "gRPC"]) {
         see_the_trace(received, trace, way);
         see_the_log(received, trace, way);
@@ -110,7 +113,11 @@ fn see_the_resource(received: &Received) {
 }
 
 /// Name, unit, kind, attributes.
-const INSTRUMENTS: [(&str, &str, &str, &[&str]); 19] = [
+type Instrument = (&'static str, &'static str, &'static str, &'static [&'static str]);
+
+/// The first is of what serves, and gone with it.
+const INSTRUMENTS: [Instrument; 28] = [
+    ("corymb.instance.count", "{instance}", "gauge", &["backend", "device", "model", "state", "version"]),
     ("corymb.request.in_flight", "{request}", "gauge", &["model"]),
     ("corymb.request.concurrency.time", "s", "sum", &["model"]),
     ("corymb.server.in_flight", "{request}", "gauge", &[]),
@@ -120,6 +127,14 @@ const INSTRUMENTS: [(&str, &str, &str, &[&str]); 19] = [
     ("corymb.queue.depth", "{request}", "gauge", &["model"]),
     ("corymb.batch.size", "{request}", "histogram", &["backend", "device", "model", "version"]),
     ("corymb.instance.busy.time", "s", "sum", &["backend", "device", "model", "version"]),
+    ("corymb.build.info", "", "gauge", &["backends", "rustc", "version"]),
+    ("process.cpu", "s", "sum", &[]),
+    ("process.resident_memory", "By", "gauge", &[]),
+    ("process.virtual_memory", "By", "gauge", &[]),
+    ("process.start_time", "s", "gauge", &[]),
+    ("process.threads", "", "gauge", &[]),
+    ("process.open_fds", "", "gauge", &[]),
+    ("process.max_fds", "", "gauge", &[]),
     ("corymb.model.saturation", "1", "gauge", &["model"]),
     ("corymb.server.saturation", "1", "gauge", &[]),
     ("corymb.model.state", "", "gauge", &["model", "state", "version"]),
@@ -137,8 +152,8 @@ const INSTRUMENTS: [(&str, &str, &str, &[&str]); 19] = [
     ("rpc.server.call.duration", "s", "histogram", &["rpc.method", "rpc.response.status_code", "rpc.system.name"]),
 ];
 
-fn see_every_instrument(received: &Received) {
-    for (name, unit, kind, attributes) in INSTRUMENTS {
+fn see_every_instrument(received: &Received, instruments: &[Instrument]) {
+    for &(name, unit, kind, attributes) in instruments {
         let reports = received.metric(name);
         let last = reports.last().unwrap_or_else(|| panic!("{name} was not pushed"));
         assert_eq!(last["unit"].as_str().unwrap_or_default(), unit, "{name}");

@@ -186,6 +186,7 @@ fn the_environment_is_read_in_one_place() {
             || path == "runtime/cli/src/config/environment.rs"
             || path.contains("/tests/")
             || path.contains("/examples/")
+            || path.ends_with("/build.rs")
         {
             continue;
         }

@@ -4,6 +4,7 @@ mod delivery;
 mod libraries;
 mod log_bridge;
 mod otlp;
+mod process;
 mod signals;
 mod tracer;
 
@@ -30,6 +31,9 @@ pub(crate) use signals::{Signals, check_push};
 pub(crate) fn backends(libraries: Search, run_bytes: u64) -> Vec<Arc<dyn Backend>> {
     vec![Arc::new(OnnxRuntime::new(libraries, run_bytes)), Arc::new(Tract::new(run_bytes))]
 }
+
+/// The names of these, best first.
+const BACKENDS: [&str; 2] = ["onnxruntime", "tract"];
 
 /// What runs and compiles Wasm plugins, for so many workers.
 pub(crate) fn plugin_host(workers: usize) -> anyhow::Result<Arc<Host>> {
@@ -102,4 +106,15 @@ pub(crate) fn engine(options: EngineOptions, libraries: Search, run_bytes: u64) 
     }
     let backends = apart(onnxruntime, custom_operators, run_bytes).context("start the thread that starts processes")?;
     Engine::new(options, backends, Some(plugins), meters).context("start the compute pool")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_backends_are_called_by_their_names() {
+        let names: Vec<&str> = backends(Search::default(), 0).iter().map(|backend| backend.name()).collect();
+        assert_eq!(names, BACKENDS);
+    }
 }

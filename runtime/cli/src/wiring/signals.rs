@@ -6,8 +6,8 @@ use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use corymb_metrics::{Metrics, MetricsBuilder};
-use corymb_server::Tracing;
+use corymb_metrics::{Metrics, MetricsBuilder, PageFormat};
+use corymb_server::{MetricsFormat, Tracing};
 use opentelemetry::KeyValue;
 use opentelemetry::logs::LoggerProvider as _;
 use opentelemetry_otlp::ExporterBuildError;
@@ -20,6 +20,7 @@ use opentelemetry_sdk::trace::SdkTracerProvider;
 use super::LogBridge;
 use super::delivery::{Cause, Delivery, Watched};
 use super::otlp;
+use super::process;
 use super::tracer::{self, Tracer};
 use crate::config::telemetry::{Push, TelemetryOptions};
 
@@ -80,7 +81,10 @@ impl Signals {
         };
         let metrics = metrics.context("start the Prometheus page")?;
         opentelemetry::global::set_meter_provider(metrics.clone());
-        opentelemetry::global::meter("corymb")
+        let meter = opentelemetry::global::meter("corymb");
+        process::observe_build(&meter, &super::BACKENDS);
+        process::observe_process(&meter);
+        meter
             .u64_observable_counter("corymb.log.dropped")
             .with_unit("{line}")
             .with_description("Lines of the log that were lost, since nobody read it fast enough.")
@@ -108,7 +112,12 @@ impl Signals {
     /// Renders the Prometheus page.
     pub(crate) fn page(&self) -> corymb_server::MetricsPage {
         let metrics = self.metrics.clone();
-        Arc::new(move || metrics.page())
+        Arc::new(move |format| {
+            metrics.page_as(match format {
+                MetricsFormat::Text => PageFormat::Text,
+                MetricsFormat::OpenMetrics => PageFormat::OpenMetrics,
+            })
+        })
     }
 
     /// Who decides which requests are traced; none where no traces are pushed.

@@ -81,6 +81,11 @@ impl<I, C: Candidate> State<I, C> {
         self.line.len()
     }
 
+    /// The instances that do not run.
+    pub(super) fn idle(&self) -> &[I] {
+        &self.idle
+    }
+
     /// From now on a request that is alone has all workers. Answers the instance before.
     pub(super) fn set_wide(&mut self, wide: Option<I>) -> Option<I> {
         std::mem::replace(&mut self.wide, wide)

@@ -6,6 +6,7 @@
 mod dispatch;
 mod job;
 mod plan;
+mod replica;
 mod short;
 mod together;
 mod trial;
@@ -22,10 +23,12 @@ use tokio::sync::Notify;
 
 pub(crate) use self::job::{Run, Shapes};
 pub(crate) use self::plan::Rows;
+pub(crate) use self::replica::{Instances, Replica};
 
 use self::dispatch::{Host, Refused, State};
 use self::job::{Job, shapes_of};
 use self::plan::{Entry, Part};
+use self::replica::Living;
 use self::short::ShortRuns;
 use crate::capacity::Capacity;
 use crate::error::EngineError;
@@ -50,13 +53,6 @@ pub(crate) enum Caller {
     Worker,
     /// Any other thread, which has better things to do than a long run.
     Other,
-}
-
-/// An instance, and which of the queue's models it runs.
-pub(crate) struct Replica {
-    instance: Box<dyn Instance>,
-    model: usize,
-    threads: usize,
 }
 
 /// The queue of one loaded model.
@@ -88,6 +84,8 @@ pub(crate) struct QueueParts {
 struct Shared {
     name: String,
     models: Vec<Box<dyn Model>>,
+    /// Of each model.
+    living: Vec<Living>,
     profile: Profile,
     axes: Option<Arc<BatchAxes>>,
     limits: QueueLimits,
@@ -148,14 +146,19 @@ impl Queue {
     pub(crate) fn new(parts: QueueParts) -> Result<Self, BackendError> {
         let QueueParts { name, models, instances, threads, rows, axes, limits, pool, share, signals, capacity, memory } =
             parts;
+        let living: Vec<Living> = models.iter().map(|_| Living::default()).collect();
         let copies = (0..models.len())
             .flat_map(|model| std::iter::repeat_n(model, instances))
-            .map(|model| Ok(Replica { instance: models[model].instance(threads)?, model, threads }))
+            .map(|model| {
+                let (instance, alive) = (models[model].instance(threads)?, Some(living[model].enter()));
+                Ok(Replica { instance, model, threads, alive })
+            })
             .collect::<Result<Vec<_>, BackendError>>()?;
         let profile = models.first().map_or_else(Profile::whole, |model| model.profile());
         let shared = Shared {
             name,
             models,
+            living,
             profile,
             axes,
             limits,
@@ -184,6 +187,11 @@ impl Queue {
         self.shared.lock().depth()
     }
 
+    /// The instances on each device. One whose runs use all workers is not among them.
+    pub(crate) fn instances(&self) -> Vec<Instances> {
+        replica::instances(&self.shared.living, self.shared.lock().idle())
+    }
+
     pub(crate) fn profile(&self) -> &Profile {
         &self.shared.profile
     }
@@ -204,7 +212,7 @@ impl Queue {
 
     /// From the next run on, a request that is alone has all workers.
     pub(crate) fn set_wide(&self, instance: Box<dyn Instance>, threads: usize) {
-        let before = self.shared.lock().set_wide(Some(Replica { instance, model: 0, threads }));
+        let before = self.shared.lock().set_wide(Some(Replica { instance, model: 0, threads, alive: None }));
         drop(before);
     }
 
@@ -454,11 +462,11 @@ impl Shared {
 
     /// A new instance for one that panicked.
     fn in_place_of(&self, replica: Replica) -> Option<Replica> {
-        let Replica { instance, model, threads } = replica;
+        let Replica { instance, model, threads, alive } = replica;
         // The old one is in an unknown state, and so may be its destructor.
         let _ = catch_unwind(AssertUnwindSafe(|| drop(instance)));
         match catch_unwind(AssertUnwindSafe(|| self.models[model].instance(threads))) {
-            Ok(Ok(instance)) => Some(Replica { instance, model, threads }),
+            Ok(Ok(instance)) => Some(Replica { instance, model, threads, alive }),
             Ok(Err(error)) => {
                 tracing::error!(model = self.name, %error, "no instance could be made in place of the one that panicked");
                 None

@@ -16,6 +16,7 @@ use http::Request;
 use super::repository::{index, load, unload};
 use crate::app::App;
 use crate::call::{small, small_later};
+use crate::observe::name_model;
 use crate::status::ServerError;
 
 pub(crate) async fn repository_index(State(app): State<App>, request: Request<Body>) -> Response {
@@ -34,6 +35,7 @@ pub(crate) async fn repository_index(State(app): State<App>, request: Request<Bo
 pub(crate) async fn model_load(State(app): State<App>, request: Request<Body>) -> Response {
     small_later(&app, request, |app, question: RepositoryModelLoadRequest, deadline| async move {
         let model_name = named(question.repository_name, question.model_name);
+        name_model(&model_name);
         load(&app, model_name.clone(), parameters(question.parameters)?, deadline).await?;
         Ok(RepositoryModelLoadResponse { model_name, is_loaded: true })
     })
@@ -43,6 +45,7 @@ pub(crate) async fn model_load(State(app): State<App>, request: Request<Body>) -
 pub(crate) async fn model_unload(State(app): State<App>, request: Request<Body>) -> Response {
     small_later(&app, request, |app, question: RepositoryModelUnloadRequest, deadline| async move {
         let model_name = named(question.repository_name, question.model_name);
+        name_model(&model_name);
         unload(&app, model_name.clone(), parameters(question.parameters)?, deadline).await?;
         Ok(RepositoryModelUnloadResponse { model_name, is_unloaded: true })
     })

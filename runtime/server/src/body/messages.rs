@@ -11,7 +11,7 @@ use axum::response::Response;
 use bytes::{Buf, Bytes, BytesMut};
 use corymb_engine::Permit;
 use corymb_wire::Coding;
-use corymb_wire::grpc::{Head, Message, PREFIX};
+use corymb_wire::grpc::{Head, Message, PREFIX, first_name};
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::{Frame, SizeHint};
@@ -19,11 +19,15 @@ use http_body::{Frame, SizeHint};
 use super::inflate::inflate;
 use super::{BODY, next_data};
 use crate::app::App;
+use crate::observe::name_model;
 use crate::status::ServerError;
 
 static ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 static ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
 static STATUS: HeaderName = HeaderName::from_static("grpc-status");
+
+/// How long the first bytes of a message are waited for whose request is refused anyway.
+const GLIMPSE: Duration = Duration::from_millis(100);
 
 /// The messages of a request.
 #[derive(Debug)]
@@ -35,6 +39,10 @@ pub(crate) struct Messages {
     max: usize,
     stall: Duration,
     unread: Unread,
+    /// Whether anything was read.
+    begun: bool,
+    /// The model that a message names which was not read to its end.
+    glimpsed: Option<String>,
 }
 
 /// What is left of the message whose prefix was read last.
@@ -52,7 +60,35 @@ impl Messages {
     /// Messages of at most `max` bytes, before and after decompression.
     pub(crate) fn new(app: &App, headers: &HeaderMap, body: Body, max: usize) -> Result<Self, ServerError> {
         let coding = coding(headers)?;
-        Ok(Self { body, rest: Bytes::new(), coding, max, stall: app.options.body_timeout, unread: Unread::Nothing })
+        Ok(Self::of(body, coding, max, app.options.body_timeout))
+    }
+
+    fn of(body: Body, coding: Option<Coding>, max: usize, stall: Duration) -> Self {
+        let (rest, unread) = (Bytes::new(), Unread::Nothing);
+        Self { body, rest, coding, max, stall, unread, begun: false, glimpsed: None }
+    }
+
+    /// Names, for the log, the model of a message that was refused before anything of it was read. Its first bytes came with the
+    /// headers, or come right behind them.
+    pub(crate) async fn name_unread(&mut self) {
+        if !self.begun
+            && let Ok(Some(begin)) = next_data(&mut self.body, None, GLIMPSE).await
+            && let Some((&[compressed, ..], begin)) = begin.split_first_chunk::<PREFIX>()
+        {
+            self.glimpse(compressed != 0, begin);
+        }
+        self.name_glimpsed();
+    }
+
+    /// Names the model of the last message that was not read to its end, as far as it was seen.
+    pub(crate) fn name_glimpsed(&mut self) {
+        if let Some(name) = self.glimpsed.take() {
+            name_model(&name);
+        }
+    }
+
+    fn glimpse(&mut self, compressed: bool, begin: &[u8]) {
+        self.glimpsed = (!compressed).then(|| first_name(begin)).flatten().map(str::to_owned);
     }
 
     /// How the request's messages may be compressed; answers are compressed alike.
@@ -62,6 +98,7 @@ impl Messages {
 
     /// What precedes the next message, none when there is no more. The first byte may take `wait`.
     pub(crate) async fn head(&mut self, wait: Duration) -> Result<Option<Head>, ServerError> {
+        self.begun = true;
         let mut prefix = [0; PREFIX];
         let mut filled = 0;
         while filled < PREFIX {
@@ -77,7 +114,8 @@ impl Messages {
             self.rest.split_to(len).copy_to_slice(&mut prefix[filled..filled + len]);
             filled += len;
         }
-        let head = Head::parse(prefix, self.coding, self.max)?;
+        let head = Head::parse(prefix, self.coding, self.max);
+        let head = head.inspect_err(|_| self.glimpse(prefix[0] != 0, &self.rest.clone()))?;
         self.unread = Unread::Message(head);
         Ok(Some(head))
     }
@@ -91,7 +129,7 @@ impl Messages {
         mut permit: Option<&mut Permit>,
     ) -> Result<Bytes, ServerError> {
         self.unread = Unread::Broken;
-        let message = self.collect(head.len, permit.as_deref_mut()).await?;
+        let message = self.collect(head, permit.as_deref_mut()).await?;
         self.unread = Unread::Nothing;
         match self.coding {
             Some(coding) if head.compressed => inflate(app, permit, coding, message, self.max).await,
@@ -99,7 +137,21 @@ impl Messages {
         }
     }
 
-    async fn collect(&mut self, len: usize, mut permit: Option<&mut Permit>) -> Result<Bytes, ServerError> {
+    async fn collect(&mut self, head: Head, permit: Option<&mut Permit>) -> Result<Bytes, ServerError> {
+        let mut message = BytesMut::new();
+        let collected = self.fill(&mut message, head.len, permit).await;
+        collected.inspect_err(|_| {
+            let begin = if message.is_empty() { self.rest.clone() } else { message.freeze() };
+            self.glimpse(head.compressed, &begin);
+        })
+    }
+
+    async fn fill(
+        &mut self,
+        message: &mut BytesMut,
+        len: usize,
+        mut permit: Option<&mut Permit>,
+    ) -> Result<Bytes, ServerError> {
         // As it comes, not as it is announced: else liars could hold the budget of everybody.
         let reserve = |permit: &mut Option<&mut Permit>, bytes| {
             permit.as_mut().map_or(Ok(()), |permit| permit.reserve(BODY, bytes))
@@ -109,13 +161,13 @@ impl Messages {
             return Ok(self.rest.split_to(len));
         }
         // Copied once: frames are small, and decoders need the message in one piece.
-        let mut message = BytesMut::with_capacity(len);
+        message.reserve(len);
         loop {
-            let piece = self.rest.split_to(self.rest.len().min(len - message.len()));
-            reserve(&mut permit, piece.len())?;
-            message.extend_from_slice(&piece);
+            let piece = self.rest.len().min(len - message.len());
+            reserve(&mut permit, piece)?;
+            message.extend_from_slice(&self.rest.split_to(piece));
             if message.len() == len {
-                return Ok(message.freeze());
+                return Ok(message.split().freeze());
             }
             let next = next_data(&mut self.body, permit.as_deref_mut(), self.stall).await?;
             self.rest = next.ok_or_else(cut_off)?;
@@ -124,13 +176,19 @@ impl Messages {
 
     /// Reads past what is left of a message, if anything is; whether another one can be read behind it.
     pub(crate) async fn pass_over(&mut self) -> Result<bool, ServerError> {
-        let mut left = match self.unread {
+        let Head { compressed, len: mut left } = match self.unread {
             Unread::Nothing => return Ok(true),
             Unread::Broken => return Ok(false),
-            Unread::Message(head) => head.len,
+            Unread::Message(head) => head,
         };
         self.unread = Unread::Broken;
+        let mut is_begin = true;
         loop {
+            if is_begin && !self.rest.is_empty() {
+                is_begin = false;
+                let begin = self.rest.slice(..self.rest.len().min(left));
+                self.glimpse(compressed, &begin);
+            }
             let len = self.rest.len().min(left);
             self.rest.advance(len);
             left -= len;
@@ -231,7 +289,7 @@ mod tests {
         let frames: Vec<_> = frames.iter().map(|frame| Ok::<_, Infallible>(Bytes::from_static(frame))).collect();
         let body = Body::from_stream(futures::stream::iter(frames));
         let stall = Duration::from_secs(60);
-        Messages { body, rest: Bytes::new(), coding, max: 8, stall, unread: Unread::Nothing }
+        Messages::of(body, coding, 8, stall)
     }
 
     async fn head(frames: &[&'static [u8]], coding: Option<Coding>) -> Result<Option<Head>, Code> {

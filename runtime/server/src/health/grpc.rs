@@ -18,6 +18,7 @@ use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse, health_server};
 
 use crate::app::App;
 use crate::call::small;
+use crate::observe::name_model;
 use crate::status::ServerError;
 use crate::target::Target;
 
@@ -105,6 +106,7 @@ pub(crate) async fn server_ready(State(app): State<App>, request: http::Request<
 /// As Triton does, an unknown model or version is an answer, "not ready", and no error.
 pub(crate) async fn model_ready(State(app): State<App>, request: http::Request<Body>) -> axum::response::Response {
     small(&app, request, |app, question: ModelReadyRequest| {
+        name_model(&question.name);
         let described = app.engine.describe(&question.name, Target::version_of_grpc(&question.version));
         match described.map_err(ServerError::from) {
             Ok(_) => Ok(ModelReadyResponse { ready: true }),

@@ -14,6 +14,7 @@ use http::Request;
 
 use crate::app::{App, EXTENSIONS, NAME};
 use crate::call::{small, small_later};
+use crate::observe::name_model;
 use crate::target::Target;
 
 pub(crate) async fn server_metadata(State(app): State<App>, request: Request<Body>) -> Response {
@@ -29,6 +30,7 @@ pub(crate) async fn server_metadata(State(app): State<App>, request: Request<Bod
 
 pub(crate) async fn model_metadata(State(app): State<App>, request: Request<Body>) -> Response {
     small_later(&app, request, |app, question: ModelMetadataRequest, deadline| async move {
+        name_model(&question.name);
         let _waiting = app.loaded(&question.name, deadline).await?;
         let model = app.engine.describe(&question.name, Target::version_of_grpc(&question.version))?;
         Ok(ModelMetadataResponse {

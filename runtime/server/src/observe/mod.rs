@@ -2,6 +2,7 @@
 
 mod instruments;
 mod knative;
+mod model;
 mod propagate;
 mod record;
 mod span;
@@ -13,9 +14,10 @@ use std::sync::Arc;
 pub use knative::{KnativeStats, PodNameTooLong};
 pub use propagate::Propagator;
 pub use record::ResponseBody;
-pub(crate) use record::{Handler, ModelName, Observer};
+pub(crate) use record::{Handler, Observer};
 pub use span::Tracing;
 pub use trace::with_current_request;
+pub(crate) use trace::{name_model, named_model};
 
 /// How requests are counted and traced.
 #[derive(Clone)]

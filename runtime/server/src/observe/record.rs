@@ -1,5 +1,6 @@
 //! Around every request: counted from its headers to its last byte, named, timed and logged once.
 
+use std::borrow::Cow;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -20,18 +21,14 @@ use opentelemetry::Context as SpanContext;
 
 use super::instruments::Instruments;
 use super::span::{self, Ended};
-use super::trace::{RequestId, TraceContext, scoped};
-use super::{ObserveOptions, knative};
+use super::trace::{Identity, RequestId, TraceContext, scoped, within};
+use super::{ObserveOptions, knative, model};
 use crate::content::grpc_content;
 use crate::status::{Refusal, ServerError};
 
 static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 static KUBELET_PROBE: HeaderName = HeaderName::from_static("k-kubelet-probe");
 static NETWORK_PROBE: HeaderName = HeaderName::from_static("k-network-probe");
-
-/// Put by a handler into its response's extensions: the model that it speaks of.
-#[derive(Clone, Debug)]
-pub(crate) struct ModelName(pub(crate) String);
 
 /// Answers a request; what is observed.
 pub(crate) trait Handler: Send + Sync + 'static {
@@ -72,8 +69,7 @@ impl<H: Handler> Observer<H> {
         Box::pin(async move {
             // In one expression: a future that has a name of its own is held twice.
             let answered = AssertUnwindSafe(scoped(
-                record.trace,
-                record.request_id.clone(),
+                Arc::clone(&record.identity),
                 in_span(record.span.clone(), handler.answer(request.map(Body::new), connection.as_ref())),
             ))
             .catch_unwind()
@@ -102,14 +98,12 @@ struct Record {
     version: Version,
     grpc: bool,
     probe: bool,
-    trace: TraceContext,
+    identity: Arc<Identity>,
     /// Of a request that is traced.
     span: Option<SpanContext>,
-    request_id: RequestId,
     /// None until the handler has answered.
     status: Option<u16>,
     grpc_status: Option<HeaderValue>,
-    model: Option<String>,
     refusal: Option<Refusal>,
     bytes: u64,
     complete: bool,
@@ -135,12 +129,10 @@ impl Record {
             version: request.version(),
             grpc,
             probe,
-            trace,
+            identity: Identity::new(trace, RequestId::of(headers)),
             span,
-            request_id: RequestId::of(headers),
             status: None,
             grpc_status: None,
-            model: None,
             refusal: None,
             bytes: 0,
             complete: false,
@@ -155,15 +147,20 @@ impl Record {
         self.status = Some(parts.status.as_u16());
         self.grpc_status = parts.headers.get(&GRPC_STATUS).cloned();
         self.refusal = parts.extensions.remove::<Refusal>();
-        self.model = parts.extensions.remove::<ModelName>().map(|name| name.0);
-        self.request_id.put(&mut parts.headers);
-        if let Some(traceresponse) = self.trace.response_header() {
+        self.identity.request_id.put(&mut parts.headers);
+        if let Some(traceresponse) = self.identity.trace.response_header() {
             parts.headers.insert("traceresponse", traceresponse);
         }
         if self.method == Method::HEAD {
             self.complete = true;
         }
         Response::from_parts(parts, ResponseBody { inner: Pieces::new(body), record: self })
+    }
+
+    /// The model that was asked for, by whatever name, whatever became of the request: its URL names it, or its message.
+    fn model(&self) -> Option<Cow<'_, str>> {
+        let named = self.identity.take_model().map(Cow::Owned).or_else(|| model::of_path(self.uri.path()));
+        named.map(model::shown)
     }
 
     fn protocol(&self) -> &'static str {
@@ -185,13 +182,17 @@ impl Drop for Record {
         let took = self.begin.elapsed();
         // Nobody waited for the answer.
         let status = self.status.unwrap_or_else(|| crate::status::statuses(Code::Cancelled).http.as_u16());
+        // Whoever keeps exemplars looks for the current span.
+        let current = self.span.as_ref().map(|span| span.clone().attach());
         self.observed.instruments.end(&self.method, self.version, status, took);
         let code = self.grpc_status.as_ref().and_then(|code| code.to_str().ok()?.parse().ok());
         if self.grpc && (self.grpc_status.is_some() || self.status.is_none()) {
             self.observed.instruments.call(self.uri.path(), code, took);
         }
+        drop(current);
+        let model = self.model();
         if let Some(span) = &self.span {
-            let (model, message) = (self.model.as_deref(), self.refusal.as_ref().map(|refusal| &*refusal.message));
+            let (model, message) = (model.as_deref(), self.refusal.as_ref().map(|refusal| &*refusal.message));
             span::end(span, &Ended { grpc: self.grpc, status, grpc_status: code, model, message });
         }
         let failed = self.refusal.as_ref().is_some_and(|refusal| refusal.code == Code::Internal);
@@ -203,16 +204,16 @@ impl Drop for Record {
                     path = self.uri.path(),
                     status,
                     grpc_status = self.grpc_status.as_ref().and_then(|value| value.to_str().ok()),
-                    model = self.model.as_deref(),
+                    model = model.as_deref(),
                     protocol = self.protocol(),
                     bytes = self.bytes,
                     duration_ms = took.as_micros() as f64 / 1e3,
                     complete = self.complete,
                     error = self.refusal.as_ref().map(|refusal| &*refusal.message),
                     details = self.refusal.as_ref().and_then(|refusal| refusal.details.as_deref()),
-                    trace_id = %self.trace.id(),
-                    span_id = %self.trace.span_id(),
-                    request_id = %self.request_id,
+                    trace_id = %self.identity.trace.id(),
+                    span_id = %self.identity.trace.span_id(),
+                    request_id = %self.identity.request_id,
                     "request"
                 )
             };
@@ -256,7 +257,13 @@ impl http_body::Body for ResponseBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let Self { inner, record } = &mut *self;
-        let frame = ready!(Pin::new(inner).poll_frame(context));
+        let frame = if record.grpc {
+            // Requests of a stream are answered here.
+            let _span = record.span.as_ref().map(|span| span.clone().attach());
+            ready!(within(&record.identity, || Pin::new(inner).poll_frame(context)))
+        } else {
+            ready!(Pin::new(inner).poll_frame(context))
+        };
         match &frame {
             None => record.complete = true,
             Some(Err(_)) => {}

@@ -1,37 +1,74 @@
-//! Who a request is: its trace and its `x-request-id`, taken from its headers or made here.
+//! Who a request is: its trace and its `x-request-id`, taken from its headers or made here, and the model that it names.
 
 use std::cell::Cell;
 use std::fmt;
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Request};
 use opentelemetry::Context;
 use opentelemetry::trace::{TraceContextExt as _, TraceId};
 use tokio::task_local;
 
+use super::model::shown;
 use super::propagate::{self, Parent, Propagator};
 use super::span::{Tracing, server_span};
 
 static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 task_local! {
-    /// The request whose handler is being polled.
-    static CURRENT: (TraceContext, RequestId);
+    /// The request whose handler, or whose answer's body, is being polled.
+    static CURRENT: Arc<Identity>;
+}
+
+/// Who a request is, for its handler, for its own log line and for every line between.
+#[derive(Debug)]
+pub(crate) struct Identity {
+    pub(crate) trace: TraceContext,
+    pub(crate) request_id: RequestId,
+    /// Of a request whose URL names none. Nothing is awaited while it is held.
+    model: Mutex<Option<String>>,
+}
+
+impl Identity {
+    pub(crate) fn new(trace: TraceContext, request_id: RequestId) -> Arc<Self> {
+        Arc::new(Self { trace, request_id, model: Mutex::default() })
+    }
+
+    /// The model that [`name_model`] was told.
+    pub(crate) fn take_model(&self) -> Option<String> {
+        self.model.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// The model that the current request was said to name, fit for a line of the log.
+pub(crate) fn named_model() -> Option<String> {
+    let named = CURRENT.try_with(|identity| identity.model.lock().unwrap_or_else(PoisonError::into_inner).clone());
+    named.ok().flatten().map(|name| shown(name.into()).into_owned())
 }
 
 /// Polls `handler` as the one of this request.
-pub(crate) fn scoped<F: Future>(
-    trace: TraceContext,
-    request: RequestId,
-    handler: F,
-) -> impl Future<Output = F::Output> + use<F> {
-    CURRENT.scope((trace, request), handler)
+pub(crate) fn scoped<F: Future>(identity: Arc<Identity>, handler: F) -> impl Future<Output = F::Output> + use<F> {
+    CURRENT.scope(identity, handler)
+}
+
+/// Does `work` as a part of this request.
+pub(crate) fn within<T>(identity: &Arc<Identity>, work: impl FnOnce() -> T) -> T {
+    CURRENT.sync_scope(Arc::clone(identity), work)
+}
+
+/// The message of the current request names this model; of a stream's messages, the last one counts. Whether there is such a model
+/// makes no difference: the log line and the span of a request tell what was asked for.
+pub(crate) fn name_model(model: &str) {
+    let _ = CURRENT.try_with(|identity| {
+        *identity.model.lock().unwrap_or_else(PoisonError::into_inner) = Some(model.to_owned());
+    });
 }
 
 /// Calls `take` with the trace id, the span id and the request id where a request's handler is being polled. For the log: a line of
 /// whatever happens there says to which request it belongs.
 pub fn with_current_request(take: impl FnOnce(&dyn fmt::Display, &dyn fmt::Display, &dyn fmt::Display)) {
-    let _ = CURRENT.try_with(|(trace, request)| take(&trace.id(), &trace.span_id(), request));
+    let _ = CURRENT.try_with(|identity| take(&identity.trace.id(), &identity.trace.span_id(), &identity.request_id));
 }
 
 /// A random number; unguessable is not needed, never twice is. SplitMix64 (Steele, Lea and Flood, 2014), from a seed of

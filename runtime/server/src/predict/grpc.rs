@@ -14,6 +14,7 @@ use super::protocol::{Asked, Place, Protocol};
 use super::source::Source;
 use crate::app::App;
 use crate::body::{Messages, UnaryBody, respond};
+use crate::observe::name_model;
 use crate::target::Target;
 
 /// The messages of `ModelInfer`, or of `ModelStreamInfer`, which wraps its answers.
@@ -30,7 +31,12 @@ impl<const STREAM: bool> Protocol for Grpc<STREAM> {
 
     fn target(place: Place<'_>, limits: &Limits) -> Result<Option<Asked>, Error> {
         let Place::Message(message) = place else { return Ok(None) };
-        let grpc::Look { model, version, id, timeout } = grpc::look(message, limits)?;
+        let grpc::Look { model, version, id, timeout } = grpc::look(message, limits).inspect_err(|_| {
+            if let Some(name) = grpc::first_name(message) {
+                name_model(name);
+            }
+        })?;
+        name_model(&model);
         Ok(Some(Asked { target: Target { model, version }, id, timeout }))
     }
 
@@ -72,13 +78,12 @@ pub(crate) async fn model_infer(app: &App, request: Request<Body>) -> Response {
     };
     let coding = messages.coding();
     let arrival = Arrival::now(&parts.headers, coding);
-    let Outcome { model, result, .. } = predict::<Grpc<false>>(app, &arrival, None, Source::Only(&mut messages)).await;
-    let mut response = match result {
+    let Outcome { result, .. } = predict::<Grpc<false>>(app, &arrival, None, Source::Only(&mut messages)).await;
+    match result {
         Ok(message) => respond(Body::new(UnaryBody::new(message)), coding),
-        Err(error) => error.into_grpc(),
-    };
-    if let Some(model) = model {
-        response.extensions_mut().insert(model);
+        Err(error) => {
+            messages.name_unread().await;
+            error.into_grpc()
+        }
     }
-    response
 }

@@ -16,7 +16,6 @@ use http::HeaderMap;
 use super::protocol::{Answer, Asked, Place, Protocol};
 use super::source::Source;
 use crate::app::App;
-use crate::observe::ModelName;
 use crate::status::ServerError;
 use crate::target::Target;
 
@@ -65,8 +64,6 @@ pub(crate) fn deadline(begin: Instant, timeout: Option<Duration>) -> Option<Inst
 
 /// What became of a request.
 pub(crate) struct Outcome<A> {
-    /// Where one was found.
-    pub(crate) model: Option<ModelName>,
     /// The caller's own name for the request, as far as it is known.
     pub(crate) id: String,
     pub(crate) result: Result<A, ServerError>,
@@ -79,9 +76,9 @@ pub(crate) async fn predict<P: Protocol>(
     url: Option<Target>,
     source: Source<'_>,
 ) -> Outcome<P::Answer> {
-    let mut outcome = Outcome { model: None, id: String::new(), result: Err(ServerError::internal("not begun")) };
-    outcome.result = admitted::<P>(app, arrival, url, source, &mut outcome.model, &mut outcome.id).await;
-    outcome
+    let mut id = String::new();
+    let result = admitted::<P>(app, arrival, url, source, &mut id).await;
+    Outcome { id, result }
 }
 
 async fn admitted<P: Protocol>(
@@ -89,7 +86,6 @@ async fn admitted<P: Protocol>(
     arrival: &Arrival<'_>,
     url: Option<Target>,
     source: Source<'_>,
-    model: &mut Option<ModelName>,
     id: &mut String,
 ) -> Result<P::Answer, ServerError> {
     // First the place, then the body.
@@ -105,10 +101,10 @@ async fn admitted<P: Protocol>(
         if app.awaits(&asked.target.model) {
             let bytes = source.read(app, arrival.headers, &mut permit).await?;
             asked.timeout = P::patience(arrival.headers, &bytes, limits);
-            let call = begin::<P>(app, arrival, deadline, asked, model, id).await?;
+            let call = begin::<P>(app, arrival, deadline, asked, id).await?;
             return finish(answer::<P>(app, arrival, deadline, &call, permit, bytes).await, call);
         }
-        let call = begin::<P>(app, arrival, deadline, asked, model, id).await?;
+        let call = begin::<P>(app, arrival, deadline, asked, id).await?;
         let answered = async {
             let bytes = source.read(app, arrival.headers, &mut permit).await?;
             answer::<P>(app, arrival, deadline, &call, permit, bytes).await
@@ -118,7 +114,7 @@ async fn admitted<P: Protocol>(
     let bytes = source.read(app, arrival.headers, &mut permit).await?;
     let asked = P::target(Place::Message(&bytes), limits)?;
     let asked = asked.ok_or_else(|| ServerError::invalid("the request names no model"))?;
-    let call = begin::<P>(app, arrival, deadline, asked, model, id).await?;
+    let call = begin::<P>(app, arrival, deadline, asked, id).await?;
     let answered = answer::<P>(app, arrival, deadline, &call, permit, bytes).await;
     finish(answered, call)
 }
@@ -135,7 +131,6 @@ async fn begin<P: Protocol>(
     arrival: &Arrival<'_>,
     deadline: Option<Instant>,
     asked: Asked,
-    model: &mut Option<ModelName>,
     id: &mut String,
 ) -> Result<Call, ServerError> {
     let Asked { target, id: own, timeout } = asked;
@@ -145,7 +140,7 @@ async fn begin<P: Protocol>(
     if let Some(demand) = &app.options.on_demand {
         demand.touch(&target.model);
     }
-    let call = match (begin(), until) {
+    Ok(match (begin(), until) {
         (Err(error), until) if app.options.on_demand.is_some() && may_come(error.code()) => {
             let mut begun = Err(error);
             for _ in 0..TRIES {
@@ -163,9 +158,7 @@ async fn begin<P: Protocol>(
             begin()?
         }
         (begun, _) => begun?,
-    };
-    *model = Some(ModelName(call.name().to_owned()));
-    Ok(call)
+    })
 }
 
 /// How often a model is loaded for one request.

@@ -111,15 +111,11 @@ pub(crate) async fn v2(app: &App, target: Target, request: Request<Body>) -> Res
 async fn answer<P: Protocol<Answer = Encoded>>(app: &App, target: Target, request: Request<Body>) -> Response {
     let (parts, body) = request.into_parts();
     let arrival = Arrival::now(&parts.headers, None);
-    let Outcome { model, result, .. } = predict::<P>(app, &arrival, Some(target), Source::Body(body)).await;
-    let mut response = match result {
+    let Outcome { result, .. } = predict::<P>(app, &arrival, Some(target), Source::Body(body)).await;
+    match result {
         Ok(encoded) => respond(encoded),
         Err(error) => error.into_response(),
-    };
-    if let Some(model) = model {
-        response.extensions_mut().insert(model);
     }
-    response
 }
 
 fn respond(encoded: Encoded) -> Response {

@@ -22,6 +22,7 @@ use super::pipeline::{Arrival, Outcome, deadline, predict};
 use super::source::Source;
 use crate::app::App;
 use crate::body::{Messages, ok_trailers, respond};
+use crate::observe::named_model;
 use crate::status::ServerError;
 
 /// Answers one call, which ends with its caller, or between two messages when its connection is over.
@@ -95,7 +96,7 @@ impl Turns {
                 return Err(ServerError::new(Code::Draining, message));
             }
             // A client may think as long as it likes between requests.
-            head = self.messages.head(Duration::MAX) => head?,
+            head = self.messages.head(Duration::MAX) => head.inspect_err(|_| self.messages.name_glimpsed())?,
         };
         let Some(head) = head else { return Ok(None) };
         let Outcome { id, result, .. } = self.request(head).await;
@@ -104,10 +105,13 @@ impl Turns {
             Err(error) => error,
         };
         // What was not read is passed over; what cannot be read any further ends the stream.
-        if !self.messages.pass_over().await? {
+        let passed_over = self.messages.pass_over().await;
+        self.messages.name_glimpsed();
+        if !passed_over? {
             return Err(error);
         }
-        tracing::debug!(code = error.code.name(), %error, details = error.details, "a request of a stream failed");
+        let (code, model, details) = (error.code.name(), named_model(), error.details);
+        tracing::debug!(code, model, error = %error.message, details, "a request of a stream failed");
         let message = grpc::refusal(id, &error.message)?;
         // Small, so where it is.
         Ok(Some(match self.messages.coding() {

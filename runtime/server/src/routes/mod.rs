@@ -2,6 +2,7 @@
 
 mod ending;
 mod grpc;
+mod metrics;
 mod rest;
 
 use std::fmt;
@@ -9,8 +10,7 @@ use std::fmt;
 use axum::body::Body;
 use axum::response::{IntoResponse as _, Response};
 use corymb_listener::Connection;
-use http::header::{ALLOW, CONTENT_TYPE};
-use http::{HeaderValue, Method, Request, StatusCode, Version};
+use http::{Request, Version};
 use tower::ServiceExt as _;
 
 use self::ending::Ending;
@@ -53,7 +53,7 @@ impl Handler for Routes {
         if request.uri().path() == "/metrics"
             && let Some(page) = &self.metrics
         {
-            return metrics(request.method(), page);
+            return metrics::answer(request.method(), request.headers(), page);
         }
         // What nearly all requests ask for does not take the router's way, with its boxes and copies.
         match grpc_content(request.headers()) {
@@ -87,15 +87,6 @@ impl fmt::Debug for Routes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Routes").field("metrics", &self.metrics.is_some()).finish_non_exhaustive()
     }
-}
-
-fn metrics(method: &Method, page: &MetricsPage) -> Response {
-    if method != Method::GET && method != Method::HEAD {
-        let allow = [(ALLOW, HeaderValue::from_static("GET, HEAD"))];
-        return (StatusCode::METHOD_NOT_ALLOWED, allow).into_response();
-    }
-    let text = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-    ([(CONTENT_TYPE, text)], page()).into_response()
 }
 
 #[cfg(test)]

@@ -12,6 +12,8 @@ use corymb_engine::{Engine, EngineOptions};
 use corymb_listener::Drain;
 use corymb_repository::{ModelFolder, embedded};
 use corymb_wire::raw::JSON_LENGTH;
+use http::HeaderValue;
+use http::header::{ALLOW, CONTENT_TYPE};
 use opentelemetry::metrics::noop::NoopMeterProvider;
 use serde_json::{Value, json};
 

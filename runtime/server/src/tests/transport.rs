@@ -13,7 +13,7 @@ const SHORT: Duration = Duration::from_millis(50);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_port_serves_rest_and_the_metrics_page() {
-    let metrics = Some(Arc::new(|| "up 1\n".to_owned()) as crate::MetricsPage);
+    let metrics = Some(Arc::new(|_| "up 1\n".to_owned()) as crate::MetricsPage);
     let server = start(ServerOptions { metrics, ..ServerOptions::default() }).await;
     let mut connection = server.connect().await;
     let answer = connection.get("/v2/health/ready").await;

@@ -7,6 +7,7 @@ mod answer;
 mod client;
 mod fields;
 mod frame;
+mod glimpse;
 mod request;
 
 use corymb_core::Error;
@@ -14,6 +15,7 @@ use corymb_core::Error;
 pub use self::answer::{Form, encode, refusal};
 pub use self::client::{request, response};
 pub use self::frame::{Head, Message, PREFIX};
+pub use self::glimpse::first_name;
 pub use self::request::{Look, decode, look};
 
 /// The refusal of bytes that are not the protobuf they should be.

@@ -72,7 +72,7 @@ pub fn look(message: &Bytes, limits: &Limits) -> Result<Look, Error> {
 const FIELDS: usize = 5;
 
 /// Bytes of a model's name, and of what else is copied by a look: no file's name is so long.
-const NAME: usize = 4096;
+pub(super) const NAME: usize = 4096;
 
 fn name(field: Field, what: &str) -> Result<String, Error> {
     match &field {
