@@ -145,7 +145,9 @@ fn happen(server: &Server, crashes: bool) {
     if crashes {
         let inputs = json!([{"name": "x", "datatype": "FP32", "shape": [1, 16, 1], "data": vec![0.5; 16]},
             {"name": "less", "datatype": "INT64", "shape": [], "data": [8]}]);
-        assert_eq!(post("/v2/models/frames/infer", json!({ "inputs": inputs }).to_string()), 500);
+        // A child that ends again and again is started again a little later, and until then nobody answers.
+        let crashed = post("/v2/models/frames/infer", json!({ "inputs": inputs }).to_string());
+        assert!([500, 503].contains(&crashed), "{crashed}");
     }
     too_large(server.url(""));
     // Whoever begins to send holds a place.
