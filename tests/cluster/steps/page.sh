@@ -1,0 +1,63 @@
+#!/usr/bin/env bash
+# The commands of docs/autoscaling.md, one after the other in one shell, and pods counted meanwhile.
+. "$(dirname "${BASH_SOURCE[0]}")/../settings.sh"
+
+# block NAME: the commands between its fences.
+block() { awk -v start="^\`\`\`sh $1\$" '$0 ~ start {on = 1; next} /^```$/ {on = 0} on' "$root/docs/autoscaling.md" | grep . || fail "docs/autoscaling.md has no block $1"; }
+
+# reader BLOCK…: what somebody who follows the page has in a terminal.
+reader() {
+    local commands="cd $out/page"
+    for name in "$@"; do commands+=$'\n'"$(block "$name")"; done
+    inside env PATH="$bin:$target/release:/usr/sbin:/usr/bin:/sbin:/bin" IMAGE="$images/corymb:1" CPU="${CORYMB_CLUSTER_POD_CPU:-100m}" \
+        MODEL=pvc://models/flowers-sample INGRESS_HOST="$ingress" INGRESS_PORT=80 bash -euo pipefail -c "$commands"
+}
+
+# count: what is wanted, ready and there, every two seconds until the file `counting` is gone.
+count() {
+    local from=$SECONDS
+    echo "seconds,wanted,ready,pods"
+    while [ -e "$out/page/counting" ]; do
+        wanted="$(inside kubectl get podautoscalers.autoscaling.internal.knative.dev -o jsonpath='{.items[*].status.desiredScale}')"
+        pods="$(inside kubectl get pods -l serving.kserve.io/inferenceservice=flowers-sample --no-headers 2>/dev/null)"
+        printf '%d,%s,%d,%d\n' $((SECONDS - from)) "${wanted:-0}" "$(grep -c ' 2/2 *Running' <<<"$pods")" "$(grep -c . <<<"$pods")"
+        sleep 2
+    done
+}
+
+rm -rf "$out/page"
+mkdir -p "$out/page"
+ln -s "$root/deploy" "$out/page/deploy"
+ingress="$(inside kubectl -n knative-serving get service ingress -o jsonpath='{.spec.clusterIP}')"
+reader cluster-runtime manifest cluster-apply >>"$logs/page.log"
+say "the InferenceService"
+reader request cluster-host predict | tee "$out/page/answer.json"
+say "an answer"
+
+# From zero, as the page begins.
+no_pods() { [ -z "$(inside kubectl get pods -l serving.kserve.io/inferenceservice=flowers-sample --no-headers 2>/dev/null)" ]; }
+wait_for 300 "no pod is left" no_pods
+touch "$out/page/counting"
+count >"$out/page/pods.csv" &
+counter=$!
+trap 'rm -f "$out/page/counting"; wait "$counter" 2>/dev/null || true' EXIT
+reader cluster-host load-5 | tee "$out/page/hey.txt"
+wait_for 300 "no pod is left" no_pods
+rm -f "$out/page/counting"
+wait "$counter"
+
+{
+    echo "# hey -z 30s -c 5 at target 1, through the ingress of a cluster"
+    echo
+    echo "| second | wanted | ready | pods |"
+    echo "|---:|---:|---:|---:|"
+    # The moments at which something became different.
+    awk -F, 'NR > 1 {now = $2 FS $3 FS $4; if (now != before) printf "| %s | %s | %s | %s |\n", $1, $2, $3, $4; before = now}' "$out/page/pods.csv"
+    echo
+    echo '```'
+    cat "$out/page/hey.txt"
+    echo '```'
+} >"$out/page/report.md"
+cat "$out/page/report.md"
+grep -q '\[200\]' "$out/page/hey.txt" || fail "hey had no answer 200"
+if grep -qE '\[[1345][0-9]{2}\]|Error distribution' "$out/page/hey.txt"; then fail "hey had other answers than 200"; fi
