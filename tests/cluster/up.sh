@@ -2,7 +2,7 @@
 # KServe on a real control plane on this one machine, and KFServing's page on autoscaling in it: etcd, Kubernetes, Knative
 # Serving and KServe are compiled from their Go modules, containerd, runc and the CNI plugins are Debian's. Everything runs
 # in namespaces of its own (processes, network, mounts), so that nothing listens on this machine. Run by hand, as root; CI
-# does not. The first time it compiles for a quarter of an hour on two cores; after that it takes five minutes.
+# does not. The first time it compiles for a quarter of an hour on two cores; after that it takes ten minutes.
 #
 # Usage: tests/cluster/up.sh [--out FOLDER] [--model converted|embedded] [--stay]
 #   --out FOLDER   where everything goes: programs, state, logs, the page's report (default: target/cluster)

@@ -167,6 +167,16 @@ func TestEveryCommandOfTheDocumentIsRun(t *testing.T) {
 	if known = slices.Compact(known); !slices.Equal(commands, known) {
 		t.Errorf("the document's commands are %v; run are %v", commands, known)
 	}
+	inCluster, err := os.ReadFile("../cluster/steps/page.sh")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, found := range fence.FindAllStringSubmatch(string(text), -1) {
+		// Names of blocks are arguments there.
+		if found[1] == "sh" && !slices.Contains(strings.Fields(string(inCluster)), found[2]) {
+			t.Errorf("tests/cluster does not run the block %s", found[2])
+		}
+	}
 	if unnamed := regexp.MustCompile("(?m)^```sh$").FindString(string(text)); unnamed != "" {
 		t.Error("a block of commands without a name is run by nobody")
 	}

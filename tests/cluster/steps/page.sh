@@ -25,39 +25,43 @@ count() {
     done
 }
 
+# From zero, as the page begins.
+no_pods() { [ -z "$(inside kubectl get pods -l serving.kserve.io/inferenceservice=flowers-sample --no-headers 2>/dev/null)" ]; }
+
+# experiment NAME LOAD: the load of that block at the service as it stands; how many pods come of it, until none is left.
+experiment() {
+    local counter
+    wait_for 300 "no pod is left" no_pods
+    touch "$out/page/counting"
+    count >"$out/page/$1.csv" &
+    counter=$!
+    trap 'rm -f "$out/page/counting"; wait' EXIT
+    reader cluster-host "$2" >"$out/page/$1.txt"
+    say "hey has ended"
+    wait_for 300 "no pod is left" no_pods
+    rm -f "$out/page/counting"
+    wait "$counter"
+    {
+        printf '\n## %s\n\n| second | wanted | ready | pods |\n|---:|---:|---:|---:|\n' "$(block "$2" | sed 's/ -m POST.*//'), $1"
+        # The moments at which something became different.
+        awk -F, 'NR > 1 {now = $2 FS $3 FS $4; if (now != before) printf "| %s | %s | %s | %s |\n", $1, $2, $3, $4; before = now}' "$out/page/$1.csv"
+        printf '\n```\n%s\n```\n' "$(cat "$out/page/$1.txt")"
+    } | tee -a "$out/page/report.md"
+    grep -q '\[200\]' "$out/page/$1.txt" || fail "hey had no answer 200"
+    if grep -qE '\[[1345][0-9]{2}\]|Error distribution' "$out/page/$1.txt"; then fail "hey had other answers than 200"; fi
+}
+
 rm -rf "$out/page"
 mkdir -p "$out/page"
 ln -s "$root/deploy" "$out/page/deploy"
 ingress="$(inside kubectl -n knative-serving get service ingress -o jsonpath='{.spec.clusterIP}')"
-reader cluster-runtime manifest cluster-apply >>"$logs/page.log"
+echo "# docs/autoscaling.md in a cluster, through its ingress" >"$out/page/report.md"
+reader cluster-runtime request manifest cluster-apply >>"$logs/page.log"
 say "the InferenceService"
-reader request cluster-host predict | tee "$out/page/answer.json"
+reader cluster-host predict | tee "$out/page/answer.json"
 say "an answer"
-
-# From zero, as the page begins.
-no_pods() { [ -z "$(inside kubectl get pods -l serving.kserve.io/inferenceservice=flowers-sample --no-headers 2>/dev/null)" ]; }
-wait_for 300 "no pod is left" no_pods
-touch "$out/page/counting"
-count >"$out/page/pods.csv" &
-counter=$!
-trap 'rm -f "$out/page/counting"; wait "$counter" 2>/dev/null || true' EXIT
-reader cluster-host load-5 | tee "$out/page/hey.txt"
-wait_for 300 "no pod is left" no_pods
-rm -f "$out/page/counting"
-wait "$counter"
-
-{
-    echo "# hey -z 30s -c 5 at target 1, through the ingress of a cluster"
-    echo
-    echo "| second | wanted | ready | pods |"
-    echo "|---:|---:|---:|---:|"
-    # The moments at which something became different.
-    awk -F, 'NR > 1 {now = $2 FS $3 FS $4; if (now != before) printf "| %s | %s | %s | %s |\n", $1, $2, $3, $4; before = now}' "$out/page/pods.csv"
-    echo
-    echo '```'
-    cat "$out/page/hey.txt"
-    echo '```'
-} >"$out/page/report.md"
-cat "$out/page/report.md"
-grep -q '\[200\]' "$out/page/hey.txt" || fail "hey had no answer 200"
-if grep -qE '\[[1345][0-9]{2}\]|Error distribution' "$out/page/hey.txt"; then fail "hey had other answers than 200"; fi
+experiment "target 1" load-5
+reader manifest-100 cluster-apply >>"$logs/page.log"
+experiment "target 1, 100 %" load-5
+reader manifest-10 cluster-apply >>"$logs/page.log"
+experiment "target 10" load-50
