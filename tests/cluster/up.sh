@@ -51,7 +51,8 @@ mkdir -p "$out" "$logs"
 [ -n "$stay" ] || trap '"$cluster/down.sh"' EXIT
 step() {
     printf '== %s\n' "$*"
-    "$cluster/steps/$1.sh" "${@:2}"
+    # Every wait inside has a limit of its own; this is for what compiles or downloads.
+    timeout --foreground 2h "$cluster/steps/$1.sh" "${@:2}"
 }
 step build
 step machine

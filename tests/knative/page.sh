@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # KFServing's page on autoscaling as one command: builds the server, runs the commands of docs/autoscaling.md that need no
-# cluster through Knative's own activator and autoscaler, and prints what came of it beside the page's numbers. Takes five
+# cluster through Knative's own activator and autoscaler, and prints what came of it beside the page's numbers. Takes seven
 # minutes.
 #
 # Usage: tests/knative/page.sh [--out FOLDER] [--request FILE] [--update]

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"runtime"
@@ -40,6 +41,8 @@ type experiment struct {
 	manifest, load string
 	// toZero goes on until the last pod is gone.
 	toZero bool
+	// queueProxy stands before the server in each pod.
+	queueProxy bool
 }
 
 // pageExperiments are the page's.
@@ -75,7 +78,11 @@ func (e experiment) run(t *testing.T, ctx context.Context, folder string, change
 	r.request()
 	annotations, most := r.autoscaling(e.manifest)
 	load := changed(annotations, block(t, "sh", e.load))
-	s := startService(t, options{annotations: annotations, maxScale: most, runner: newBare(t), fromZero: true})
+	var pod runner = newBare(t)
+	if e.queueProxy {
+		pod = newSidecar(t, httpProbe)
+	}
+	s := startService(t, options{annotations: annotations, maxScale: most, runner: pod, fromZero: true})
 	r.address = s.activator
 	var result shown
 	watched := watch(s)
@@ -126,6 +133,13 @@ func (e experiment) run(t *testing.T, ctx context.Context, folder string, change
 		t.Fatal(err)
 	}
 	return result
+}
+
+// ownNetworks is whether this process may give its children networks of their own.
+func ownNetworks() bool {
+	command := exec.Command("true")
+	command.SysProcAttr = ownNetwork()
+	return command.Run() == nil
 }
 
 func pause(ctx context.Context, length time.Duration) error {
@@ -237,6 +251,10 @@ func TestPage(t *testing.T) {
 	}
 	fmt.Printf("\n== the first request, from zero\n%s\n", firstRequest(t, ctx))
 	experiments := pageExperiments()
+	hasNetworks := ownNetworks()
+	for i := range experiments {
+		experiments[i].queueProxy = hasNetworks
+	}
 	results := make([]shown, len(experiments))
 	for i, e := range experiments {
 		// One after the other, each with its pods gone before the next: they share the machine.
@@ -259,7 +277,7 @@ func TestPage(t *testing.T) {
 		map[string]string{"max-scale-up-rate": "10"}, steady(50, 30), 10)
 
 	tables := tables(results[0], results[1], results[2], today, then)
-	text := report(tables, results[0], results[1], results[2], today, then)
+	text := report(tables, hasNetworks, results[0], results[1], results[2], today, then)
 	fmt.Printf("\n%s\nWritten to %s: report.md, and for each run .svg, .png, .csv and hey's summary in .txt\n", text, folder)
 	if err := os.WriteFile(filepath.Join(folder, "report.md"), []byte(text), 0o644); err != nil {
 		t.Fatal(err)
@@ -345,7 +363,7 @@ func tables(defaults, hundred, ten shown, today, then []int32) string {
 	return markdown(first) + "\n" + markdown(second)
 }
 
-func report(tables string, defaults, hundred, ten shown, today, then []int32) string {
+func report(tables string, queueProxy bool, defaults, hundred, ten shown, today, then []int32) string {
 	return fmt.Sprintf(`# KFServing's page on autoscaling, run here
 
 The commands are those of docs/autoscaling.md. The activator, the collector and the scaler are Knative's own code, every
@@ -368,10 +386,11 @@ Why the numbers are not the page's:
   by tract, since pods see no ONNX Runtime.
 * After the load: none is wanted when the 60 s of the stable window hold no request and panic mode has ended; the last pod
   goes 30 s later (scale-to-zero-grace-period).
-* No ingress and no queue-proxy is in the path here. With the default target-burst-capacity of 211 the activator's
-  count decides alone, so they would not change the replicas. The activator was in the path all the time: %s.
+* No ingress is in the path here; queue-proxy, which needs a network of its own in each pod: %s. With the default
+  target-burst-capacity of 211 the activator's count decides alone, so neither changes the replicas. The activator was in
+  the path all the time: %s.
 `, runtime.NumCPU(), tables, defaults.most.desired, defaults.peak(), defaults.peak(), hundred.peak(),
-		then[0], top(today), milliseconds(defaults.firstReady), runtime.NumCPU(), yes(!defaults.direct && !hundred.direct && !ten.direct))
+		then[0], top(today), milliseconds(defaults.firstReady), runtime.NumCPU(), yes(queueProxy), yes(!defaults.direct && !hundred.direct && !ten.direct))
 }
 
 func yes(is bool) string {

@@ -38,15 +38,15 @@ client scheduler /CN=system:kube-scheduler
 client proxy /CN=system:kube-proxy
 client node "/O=system:nodes/CN=system:node:$node_name"
 
-serve etcd etcd --data-dir "$state/etcd" --unsafe-no-fsync --log-level warn
+serve etcd etcd --name "$node_name" --data-dir "$state/etcd" --unsafe-no-fsync --log-level warn
 serve kube-apiserver kube-apiserver --etcd-servers http://127.0.0.1:2379 --bind-address "$node_address" --advertise-address "$node_address" \
     --service-cluster-ip-range "$service_subnet" --authorization-mode Node,RBAC --allow-privileged \
-    --client-ca-file ca.crt --tls-cert-file server.crt --tls-private-key-file server.key \
-    --service-account-issuer https://kubernetes.default.svc --service-account-key-file accounts.key \
-    --service-account-signing-key-file accounts.key \
-    --kubelet-client-certificate admin.crt --kubelet-client-key admin.key --kubelet-preferred-address-types InternalIP
+    --client-ca-file "$pki/ca.crt" --tls-cert-file "$pki/server.crt" --tls-private-key-file "$pki/server.key" \
+    --service-account-issuer https://kubernetes.default.svc --service-account-key-file "$pki/accounts.key" \
+    --service-account-signing-key-file "$pki/accounts.key" \
+    --kubelet-client-certificate "$pki/admin.crt" --kubelet-client-key "$pki/admin.key" --kubelet-preferred-address-types InternalIP
 wait_for 120 "kube-apiserver" inside kubectl get --raw /readyz
-serve kube-controller-manager kube-controller-manager --kubeconfig controller-manager.kubeconfig --use-service-account-credentials \
-    --root-ca-file ca.crt --service-account-private-key-file accounts.key --leader-elect=false --bind-address 127.0.0.1
-serve kube-scheduler kube-scheduler --kubeconfig scheduler.kubeconfig --leader-elect=false --bind-address 127.0.0.1
+serve kube-controller-manager kube-controller-manager --kubeconfig "$pki/controller-manager.kubeconfig" --use-service-account-credentials \
+    --root-ca-file "$pki/ca.crt" --service-account-private-key-file "$pki/accounts.key" --leader-elect=false --bind-address 127.0.0.1
+serve kube-scheduler kube-scheduler --kubeconfig "$pki/scheduler.kubeconfig" --leader-elect=false --bind-address 127.0.0.1
 wait_for 60 "kube-controller-manager" inside kubectl get serviceaccount default

@@ -13,10 +13,13 @@ if [ "${1:-}" = init ]; then
     mount --bind "$state/kubelet" /var/lib/kubelet
     mount --make-shared /var/lib/kubelet
     mount --bind "$state/containerd" /var/lib/containerd
-    # The kubelet would set the whole machine's: how memory is promised, what a panic does.
-    for part in vm kernel; do
-        mount --bind "/proc/sys/$part" "/proc/sys/$part"
-        mount -o remount,bind,ro "/proc/sys/$part"
+    # The kubelet wants these of the machine that it runs on, and would set them outside too. It finds what it wants.
+    for setting in vm/overcommit_memory=1 vm/panic_on_oom=0 kernel/panic=10 kernel/panic_on_oops=1 kernel/keys/root_maxkeys=1000000 \
+        kernel/keys/root_maxbytes=25000000; do
+        file="/run/sysctl/${setting%=*}"
+        mkdir -p "$(dirname "$file")"
+        echo "${setting#*=}" >"$file"
+        mount --bind "$file" "/proc/sys/${setting%=*}"
     done
     ip link set lo up
     ip address add "$node_address/32" dev lo
@@ -37,7 +40,8 @@ for hierarchy in /sys/fs/cgroup/*/; do
     done
 done
 rm -rf "$state" "$out/machine-is-up"
-mkdir -p "$state/kubelet" "$state/containerd" "$state/etcd" "$logs"
+mkdir -p "$state/kubelet" "$state/containerd" "$logs"
+mkdir -m 700 "$state/etcd"
 setsid unshare --mount --net --pid --uts --ipc --fork --kill-child --mount-proc --propagation slave \
     "${BASH_SOURCE[0]}" init </dev/null >>"$logs/machine.log" 2>&1 &
 wait_for 20 "the machine" test -e "$out/machine-is-up"

@@ -15,8 +15,6 @@ clusterDomain: cluster.local
 containerRuntimeEndpoint: unix:///run/containerd/containerd.sock
 failCgroupV1: false
 failSwapOn: false
-# It may not set what belongs to the machine outside.
-featureGates: {KubeletInUserNamespace: true}
 # The disk is shared with whatever else this machine does.
 evictionHard: {memory.available: 100Mi}
 imageGCHighThresholdPercent: 100
@@ -39,5 +37,5 @@ END
 serve kubelet kubelet --config "$out/etc/kubelet.yaml" --kubeconfig "$pki/node.kubeconfig" --hostname-override "$node_name" --node-ip "$node_address"
 serve kube-proxy kube-proxy --config "$out/etc/proxy.yaml"
 wait_for 90 "the node" inside kubectl wait --for=condition=Ready --timeout=2s "node/$node_name"
-inside kubectl apply -f "$cluster/manifests/dns.yaml" >/dev/null
+sed "s|ADDRESS|$dns_service|" "$cluster/manifests/dns.yaml" | inside kubectl apply -f - >/dev/null
 wait_for 120 "the cluster's names" inside kubectl -n kube-system wait --for=condition=Available --timeout=2s deployment/dns

@@ -10,7 +10,7 @@ reader() {
     local commands="cd $out/page"
     for name in "$@"; do commands+=$'\n'"$(block "$name")"; done
     inside env PATH="$bin:$target/release:/usr/sbin:/usr/bin:/sbin:/bin" IMAGE="$images/corymb:1" CPU="${CORYMB_CLUSTER_POD_CPU:-100m}" \
-        MODEL=pvc://models/flowers-sample INGRESS_HOST="$ingress" INGRESS_PORT=80 bash -euo pipefail -c "$commands"
+        MODEL=pvc://models/flowers-sample INGRESS_HOST="$ingress" INGRESS_PORT=80 timeout 600 bash -euo pipefail -c "$commands"
 }
 
 # count: what is wanted, ready and there, every two seconds until the file `counting` is gone.
@@ -18,15 +18,27 @@ count() {
     local from=$SECONDS
     echo "seconds,wanted,ready,pods"
     while [ -e "$out/page/counting" ]; do
-        wanted="$(inside kubectl get podautoscalers.autoscaling.internal.knative.dev -o jsonpath='{.items[*].status.desiredScale}')"
-        pods="$(inside kubectl get pods -l serving.kserve.io/inferenceservice=flowers-sample --no-headers 2>/dev/null)"
-        printf '%d,%s,%d,%d\n' $((SECONDS - from)) "${wanted:-0}" "$(grep -c ' 2/2 *Running' <<<"$pods")" "$(grep -c . <<<"$pods")"
+        # One for each revision; what is not known yet is -1.
+        wanted="$(inside kubectl get podautoscalers.autoscaling.internal.knative.dev -o jsonpath='{.items[*].status.desiredScale}' || true)"
+        pods="$(inside kubectl get pods -l serving.kserve.io/inferenceservice=flowers-sample --no-headers 2>/dev/null || true)"
+        printf '%d,%d,%d,%d\n' $((SECONDS - from)) "$(tr ' ' '\n' <<<"$wanted" | awk '$1 > 0 {sum += $1} END {print sum + 0}')" "$(grep -c ' 2/2 *Running' <<<"$pods")" "$(grep -c . <<<"$pods")"
         sleep 2
     done
 }
 
 # From zero, as the page begins.
 no_pods() { [ -z "$(inside kubectl get pods -l serving.kserve.io/inferenceservice=flowers-sample --no-headers 2>/dev/null)" ]; }
+
+revision() { inside kubectl get inferenceservice flowers-sample -o jsonpath='{.status.components.predictor.latestReadyRevision}'; }
+
+# change MANIFEST: the service as that block makes it; its revision takes the place of the last one.
+change() {
+    local before
+    before="$(revision)"
+    reader "$1" cluster-apply >>"$logs/page.log"
+    is_another() { [ "$(revision)" != "$before" ]; }
+    wait_for 300 "the next revision" is_another
+}
 
 # experiment NAME LOAD: the load of that block at the service as it stands; how many pods come of it, until none is left.
 experiment() {
@@ -61,7 +73,7 @@ say "the InferenceService"
 reader cluster-host predict | tee "$out/page/answer.json"
 say "an answer"
 experiment "target 1" load-5
-reader manifest-100 cluster-apply >>"$logs/page.log"
+change manifest-100
 experiment "target 1, 100 %" load-5
-reader manifest-10 cluster-apply >>"$logs/page.log"
+change manifest-10
 experiment "target 10" load-50
