@@ -48,17 +48,18 @@ class Several(tf.Module):
 class Flowers(tf.Module):
     """The serving graph of the original flowers model around a small network: pictures are decoded in a map."""
 
-    def __init__(self, network):
+    def __init__(self, network, size=SIZE):
         self.network = network
+        self.size = size
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string), tf.TensorSpec([None], tf.string)])
     def serve(self, key, image_bytes):
         def one(data):
             picture = tf.io.decode_jpeg(data, channels=3)
-            picture = tf.compat.v1.image.resize_bilinear(picture[None], [SIZE, SIZE], align_corners=False)[0]
+            picture = tf.compat.v1.image.resize_bilinear(picture[None], [self.size, self.size], align_corners=False)[0]
             return tf.cast(picture, tf.uint8)
 
-        pictures = tf.map_fn(one, image_bytes, fn_output_signature=tf.TensorSpec([SIZE, SIZE, 3], tf.uint8))
+        pictures = tf.map_fn(one, image_bytes, fn_output_signature=tf.TensorSpec([self.size, self.size, 3], tf.uint8))
         pixels = (tf.image.convert_image_dtype(pictures, tf.float32) - 0.5) * 2.0
         scores = self.network(pixels, training=False)
         return {"key": tf.identity(key), "prediction": tf.argmax(scores, 1), "scores": scores}

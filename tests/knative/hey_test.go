@@ -3,7 +3,6 @@ package knative
 // hey, the load generator of KFServing's pages: run as they run it, its summary read.
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -71,42 +70,30 @@ func readHey(text string) heard {
 	return h
 }
 
-// hey answers the path of the program.
-func hey(t *testing.T) string {
+// needHey skips a test that calls the program where it is missing.
+func needHey(t *testing.T) {
 	t.Helper()
-	path, err := exec.LookPath("hey")
-	if err != nil {
+	if _, err := exec.LookPath("hey"); err != nil {
 		if os.Getenv("CI") == "true" {
 			t.Fatal("hey is missing")
 		}
 		t.Skip("skipped: hey is not on the path (Debian's package hey)")
 	}
-	return path
 }
 
-// runHey sends the file's content to the service, with the page's flags, until hey ends or the context does.
-func runHey(ctx context.Context, path string, flags []string, input, address string) (heard, error) {
-	arguments := append(append([]string{}, flags...), "-m", "POST", "-host", "flowers-sample.default.example.com",
-		"-D", input, "http://"+address+predict)
-	command := exec.Command(path, arguments...)
-	var out bytes.Buffer
-	command.Stdout, command.Stderr = &out, &out
-	if err := spawn(command); err != nil {
+// runHey has a reader run the document's command until hey ends or the context does.
+func runHey(ctx context.Context, r *reader, command string) (heard, error) {
+	text, err := r.run(ctx, command)
+	if err != nil {
 		return heard{}, err
 	}
-	stop := context.AfterFunc(ctx, func() { _ = command.Process.Kill() })
-	defer stop()
-	inTime := ended(command, 2*limit)
-	if ctx.Err() != nil {
-		return heard{}, ctx.Err()
-	}
-	if !inTime || command.ProcessState.ExitCode() != 0 {
-		return heard{}, fmt.Errorf("hey ended with %v\n%s", command.ProcessState, &out)
-	}
-	h := readHey(out.String())
-	h.command = "hey " + strings.Join(arguments, " ")
+	h := readHey(text)
+	h.command = strings.TrimSpace(command)
 	return h, nil
 }
+
+// heyFlags are those that say how much load it is.
+var heyFlags = regexp.MustCompile(`hey (-z .*?) -m POST`)
 
 func TestHeysSummaryIsRead(t *testing.T) {
 	text := "\nSummary:\n  Total:\t30.0193 secs\n  Slowest:\t10.1458 secs\n  Fastest:\t0.0127 secs\n  Average:\t0.0364 secs\n" +

@@ -5,11 +5,12 @@ package knative
 
 import (
 	"context"
-	"encoding/base64"
+	"encoding/json"
 	"flag"
 	"fmt"
 	"math"
 	"os"
+	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"runtime"
@@ -21,7 +22,8 @@ import (
 
 var (
 	pageFolder  = flag.String("page", "", "run KFServing's page on autoscaling, which takes five minutes, and write what it shows to this folder")
-	pageRequest = flag.String("request", "", "the request file; without one, a daisy in the form of KFServing's flowers sample")
+	pageRequest = flag.String("request", "", "the request file; without one, that of docs/autoscaling.md")
+	pageUpdate  = flag.Bool("update", false, "with -page: write the tables and the pictures into docs/ too")
 )
 
 // The page's numbers: recorded in June 2019 with Knative 0.7.1 and TensorFlow Serving in a cluster.
@@ -34,11 +36,22 @@ var (
 
 // experiment is hey at a service that has no pod yet.
 type experiment struct {
-	name, file  string
-	flags       []string
-	annotations map[string]string
+	name, file string
+	// manifest and load are blocks of the document.
+	manifest, load string
 	// toZero goes on until the last pod is gone.
 	toZero bool
+	// queueProxy stands before the server in each pod.
+	queueProxy bool
+}
+
+// pageExperiments are the page's.
+func pageExperiments() []experiment {
+	return []experiment{
+		{name: "target 1, today's defaults", file: "c5-target1", manifest: "manifest", load: "load-5", toZero: true},
+		{name: "target 1, 100 % as in 2019", file: "c5-target1-100", manifest: "manifest-100", load: "load-5"},
+		{name: "target 10, today's defaults", file: "q50-target10", manifest: "manifest-10", load: "load-50"},
+	}
 }
 
 // shown is what came of an experiment.
@@ -56,10 +69,21 @@ type shown struct {
 }
 
 // run bounds itself: hey by its own flag, the way to zero by four minutes.
-func (e experiment) run(t *testing.T, ctx context.Context, input, folder string) shown {
+//
+// changed makes a test's settings of the document's: its annotations and its load.
+func (e experiment) run(t *testing.T, ctx context.Context, folder string, changed func(annotations map[string]string, load string) string) shown {
 	t.Helper()
-	path := hey(t)
-	s := startService(t, options{annotations: e.annotations, runner: newBare(t), fromZero: true})
+	needHey(t)
+	r := newReader(t)
+	r.request()
+	annotations, most := r.autoscaling(e.manifest)
+	load := changed(annotations, block(t, "sh", e.load))
+	var pod runner = newBare(t)
+	if e.queueProxy {
+		pod = newSidecar(t, httpProbe)
+	}
+	s := startService(t, options{annotations: annotations, maxScale: most, runner: pod, fromZero: true})
+	r.address = s.activator
 	var result shown
 	watched := watch(s)
 	begin := time.Now()
@@ -69,7 +93,7 @@ func (e experiment) run(t *testing.T, ctx context.Context, input, folder string)
 		first <- time.Since(begin)
 	}()
 	var err error
-	if result.heard, err = runHey(ctx, path, e.flags, input, s.activator); ctx.Err() != nil {
+	if result.heard, err = runHey(ctx, r, load); ctx.Err() != nil {
 		t.Fatal("interrupted")
 	} else if err != nil {
 		t.Fatal(err)
@@ -104,11 +128,18 @@ func (e experiment) run(t *testing.T, ctx context.Context, input, folder string)
 		result.direct = result.direct || one.burst >= 0
 	}
 	name := filepath.Join(folder, e.file)
-	draw(t, fmt.Sprintf("hey %s, %s", strings.Join(e.flags, " "), e.name), name, result.moments)
+	draw(t, fmt.Sprintf("hey %s, %s", flags(load), e.name), name, result.moments)
 	if err := os.WriteFile(name+".txt", []byte(result.text), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	return result
+}
+
+// ownNetworks is whether this process may give its children networks of their own.
+func ownNetworks() bool {
+	command := exec.Command("true")
+	command.SysProcAttr = ownNetwork()
+	return command.Run() == nil
 }
 
 func pause(ctx context.Context, length time.Duration) error {
@@ -120,39 +151,25 @@ func pause(ctx context.Context, length time.Duration) error {
 	}
 }
 
-// requestFile is the one that a flag names, else a daisy of this project in the form of the page's.
-func requestFile(t *testing.T) string {
-	t.Helper()
-	if *pageRequest != "" {
-		path, err := filepath.Abs(*pageRequest)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() {
-			t.Fatalf("%s cannot be read", *pageRequest)
-		}
-		return path
+func flags(load string) string {
+	if found := heyFlags.FindStringSubmatch(load); found != nil {
+		return found[1]
 	}
-	picture, err := os.ReadFile("../../deploy/models/flowers/warmup/image_bytes.jpg")
-	if err != nil {
-		t.Fatal(err)
-	}
-	path := filepath.Join(t.TempDir(), "input.json")
-	text := fmt.Sprintf(`{"instances":[{"image_bytes":{"b64":"%s"},"key":"   1"}]}`, base64.StdEncoding.EncodeToString(picture))
-	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return path
+	return load
 }
 
 // TestHeyFromZero is the page in small.
 func TestHeyFromZero(t *testing.T) {
 	text, _ := window(t)
 	folder := t.TempDir()
-	result := experiment{
-		name: "a short window", file: "short", flags: []string{"-z", "8s", "-c", "5"},
-		annotations: map[string]string{"target": "1", "window": text},
-	}.run(t, t.Context(), requestFile(t), folder)
+	result := experiment{name: "a short window", file: "short", manifest: "manifest", load: "load-5"}.run(t, t.Context(), folder,
+		func(annotations map[string]string, load string) string {
+			annotations["window"] = text
+			return strings.Replace(load, "-z 30s", "-z 8s", 1)
+		})
+	if !strings.Contains(result.command, "-z 8s -c 5 ") {
+		t.Errorf("the document's load should be that of the page: %s", result.command)
+	}
 	if !result.all200() {
 		t.Errorf("a request was lost:\n%s", result.text)
 	}
@@ -171,6 +188,46 @@ func TestHeyFromZero(t *testing.T) {
 		fmt.Sprintf("%s, %d replicas ready, longest %d ms", result.outcome(), result.most.ready, result.slowest.Milliseconds()))
 }
 
+// firstRequest sends the document's request to a service without a pod, and answers what it prints.
+func firstRequest(t *testing.T, ctx context.Context) string {
+	t.Helper()
+	r := newReader(t)
+	r.request()
+	annotations, most := r.autoscaling("manifest")
+	s := startService(t, options{annotations: annotations, maxScale: most, runner: newBare(t), fromZero: true})
+	r.address = s.activator
+	text, err := r.run(ctx, block(t, "sh", "predict"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
+func TestTheDocumentsRequestIsAnswered(t *testing.T) {
+	type answer struct {
+		Predictions []struct {
+			Scores     []float64
+			Prediction int
+			Key        string
+		}
+	}
+	var seen, shown answer
+	text := firstRequest(t, t.Context())
+	if err := json.Unmarshal([]byte(text), &seen); err != nil {
+		t.Fatalf("%v: %s", err, text)
+	}
+	if err := json.Unmarshal([]byte(block(t, "json", "answer")), &shown); err != nil {
+		t.Fatal(err)
+	}
+	if len(seen.Predictions) != 1 || len(shown.Predictions) != 1 {
+		t.Fatalf("one picture, one prediction: %s", text)
+	}
+	one, other := seen.Predictions[0], shown.Predictions[0]
+	if one.Prediction != other.Prediction || one.Key != other.Key || len(one.Scores) != len(other.Scores) {
+		t.Errorf("the document shows %+v; the answer is %+v", other, one)
+	}
+}
+
 // TestPage is the page itself.
 func TestPage(t *testing.T) {
 	if *pageFolder == "" {
@@ -187,20 +244,23 @@ func TestPage(t *testing.T) {
 	if err := os.MkdirAll(folder, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	input := requestFile(t)
-
-	five, fifty := []string{"-z", "30s", "-c", "5"}, []string{"-z", "30s", "-q", "50"}
-	experiments := []experiment{
-		{"target 1, today's defaults", "c5-target1", five, map[string]string{"target": "1"}, true},
-		{"target 1, 100 % as in 2019", "c5-target1-100", five, map[string]string{"target": "1", "target-utilization-percentage": "100"}, false},
-		{"target 10, today's defaults", "q50-target10", fifty, map[string]string{"target": "10"}, false},
+	if *pageRequest != "" {
+		if info, err := os.Stat(*pageRequest); err != nil || !info.Mode().IsRegular() {
+			t.Fatalf("%s cannot be read", *pageRequest)
+		}
+	}
+	fmt.Printf("\n== the first request, from zero\n%s\n", firstRequest(t, ctx))
+	experiments := pageExperiments()
+	hasNetworks := ownNetworks()
+	for i := range experiments {
+		experiments[i].queueProxy = hasNetworks
 	}
 	results := make([]shown, len(experiments))
 	for i, e := range experiments {
 		// One after the other, each with its pods gone before the next: they share the machine.
 		done := t.Run(e.file, func(t *testing.T) {
-			fmt.Printf("\n== hey %s: %s, from zero\n", strings.Join(e.flags, " "), e.name)
-			results[i] = e.run(t, ctx, input, folder)
+			fmt.Printf("\n== %s, from zero\n", e.name)
+			results[i] = e.run(t, ctx, folder, func(_ map[string]string, load string) string { return load })
 			fmt.Printf("%s\n%s\n%s", results[i].command, results[i].text, changes(results[i].moments))
 			if !results[i].all200() {
 				t.Errorf("a request was lost: %s", results[i].outcome())
@@ -216,10 +276,14 @@ func TestPage(t *testing.T) {
 	then := replay(t, map[string]string{"target": "1", "target-utilization-percentage": "100"},
 		map[string]string{"max-scale-up-rate": "10"}, steady(50, 30), 10)
 
-	text := report(results[0], results[1], results[2], today, then)
+	tables := tables(results[0], results[1], results[2], today, then)
+	text := report(tables, hasNetworks, results[0], results[1], results[2], today, then)
 	fmt.Printf("\n%s\nWritten to %s: report.md, and for each run .svg, .png, .csv and hey's summary in .txt\n", text, folder)
 	if err := os.WriteFile(filepath.Join(folder, "report.md"), []byte(text), 0o644); err != nil {
 		t.Fatal(err)
+	}
+	if *pageUpdate {
+		updateDocument(t, tables, folder, experiments)
 	}
 }
 
@@ -269,7 +333,8 @@ func markdown(rows [][]string) string {
 	return text.String()
 }
 
-func report(defaults, hundred, ten shown, today, then []int32) string {
+// tables are the page's numbers beside those of here.
+func tables(defaults, hundred, ten shown, today, then []int32) string {
 	count := func(value any) string { return fmt.Sprint(value) }
 	first := [][]string{
 		{"hey -z 30s -c 5, from zero", "the page, 2019", "here, target 1, today's defaults", "here, target 1, 100 %"},
@@ -295,13 +360,16 @@ func report(defaults, hundred, ten shown, today, then []int32) string {
 		second = append(second, []string{row[0], row[1], "", ten.rows()[i][1]})
 	}
 	second = append(second, []string{"first pod ready after", "about 10 s", "", milliseconds(ten.firstReady)})
+	return markdown(first) + "\n" + markdown(second)
+}
 
+func report(tables string, queueProxy bool, defaults, hundred, ten shown, today, then []int32) string {
 	return fmt.Sprintf(`# KFServing's page on autoscaling, run here
 
-The activator, the collector and the scaler are Knative's own code, every setting is its default where nothing else is
-said; pods are processes of corymb on loopback addresses, and hey shares their %d cores.
+The commands are those of docs/autoscaling.md. The activator, the collector and the scaler are Knative's own code, every
+setting is its default where nothing else is said; pods are processes of corymb on loopback addresses, and hey shares
+their %d cores.
 
-%s
 %s
 Why the numbers are not the page's:
 
@@ -318,10 +386,11 @@ Why the numbers are not the page's:
   by tract, since pods see no ONNX Runtime.
 * After the load: none is wanted when the 60 s of the stable window hold no request and panic mode has ended; the last pod
   goes 30 s later (scale-to-zero-grace-period).
-* No ingress and no queue-proxy is in the path here. With the default target-burst-capacity of 211 the activator's
-  count decides alone, so they would not change the replicas. The activator was in the path all the time: %s.
-`, runtime.NumCPU(), markdown(first), markdown(second), defaults.most.desired, defaults.peak(), defaults.peak(), hundred.peak(),
-		then[0], top(today), milliseconds(defaults.firstReady), runtime.NumCPU(), yes(!defaults.direct && !hundred.direct && !ten.direct))
+* No ingress is in the path here; queue-proxy, which needs a network of its own in each pod: %s. With the default
+  target-burst-capacity of 211 the activator's count decides alone, so neither changes the replicas. The activator was in
+  the path all the time: %s.
+`, runtime.NumCPU(), tables, defaults.most.desired, defaults.peak(), defaults.peak(), hundred.peak(),
+		then[0], top(today), milliseconds(defaults.firstReady), runtime.NumCPU(), yes(queueProxy), yes(!defaults.direct && !hundred.direct && !ten.direct))
 }
 
 func yes(is bool) string {

@@ -55,11 +55,14 @@ func ended(command *exec.Cmd, within time.Duration) bool {
 	case <-done:
 		return true
 	case <-time.After(within):
-		_ = command.Process.Kill()
+		end(command)
 		<-done
 		return false
 	}
 }
+
+// end ends a process that was spawned, with all of its group.
+func end(command *exec.Cmd) { _ = syscall.Kill(-command.Process.Pid, syscall.SIGKILL) }
 
 // listening is Knative's default readiness probe: a connection is accepted.
 func listening(address string) bool {
