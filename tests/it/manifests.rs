@@ -30,7 +30,7 @@ const KINDS: [Kind; 11] = [
         print: &["knative", "--class", "hpa"],
         file: Some(("knative/hpa.yaml", &[])),
         needs: &[],
-        unheard: &[KPA_ALONE, &["--scale-down-delay"]],
+        unheard: &[KPA_ALONE, &["--scale-down-delay", "--window"]],
     },
     Kind {
         print: &["knative", "--class", "keda"],
@@ -303,6 +303,12 @@ fn mistakes_are_refused() {
         (&["knative", "--env", "CORYMB_CACHE=/x"], "the manifest sets it"),
         (&["kserve", "--model", "gs://b/m", "--autoscaler", "hpa"], "is of the standard mode"),
         (&["kubernetes", "--max-scale", "0"], "an HPA needs a bound"),
+        (&["kserve", "--mode", "standard", "--model", "gs://b/m", "--max-scale", "0"], "needs a bound"),
+        (&["kserve", "--model", "az://a/c/m"], "KServe fetches gs://"),
+        (&["kserve", "--model", "gs://b/m", "--cpu-limit", "none"], "gives a service without a limit its own"),
+        (&["kubernetes", "--model", "pvc://c/m"], "Corymb fetches gs://"),
+        (&["kubernetes", "--env", "POD_NAMESPACE=x"], "the manifest sets it"),
+        (&["kubernetes", "--autoscaler", "keda", "--namespace", "a", "--window", "10s"], "need 15s at least"),
         (&["knative", "--min-scale", "9", "--max-scale", "3"], "--min-scale is 9"),
     ] {
         let failed = run(&[&["manifest"], arguments].concat());
@@ -343,11 +349,17 @@ fn what_a_cluster_would_check_accepts_them() {
         }
         // Targets below one are for requests that take all of a pod.
         let least = kind.least();
-        let half = print(&[&least[..], &["--target", "0.5"]].concat());
-        // The HPA of Knative rounds up.
-        let is_whole = kind.print.contains(&"--class");
-        assert!(is_whole || half.contains("\"0.5\"") || half.contains("\"0.35\""), "{half}");
-        check("half", half);
+        let half = [&least[..], &["--target", "0.5"]].concat();
+        if kind.print.contains(&"--class") {
+            // What Knative would cut to a whole number is not what was asked for.
+            let refused = run(&[&["manifest"], &half[..]].concat());
+            let error = String::from_utf8_lossy(&refused.stderr).into_owned();
+            assert!(!refused.status.success() && error.contains("kept at 0.35"), "{error}");
+        } else {
+            let half = print(&half);
+            assert!(half.contains("\"0.5\"") || half.contains("\"0.35\""), "{half}");
+            check("half", half);
+        }
         // KServe's collector sends on requests in flight alone, and KFServing's Knative counts nothing else.
         if kind.print != ["kserve", "--mode", "standard"] && kind.print != ["kfserving"] {
             check("rps", print(&[&least[..], &["--metric", "rps", "--target", "50"]].concat()));

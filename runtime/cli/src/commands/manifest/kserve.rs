@@ -10,6 +10,9 @@ use super::scaling::Metric;
 use super::settings::Settings;
 use super::template::{Values, fill, text};
 
+/// A name has 63 characters at most.
+const LONGEST: usize = 63 - "-predictor".len();
+
 #[derive(Debug, Args)]
 pub(crate) struct KserveArguments {
     /// How KServe deploys it: by Knative, or as a Deployment [default: knative]
@@ -65,7 +68,18 @@ pub(super) fn kserve(arguments: &KserveArguments) -> anyhow::Result<String> {
     let Some(model) = &settings.model else {
         bail!("KServe fetches the model: name it by --model, e.g. --model gs://bucket/model");
     };
+    // Its storage initializer does (`kserve/storage`).
+    settings.fetched_by("KServe", &["gs", "s3", "hf", "oci", "https", "http", "file", "pvc", "hdfs", "webhdfs"])?;
     values.insert("model", text(model));
+    if settings.name().len() > LONGEST {
+        bail!(
+            "'{}' is too long: KServe appends -predictor to it; expected at most {LONGEST} characters",
+            settings.name()
+        );
+    }
+    if settings.pod.cpu_limit().is_none() {
+        bail!("--cpu-limit none: KServe gives a service without a limit its own; say one");
+    }
     if is_standard {
         return standard(arguments, values);
     }
@@ -76,6 +90,8 @@ pub(super) fn kserve(arguments: &KserveArguments) -> anyhow::Result<String> {
 fn standard(arguments: &KserveArguments, mut values: Values) -> anyhow::Result<String> {
     let KserveArguments { settings, prometheus, .. } = arguments;
     let deployment = format!("{}-predictor", settings.name());
+    settings.pod.leaves(&["CORYMB_DRAIN_DELAY"])?;
+    settings.scaling.bounded("KServe's standard mode")?;
     values.insert("min_replicas_kept", settings.scaling.kept("KServe's standard mode")?.to_string());
     let marker = |values: &mut Values, name| values.insert(name, String::new());
     let service = include_str!("kserve-standard.yaml");

@@ -13,8 +13,8 @@ const PROMETHEUS: &str = "http://prometheus.observability.svc:9090";
 /// Seconds that a pod has for a request, and to end.
 const TIMEOUT: u32 = 60;
 
-/// Names have 63 characters at most, and the Job's has eight more.
-const LONGEST_WITH_A_JOB: usize = 55;
+/// Names have 63 characters at most, and the Job's has so many more.
+const LONGEST_WITH_A_JOB: usize = 63 - "-compile-01234567".len();
 
 #[derive(Debug, Args)]
 pub(crate) struct KubernetesArguments {
@@ -60,25 +60,19 @@ pub(super) fn scaler(
 ) -> anyhow::Result<&'static str> {
     let scaling = &settings.scaling;
     values.insert("deployment", text(deployment));
-    let limit = |by: &str| -> anyhow::Result<()> {
-        if scaling.max_scale() == 0 {
-            bail!("--max-scale is 0, and {by} needs a bound");
-        }
-        Ok(())
-    };
     if prometheus.is_some() {
         values.given("--prometheus", &["prometheus"]);
     }
     match autoscaler {
         Autoscaler::Hpa => {
-            limit("an HPA")?;
+            scaling.bounded("an HPA")?;
             values.insert("adapter_metric", text(adapter_metric(scaling.metric)));
             values.insert("effective", text(&scaling.effective()?.to_string()));
             values.insert("min_replicas_kept", scaling.kept("an HPA on these metrics")?.to_string());
             Ok(include_str!("hpa.yaml"))
         }
         Autoscaler::Keda => {
-            limit("KEDA")?;
+            scaling.bounded("KEDA")?;
             values.insert("prometheus", text(prometheus.unwrap_or(PROMETHEUS)));
             values.insert("keda_query", settings.keda_query(&pods_of(deployment)?)?);
             values.insert("effective", text(&scaling.effective()?.to_string()));
@@ -104,10 +98,12 @@ pub(super) fn kubernetes(arguments: &KubernetesArguments) -> anyhow::Result<Stri
         }
         return fill("a PrometheusRule", include_str!("rules.yaml"), &values);
     }
+    settings.fetched_by_corymb()?;
+    settings.pod.leaves(&["CORYMB_DRAIN_DELAY", "POD_NAMESPACE"])?;
     let scaler = scaler(autoscaler, settings.name(), settings, prometheus.as_deref(), &mut values)?;
     if settings.pod.cache_claim.is_some() && settings.name().len() > LONGEST_WITH_A_JOB {
         bail!(
-            "'{}' is too long: with --cache-claim its Job is named {0}-compile; expected at most {LONGEST_WITH_A_JOB} characters",
+            "'{}' is too long: with --cache-claim its Job's name is longer by its own ending; expected at most {LONGEST_WITH_A_JOB} characters",
             settings.name()
         );
     }

@@ -11,6 +11,7 @@ mod template;
 
 use std::io::Write as _;
 
+use anyhow::bail;
 use clap::{Args, Subcommand, ValueEnum};
 use corymb_loadtest::advice::Recommendation;
 
@@ -66,6 +67,7 @@ pub(crate) fn manifest(command: &ManifestCommand) -> anyhow::Result<()> {
         ManifestCommand::Knative(arguments) => knative(arguments)?,
         ManifestCommand::Kserve(arguments) => kserve(arguments)?,
         ManifestCommand::Kfserving(settings) => {
+            settings.fetched_by_corymb()?;
             fill("a KFService", include_str!("kfserving.yaml"), &settings.values(TIMEOUT * 5)?)?
         }
         ManifestCommand::Kubernetes(arguments) => kubernetes(arguments)?,
@@ -131,6 +133,7 @@ fn label(model: &str) -> String {
 
 fn knative(arguments: &KnativeArguments) -> anyhow::Result<String> {
     let settings = &arguments.settings;
+    settings.fetched_by_corymb()?;
     let mut values = settings.values(TIMEOUT)?;
     let (class, kind) = match arguments.class {
         Class::Kpa => (("kpa_class", "kpa.autoscaling.knative.dev"), "a Knative Service"),
@@ -146,13 +149,20 @@ fn knative(arguments: &KnativeArguments) -> anyhow::Result<String> {
         for own in ["utilization", "target", "panic_window", "panic_threshold", "burst_capacity", "scale_down_delay"] {
             values.remove(own);
         }
+        // They would make a stabilisation window of it, up and down; they average elsewhere.
+        values.remove("window");
+        let effective = settings.scaling.effective()?;
+        if effective < 1.0 {
+            bail!(
+                "a pod is to be kept at {effective}, and Knative cuts what this class aims at to a whole number; --metric \
+                 saturation has whole numbers for every model"
+            );
+        }
         values.insert("metric", text(adapter_metric(settings.scaling.metric)));
-        values.insert("effective", text(&settings.scaling.effective()?.ceil().to_string()));
+        values.insert("effective", text(&effective.ceil().to_string()));
         values.insert("min_scale", text(&settings.scaling.kept("this class")?.to_string()));
     }
     if arguments.class == Class::Keda {
-        // The extension would make a stabilisation window of it.
-        values.remove("window");
         values.insert("keda_query", settings.keda_query(&pods_of_revision(settings.name())?)?);
         values.insert("keda_metric_type", text("AverageValue"));
     }

@@ -2,7 +2,7 @@
 
 use anyhow::bail;
 use clap::Args;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::quantity::{amount, cores, memory};
 use super::template::{Values, text};
@@ -16,8 +16,25 @@ const IMAGE_WITH_CUDA: &str = "corymb:cuda";
 /// The group that pods write to a claim as: that of the image's user.
 const GROUP: u32 = 65532;
 
-/// Variables that the manifests set themselves: a second value would stand beside the first, and Kubernetes takes the last.
-const SET_HERE: [&str; 4] = ["CORYMB_CACHE", "CORYMB_DRAIN_DELAY", "CORYMB_DRAIN_TIMEOUT", "POD_NAMESPACE"];
+/// Variables that every manifest, or what runs it, sets: a second value would stand beside the first, and Kubernetes takes the last.
+const SET_HERE: [&str; 10] = [
+    "CORYMB_CACHE",
+    "CORYMB_DRAIN_TIMEOUT",
+    "CORYMB_HOST",
+    "CORYMB_MODEL",
+    "CORYMB_MODEL_DIR",
+    "CORYMB_PORT",
+    "K_CONFIGURATION",
+    "K_REVISION",
+    "K_SERVICE",
+    "PORT",
+];
+
+/// Naming one of these has metrics pushed.
+const ENDPOINTS: [&str; 2] = ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"];
+
+/// How often they are pushed, in milliseconds. OpenTelemetry's minute is longer than what autoscalers' queries look back.
+const EXPORT_INTERVAL: (&str, &str) = ("OTEL_METRIC_EXPORT_INTERVAL", "5000");
 
 /// Where and in what a service runs.
 #[derive(Clone, Debug, Default, Args)]
@@ -87,6 +104,9 @@ fn variable(text: &str) -> Result<(String, String), String> {
     if name.is_empty() || !is_name(name) || name.starts_with(|first: char| first.is_ascii_digit()) {
         return Err(expected());
     }
+    if value.chars().any(|letter| letter.is_control() && letter != '\n' && letter != '\t') {
+        return Err("its value has a control character, which YAML does not keep".to_owned());
+    }
     Ok((name.to_owned(), value.to_owned()))
 }
 
@@ -126,10 +146,8 @@ impl PodFlags {
                 bail!("{flag} is {limit}; expected at least {of}, {request}");
             }
         }
+        self.leaves(&SET_HERE)?;
         for (index, (name, _)) in self.env.iter().enumerate() {
-            if SET_HERE.contains(&name.as_str()) {
-                bail!("--env {name}: the manifest sets it, to what its volumes and its grace period are");
-            }
             if self.env[..index].iter().any(|(before, _)| before == name) {
                 bail!("--env {name} is given twice");
             }
@@ -137,22 +155,49 @@ impl PodFlags {
         Ok(())
     }
 
-    /// What was asked for of resources; the rest is the runtime's. A request alone is its limit, too.
+    /// Refuses variables that are somebody else's.
+    pub(super) fn leaves(&self, set: &[&str]) -> anyhow::Result<()> {
+        match self.env.iter().find(|(name, _)| set.contains(&name.as_str())) {
+            Some((name, _)) => bail!("--env {name}: the manifest sets it, or who runs it does"),
+            None => Ok(()),
+        }
+    }
+
+    /// The variables, with what follows from them.
+    fn variables(&self) -> Vec<(&str, &str)> {
+        let mut variables: Vec<(&str, &str)> =
+            self.env.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let has = |names: &[&str]| variables.iter().any(|(name, _)| names.contains(name));
+        if has(&ENDPOINTS) && !has(&[EXPORT_INTERVAL.0]) {
+            variables.push(EXPORT_INTERVAL);
+        }
+        variables
+    }
+
+    /// Where any is asked for, all of requests and limits: what is left out would be the cluster's own, and may not fit.
     fn own_resources(&self) -> Option<String> {
-        let asked = |all: [(&str, Option<&String>); 2]| -> Map<String, Value> {
-            all.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?.as_str().into()))).collect()
-        };
-        let requests = asked([("cpu", self.cpu.as_ref()), ("memory", self.memory.as_ref())]);
-        let limit = self.cpu_limit.as_ref().or(self.cpu.as_ref()).filter(|limit| *limit != "none");
-        let mut limits = asked([("cpu", limit), ("memory", self.memory_limit.as_ref().or(self.memory.as_ref()))]);
-        limits.extend(self.gpu.map(|gpus| ("nvidia.com/gpu".to_owned(), gpus.to_string().into())));
-        let parts = [("requests", requests), ("limits", limits)];
-        let parts: Map<String, Value> = parts
-            .into_iter()
-            .filter(|(_, part)| !part.is_empty())
-            .map(|(name, part)| (name.to_owned(), part.into()))
-            .collect();
-        (!parts.is_empty()).then(|| json!(parts).to_string())
+        let asked = [&self.cpu, &self.cpu_limit, &self.memory, &self.memory_limit];
+        if asked.iter().all(|asked| asked.is_none()) && self.gpu.is_none() {
+            return None;
+        }
+        let requests = json!({ "cpu": self.cores(), "memory": self.bytes() });
+        let mut limits = json!({ "memory": self.memory_limit() });
+        if let Some(cores) = self.cpu_limit() {
+            limits["cpu"] = cores.into();
+        }
+        if let Some(gpus) = self.gpu {
+            limits["nvidia.com/gpu"] = gpus.to_string().into();
+        }
+        Some(json!({ "requests": requests, "limits": limits }).to_string())
+    }
+
+    /// None where there is to be none.
+    pub(super) fn cpu_limit(&self) -> Option<&str> {
+        Some(self.cpu_limit.as_deref().unwrap_or_else(|| self.cores())).filter(|limit| *limit != "none")
+    }
+
+    fn memory_limit(&self) -> &str {
+        self.memory_limit.as_deref().unwrap_or_else(|| self.bytes())
     }
 
     /// What they give a template.
@@ -162,11 +207,10 @@ impl PodFlags {
         values.insert("image", text(self.image.as_deref().unwrap_or(image)));
         values.insert("cpu", text(self.cores()));
         values.insert("memory", text(self.bytes()));
-        let limit = self.cpu_limit.as_deref().unwrap_or_else(|| self.cores());
-        if limit != "none" {
+        if let Some(limit) = self.cpu_limit() {
             values.insert("cpu_limit", text(limit));
         }
-        values.insert("memory_limit", text(self.memory_limit.as_deref().unwrap_or_else(|| self.bytes())));
+        values.insert("memory_limit", text(self.memory_limit()));
         if let Some(gpus) = self.gpu {
             values.insert("gpu", text(&gpus.to_string()));
         }
@@ -190,7 +234,7 @@ impl PodFlags {
             None => values.insert("own_cache", "{}".to_owned()),
         }
         let variables: Vec<Value> =
-            self.env.iter().map(|(name, value)| json!({ "name": name, "value": value })).collect();
+            self.variables().into_iter().map(|(name, value)| json!({ "name": name, "value": value })).collect();
         if !variables.is_empty() {
             let lines: Vec<String> = variables.iter().map(|variable| format!("- {variable}")).collect();
             values.insert("env", lines.join("\n"));
@@ -241,13 +285,28 @@ mod tests {
     }
 
     #[test]
-    fn what_is_asked_of_a_runtime_is_that_alone() {
+    fn what_is_asked_of_a_runtime_is_asked_whole() {
         let asked = PodFlags { cpu: Some("2".to_owned()), gpu: Some(1), ..PodFlags::default() };
-        let wanted = r#"{"limits":{"cpu":"2","nvidia.com/gpu":"1"},"requests":{"cpu":"2"}}"#;
+        let wanted =
+            r#"{"limits":{"cpu":"2","memory":"512Mi","nvidia.com/gpu":"1"},"requests":{"cpu":"2","memory":"512Mi"}}"#;
         assert_eq!(asked.own_resources().as_deref(), Some(wanted));
-        let free = PodFlags { cpu_limit: Some("none".to_owned()), ..asked };
-        let wanted = r#"{"limits":{"nvidia.com/gpu":"1"},"requests":{"cpu":"2"}}"#;
+        let free = PodFlags { cpu_limit: Some("none".to_owned()), gpu: None, ..asked };
+        let wanted = r#"{"limits":{"memory":"512Mi"},"requests":{"cpu":"2","memory":"512Mi"}}"#;
         assert_eq!(free.own_resources().as_deref(), Some(wanted));
         assert_eq!(PodFlags::default().own_resources(), None);
+    }
+
+    #[test]
+    fn what_is_pushed_is_pushed_as_often_as_it_is_asked_for() {
+        let named = |names: &[&str]| {
+            let env = names.iter().map(|name| ((*name).to_owned(), "x".to_owned())).collect();
+            let pod = PodFlags { env, ..PodFlags::default() };
+            pod.variables().iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>()
+        };
+        assert_eq!(named(&["A"]), ["A=x"]);
+        let both = ["OTEL_EXPORTER_OTLP_ENDPOINT=x", "OTEL_METRIC_EXPORT_INTERVAL=5000"];
+        assert_eq!(named(&["OTEL_EXPORTER_OTLP_ENDPOINT"]), both);
+        let said = named(&["OTEL_METRIC_EXPORT_INTERVAL", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"]);
+        assert_eq!(said, ["OTEL_METRIC_EXPORT_INTERVAL=x", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT=x"]);
     }
 }

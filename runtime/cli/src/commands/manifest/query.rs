@@ -18,12 +18,14 @@ pub(super) fn adapter_metric(metric: Metric) -> &'static str {
 /// The sum over the pods whose names match `pods`, since KEDA divides it by their number.
 pub(super) fn keda_query(metric: Metric, namespace: &str, pods: &str, window_seconds: u64) -> String {
     let selector = format!("{{namespace=\"{namespace}\",pod=~\"{pods}\"}}[{window_seconds}s]");
-    match metric {
+    let of_each = match metric {
         // The integral of requests in flight grows by their average every second.
-        Metric::Concurrency => format!("sum(rate(corymb_server_concurrency_time_seconds_total{selector}))"),
-        Metric::Rps => format!("sum(rate(corymb_request_duration_seconds_count{selector}))"),
-        Metric::Saturation => format!("100 * sum(avg_over_time(corymb_server_saturation_ratio{selector}))"),
-    }
+        Metric::Concurrency => format!("rate(corymb_server_concurrency_time_seconds_total{selector})"),
+        Metric::Rps => format!("rate(corymb_request_duration_seconds_count{selector})"),
+        Metric::Saturation => format!("100 * avg_over_time(corymb_server_saturation_ratio{selector})"),
+    };
+    // A pod that is scraped by two jobs, or scraped and pushing, has everything twice.
+    format!("sum(max by (pod) (sum by (pod, job, instance) ({of_each})))")
 }
 
 /// Of what stands before the last five characters of a pod's name, Kubernetes keeps as much (`maxGeneratedNameLength` of

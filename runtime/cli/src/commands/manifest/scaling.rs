@@ -47,10 +47,10 @@ pub(crate) struct ScalingFlags {
     #[arg(long, value_name = "REQUESTS", value_parser = clap::value_parser!(u32).range(0..=1000))]
     pub(super) container_concurrency: Option<u32>,
     /// Pods that are always there [default: none, or 1 where the class cannot scale to none]
-    #[arg(long, value_name = "PODS")]
+    #[arg(long, value_name = "PODS", value_parser = clap::value_parser!(u32).range(0..=2_147_483_647))]
     pub(super) min_scale: Option<u32>,
     /// The most pods [default: 10]
-    #[arg(long, value_name = "PODS")]
+    #[arg(long, value_name = "PODS", value_parser = clap::value_parser!(u32).range(0..=2_147_483_647))]
     pub(super) max_scale: Option<u32>,
     /// The time over which load is averaged, 6s to 1h; Knative's default is 60s
     #[arg(long, value_name = "TIME", value_parser = duration)]
@@ -104,6 +104,14 @@ impl ScalingFlags {
 
     pub(super) fn max_scale(&self) -> u32 {
         self.max_scale.unwrap_or(10)
+    }
+
+    /// Refuses to have no bound, of who takes 0 for none at all.
+    pub(super) fn bounded(&self, by: &str) -> anyhow::Result<()> {
+        if self.max_scale() == 0 {
+            bail!("--max-scale is 0, and {by} needs a bound");
+        }
+        Ok(())
     }
 
     /// The pods that are always there, of an autoscaler that keeps one at least.

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use clap::{Args, Subcommand};
 use corymb_engine::{EngineOptions, compiled_plugins};
 use corymb_repository::Offline;
@@ -25,7 +25,7 @@ pub(crate) struct CompileArguments {
     #[arg(conflicts_with_all = ["model", "model_dir", "model_name", "cache"])]
     file: Option<PathBuf>,
     /// Where to write; by default beside the component, ending in .cwasm
-    #[arg(short, long, requires = "file")]
+    #[arg(short, long)]
     output: Option<PathBuf>,
     #[command(flatten)]
     sources: SourceFlags,
@@ -36,6 +36,7 @@ pub(crate) fn plugin(command: &PluginCommand) -> anyhow::Result<()> {
     match command {
         PluginCommand::Compile(arguments) => match &arguments.file {
             Some(file) => compile(file, arguments.output.clone()),
+            None if arguments.output.is_some() => bail!("--output is of a FILE; what models have goes to the cache"),
             None => compile_models(&arguments.sources),
         },
     }
