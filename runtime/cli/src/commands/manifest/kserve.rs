@@ -50,10 +50,8 @@ pub(super) fn kserve(arguments: &KserveArguments) -> anyhow::Result<String> {
     let settings = &arguments.settings;
     let mut values = settings.values(TIMEOUT)?;
     let is_standard = arguments.mode == Some(Mode::Standard);
-    if arguments.runtime {
-        if arguments.mode.is_some() {
-            bail!("--mode has no place in a ClusterServingRuntime: it is of the services that use it");
-        }
+    if arguments.runtime && arguments.mode.is_some() {
+        bail!("--mode has no place in a ClusterServingRuntime: it is of the services that use it");
     }
     for (flag, is_given) in
         [("--autoscaler", arguments.autoscaler.is_some()), ("--prometheus", arguments.prometheus.is_some())]

@@ -24,10 +24,10 @@ impl Measured {
     pub(crate) fn read(path: &Path) -> anyhow::Result<Self> {
         let named = || path.display().to_string();
         let text = std::fs::read_to_string(path).with_context(named)?;
-        Self::of(serde_json::from_str(&text).with_context(named)?).with_context(named)
+        Self::of(&serde_json::from_str(&text).with_context(named)?).with_context(named)
     }
 
-    fn of(document: Value) -> anyhow::Result<Self> {
+    fn of(document: &Value) -> anyhow::Result<Self> {
         let part = |name: &str| document.get(name).cloned().with_context(|| format!("there is no '{name}'"));
         Ok(Self {
             steps: serde_json::from_value(part("steps")?).context("read the steps")?,

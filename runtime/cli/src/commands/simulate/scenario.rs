@@ -89,7 +89,7 @@ fn load(path: &Path) -> anyhow::Result<Trace> {
         std::fs::File::open(path).map_err(anyhow::Error::from).and_then(|mut file| read(&mut file))
     };
     let named = || path.display().to_string();
-    Ok(Trace::parse(&text.with_context(named)?).with_context(named)?)
+    Trace::parse(&text.with_context(named)?).with_context(named)
 }
 
 impl ScenarioFlags {
