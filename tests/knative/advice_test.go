@@ -170,8 +170,9 @@ func TestWhatTuneRecommendsHolds(t *testing.T) {
 				t.Fatal(err)
 			}
 			var told advice
+			// Its pods have no proxy of their own.
 			run(t, &told, "tune", "http://"+alone+":8080", "--model-name", "timed", "--protocol", "v2", "--step", "1s", "--warm-up", "200ms",
-				"--max-concurrency", "32", "--rate", fmt.Sprint(c.rate), "--objective", fmt.Sprintf("p95=%dms", c.limit.Milliseconds()))
+				"--proxy-time", "0s", "--max-concurrency", "32", "--rate", fmt.Sprint(c.rate), "--objective", fmt.Sprintf("p95=%dms", c.limit.Milliseconds()))
 			if err := started.stop(); err != nil {
 				t.Error(err)
 			}
