@@ -17,6 +17,8 @@ address = "/run/containerd/containerd.sock"
 [plugins."io.containerd.grpc.v1.cri"]
 sandbox_image = "$images/pause:1"
 disable_apparmor = true
+# Where root may not be preferred by the kernel when memory is short (no CAP_SYS_RESOURCE), neither may pods.
+restrict_oom_score_adj = true
 [plugins."io.containerd.grpc.v1.cri".containerd]
 snapshotter = "${CORYMB_CLUSTER_SNAPSHOTTER:-overlayfs}"
 [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]

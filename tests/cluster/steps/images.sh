@@ -28,4 +28,5 @@ image() {
 }
 
 for name in pause dns activator autoscaler controller webhook queue manager ingress; do image "$name" "$bin/$name"; done
-image corymb "$target/release/corymb"
+# As the tests find it.
+image corymb "${CORYMB_BINARY:-$target/release/corymb}"

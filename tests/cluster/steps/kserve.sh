@@ -15,5 +15,7 @@ inside kubectl kustomize "$out/kserve/here" >"$out/kserve/kserve.yaml"
 inside kubectl create namespace kserve --dry-run=client -o yaml | inside kubectl apply -f - >/dev/null
 inside kubectl -n kserve create secret tls kserve-webhook-server-cert --cert "$pki/kserve.crt" --key "$pki/kserve.key" --dry-run=client -o yaml |
     inside kubectl apply -f - >/dev/null
+inside kubectl apply --server-side --force-conflicts -k "$out/kserve/config/crd" >/dev/null
+wait_for 60 "KServe's kinds" inside kubectl wait --for=condition=Established --timeout=30s --all crd
 inside kubectl apply --server-side --force-conflicts -f "$out/kserve/kserve.yaml" >/dev/null
 wait_for 300 "KServe" inside kubectl -n kserve wait --for=condition=Available --timeout=5s deployment/kserve-controller-manager

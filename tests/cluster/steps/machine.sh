@@ -23,6 +23,8 @@ if [ "${1:-}" = init ]; then
     done
     ip link set lo up
     ip address add "$node_address/32" dev lo
+    # Addresses of services lead nowhere; kube-proxy turns them into pods' on the way out, which only a route begins.
+    ip route add "$service_subnet" dev lo src "$node_address"
     echo 1 >/proc/sys/net/ipv4/ip_forward
     touch "$out/machine-is-up"
     # Adopts and reaps what others leave behind.
