@@ -119,7 +119,7 @@ pub(super) fn bounded(now: Time, replicas: u32) -> Result<(), SimulateError> {
         return Ok(());
     }
     Err(SimulateError::TooLarge {
-        what: format!("at {:.0} s the autoscaler asks for {replicas} pods", seconds(now)),
+        what: format!("at {:.0} s the autoscaler asks for {replicas} pods, which max-scale would bound", seconds(now)),
         limit: u64::from(MAX_PODS),
     })
 }
