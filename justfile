@@ -37,7 +37,7 @@ bench *ARGUMENTS:
     cargo build --release --workspace --bin corymb-tests-bench
     "${CARGO_TARGET_DIR:-target}/release/corymb-tests-bench" {{ARGUMENTS}}
 
-# KFServing's page on autoscaling with hey and Knative's own autoscaler, beside its numbers (needs Go and hey; 5 minutes)
+# KFServing's page on autoscaling with hey and Knative's own autoscaler, beside its numbers (needs Go and hey; 7 minutes)
 seed *ARGUMENTS:
     tests/knative/page.sh {{ARGUMENTS}}
 

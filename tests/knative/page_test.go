@@ -21,7 +21,7 @@ import (
 )
 
 var (
-	pageFolder  = flag.String("page", "", "run KFServing's page on autoscaling, which takes five minutes, and write what it shows to this folder")
+	pageFolder  = flag.String("page", "", "run KFServing's page on autoscaling, which takes seven minutes, and write what it shows to this folder")
 	pageRequest = flag.String("request", "", "the request file; without one, that of docs/autoscaling.md")
 	pageUpdate  = flag.Bool("update", false, "with -page: write the tables and the pictures into docs/ too")
 )

@@ -7,7 +7,7 @@ block() { awk -v start="^\`\`\`sh $1\$" '$0 ~ start {on = 1; next} /^```$/ {on =
 
 # reader BLOCK…: what somebody who follows the page has in a terminal.
 reader() {
-    local commands="cd $out/page"
+    local name commands="cd $out/page"
     for name in "$@"; do commands+=$'\n'"$(block "$name")"; done
     inside env PATH="$bin:$target/release:/usr/sbin:/usr/bin:/sbin:/bin" IMAGE="$images/corymb:1" CPU="${CORYMB_CLUSTER_POD_CPU:-100m}" \
         MODEL=pvc://models/flowers-sample INGRESS_HOST="$ingress" INGRESS_PORT=80 timeout 600 bash -euo pipefail -c "$commands"
